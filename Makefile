@@ -1,0 +1,64 @@
+# `make` alone prints what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format browser bench-explain clean
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+		|| { echo "Python 3.10, 3.11 or 3.12 is needed; name one with PYTHON=python3.12"; exit 1; }
+ifdef UV
+	uv venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+else
+	$(PYTHON) -m venv $(VENV)
+endif
+
+ifdef UV
+INSTALL := uv pip install --quiet --python $(BIN)/python
+else
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+$(VENV)/.demo: requirements.txt | $(BIN)/python
+	$(INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) -e '.[training,dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## set up, then serve the demo on http://127.0.0.1:7860
+	$(BIN)/python -m app
+
+test: $(VENV)/.dev browser ## set up, then run every check and test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/ty check app training benchmarks
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## style, format and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/ty check app training benchmarks
+
+format: $(VENV)/.dev ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+browser: ## a browser for the page's tests, where apt can install one
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \
+		|| { command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] \
+			&& apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
+		|| echo "no browser: the tests that drive one will be skipped"
+
+bench-explain: $(VENV)/.dev ## cost of prediction and all heatmaps relative to the bare forward
+	$(BIN)/python -m benchmarks.explain
+
+clean: ## remove what was installed and cached, never films or weights
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache *.egg-info
