@@ -1,0 +1,1 @@
+"""Inference and demo: what bone-fracture type an X-ray film shows, and which regions say so."""

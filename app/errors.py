@@ -1,0 +1,9 @@
+"""The two ways things go wrong for a user; their messages are shown as they are, so they are sentences."""
+
+
+class FilmError(ValueError):
+    """This file cannot be read as a radiograph; the message says why in words a layman understands."""
+
+
+class WeightsError(RuntimeError):
+    """A model cannot be used; the message says which one, why, and what to do."""

@@ -1,0 +1,214 @@
+"""From the bytes of a picture file to a film: one grey channel at the depth it came in, or a reason why not.
+
+PNG (8 and 16 bit), JPEG, WebP and TIFF; EXIF rotation, CMYK, alpha and palettes are resolved here, so that nothing
+behind this wall ever meets them. Films are grey: tints carry the origin of a picture, not its fracture.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from app.errors import FilmError
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "read"]
+
+MAX_BYTES = 50 * 1024 * 1024
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 32
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+EXIF_ORIENTATION = 0x0112
+TIFF_PHOTOMETRIC = 262
+WHITE_IS_ZERO = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """A decoded film.
+
+    Attributes:
+        pixels: uint8 or uint16, (H, W), high is bright; as stored, without windowing.
+        window: the two pixel values shown as black and as white; low < high, or equal on a blank film.
+        notes: sentences about what had to be done to read it, for the user to see.
+    """
+
+    pixels: np.ndarray
+    window: tuple[float, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    def brightness(self, pixels: np.ndarray | None = None) -> np.ndarray:
+        """Windowed brightness, float32 in 0..1, of the film or of pixels resampled from it; same shape."""
+        low, high = self.window
+        values = (self.pixels if pixels is None else pixels).astype(np.float32)
+        return np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0)
+
+    def display(self) -> np.ndarray:
+        """The film as a screen shows it: uint8, (H, W)."""
+        if self.pixels.dtype == np.uint8 and self.window == (0, 255):
+            return self.pixels
+        return (self.brightness() * 255.0 + 0.5).astype(np.uint8)
+
+    def scaled(self, longest: int) -> Radiograph:
+        """A copy whose longest side has ``longest`` pixels, at least 1 each way."""
+        scale = longest / max(self.height, self.width)
+        size = (max(1, round(self.width * scale)), max(1, round(self.height * scale)))
+        return replace(self, pixels=cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA))
+
+
+def read(path: str | Path) -> Radiograph:
+    """Reads a film from disk.
+
+    Raises:
+        FilmError: no such file, or anything ``decode`` refuses.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FilmError("There is no such file.")
+    if path.stat().st_size > MAX_BYTES:
+        raise FilmError(_too_large(path.stat().st_size))
+    return decode(path.read_bytes())
+
+
+def decode(data: bytes) -> Radiograph:
+    """Decodes a film held in memory; the picture's size is checked before any pixel is decoded.
+
+    Args:
+        data: a whole PNG, JPEG, WebP or TIFF file, at most ``MAX_BYTES``.
+
+    Raises:
+        FilmError: too large, too small, damaged, or not one of these formats.
+    """
+    if len(data) > MAX_BYTES:
+        raise FilmError(_too_large(len(data)))
+    if not data:
+        raise FilmError("The file is empty.")
+    if data[128:132] == b"DICM":
+        raise FilmError("This is a DICOM file, which cannot be read yet. Please export it as PNG or JPEG first.")
+    notes: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                _check_size(*picture.size)
+                pixels = _grey(picture, data, notes)
+    except FilmError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise FilmError(
+            "This file is not a picture that can be read here. Please use PNG, JPEG, WebP or TIFF."
+        ) from None
+    except Image.DecompressionBombError:
+        raise FilmError(_too_many_pixels()) from None
+    except (OSError, SyntaxError, ValueError, EOFError, cv2.error, IndexError, KeyError, TypeError):
+        # What decoders raise on damaged files is not documented and differs between formats.
+        raise FilmError("The file is damaged or incomplete, so the picture cannot be decoded.") from None
+    return Radiograph(np.ascontiguousarray(pixels), _window(pixels, notes), tuple(notes))
+
+
+def _too_large(size: int) -> str:
+    return f"The file has {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB can be read."
+
+
+def _too_many_pixels() -> str:
+    return f"The picture has too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels can be read."
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise FilmError(_too_many_pixels())
+    if min(width, height) < MIN_SIDE:
+        raise FilmError(
+            f"The picture is {width} x {height} pixels; its shorter side needs at least {MIN_SIDE} to show anything."
+        )
+
+
+def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
+    """The first frame as (H, W), uint8 or uint16, upright, without alpha."""
+    if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
+        notes.append("The file holds several pictures; only the first one is shown.")
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        pixels = _deep(picture)
+    elif picture.format in ("PNG", "TIFF") and (wide := _wide_colour(data)) is not None:
+        pixels = wide
+    else:
+        pixels = _shallow(picture, notes)
+    return _upright(pixels, picture.getexif().get(EXIF_ORIENTATION, 1))
+
+
+def _deep(picture: Image.Image) -> np.ndarray:
+    """One channel of more than 8 bits; floats and 32-bit integers are spread over 16 bits."""
+    white_is_zero = getattr(picture, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO
+    pixels = np.asarray(picture)
+    if picture.mode in ("I", "F") and not (pixels.min() >= 0 and pixels.max() <= 65535 and picture.mode == "I"):
+        if not np.isfinite(pixels).all():
+            raise FilmError("The picture holds pixels without a value, so it cannot be shown truthfully.")
+        low, high = float(pixels.min()), float(pixels.max())
+        pixels = (pixels.astype(np.float64) - low) / max(high - low, 1e-12) * 65535.0
+    pixels = pixels.astype(np.uint16)
+    return pixels.max() - pixels if white_is_zero else pixels
+
+
+def _wide_colour(data: bytes) -> np.ndarray | None:
+    """Pictures of 16 bits with colour or alpha, which Pillow would cut to 8; None for all others."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[24] != 16:
+        return None
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        return None
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] == 4:
+        opacity = pixels[:, :, 3:].astype(np.float32) / 65535.0
+        pixels = (pixels[:, :, :3] * opacity).astype(np.uint16)
+    return cv2.cvtColor(np.ascontiguousarray(pixels[:, :, :3]), cv2.COLOR_BGR2GRAY)
+
+
+def _shallow(picture: Image.Image, notes: list[str]) -> np.ndarray:
+    """8 bits in any of Pillow's modes; what is transparent becomes black, like the background of a film."""
+    if picture.mode in ("1", "L"):
+        return np.asarray(picture.convert("L"))
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+    colours = np.asarray(picture.convert("RGB"))
+    # Subtle chroma is compression noise; a film counts as coloured where a visible share of it is.
+    spread = colours.max(axis=2).astype(np.int16) - colours.min(axis=2)
+    if float((spread > 40).mean()) > 0.02:
+        notes.append("The picture is in colour; it is judged in shades of grey, as radiographs are.")
+    return cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes the camera's rotation (EXIF 2.3, tag Orientation)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.T
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _window(pixels: np.ndarray, notes: list[str]) -> tuple[float, float]:
+    if pixels.dtype == np.uint8:
+        return (0, 255)
+    # 16-bit files usually hold 10 to 14 bits, so the full range would show them black.
+    sample = pixels[:: max(1, pixels.shape[0] // 1024), :: max(1, pixels.shape[1] // 1024)]
+    low, high = np.percentile(sample, (0.1, 99.9))
+    notes.append("The picture has more than 8 bits; its own darkest and brightest values are shown as black and white.")
+    return (float(low), float(high))
