@@ -1,0 +1,5 @@
+"""Entry point of ``python -m app``."""
+
+from app.cli import cli
+
+cli()

@@ -1,0 +1,183 @@
+"""The one object everything else talks to: radiographs in, explanations out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.network import FractureNetwork, channels_last
+from app.preprocess import Placement, letterbox, normalise
+from app.radiograph import Radiograph
+from app.weights import DEFAULT_FOLDER, ModelCard, load_network
+
+__all__ = ["Classifier", "Explanation", "Prediction"]
+
+FAINT = 0.05
+"""Share of the model's typical evidence under which a map counts as showing none: at that strength no colour could be
+seen, and stretching it to full colour would turn noise into a finding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model thinks of one film.
+
+    Attributes:
+        classes: names, in the order of the arrays.
+        logits: float32 (C,).
+        probabilities: float32 (C,), softmax of logits / temperature; they sum to 1.
+    """
+
+    classes: tuple[str, ...]
+    logits: np.ndarray
+    probabilities: np.ndarray
+
+    @cached_property
+    def ranking(self) -> tuple[str, ...]:
+        """Class names, the most probable first."""
+        return tuple(self.classes[i] for i in np.argsort(-self.probabilities, kind="stable"))
+
+    @property
+    def best(self) -> str:
+        return self.ranking[0]
+
+    def probability(self, name: str) -> float:
+        """Raises ValueError for a class the model does not have."""
+        return float(self.probabilities[self.classes.index(name)])
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One film, what was predicted, and the evidence behind every class.
+
+    Attributes:
+        film: as decoded.
+        placement: where the film lies in the model's square.
+        prediction: over all classes.
+        maps: float32 (C, h, w), in logits: the mean of a class's map plus its bias is its logit.
+        biases: float32 (C,).
+        typical_evidence: of the model, from its card; the least that is drawn in full colour.
+        model: name of the model.
+    """
+
+    film: Radiograph
+    placement: Placement
+    prediction: Prediction
+    maps: np.ndarray
+    biases: np.ndarray
+    typical_evidence: float
+    model: str
+
+    def evidence(self, name: str) -> np.ndarray:
+        """A class's map, float32 (h, w), in logits."""
+        return self.maps[self.prediction.classes.index(name)]
+
+    @cached_property
+    def _film_share(self) -> np.ndarray:
+        return 1.0 - self.placement.padding(*self.maps.shape[1:])
+
+    def peak(self, name: str) -> float:
+        """A class's strongest evidence at a place that shows more film than padding, in logits."""
+        share = self._film_share
+        return float(self.evidence(name)[share >= min(0.5, float(share.max()))].max())
+
+    @cached_property
+    def full_colour(self) -> float:
+        """Evidence drawn in full colour, in logits, the same for all classes so that their maps can be compared."""
+        return max(self.typical_evidence, *(self.peak(name) for name in self.prediction.classes))
+
+    def has_evidence(self, name: str) -> bool:
+        """Whether anything on the film speaks for the class strongly enough to be drawn."""
+        return self.peak(name) > FAINT * self.typical_evidence
+
+    def heat(self, name: str) -> np.ndarray:
+        """The heatmap on the film: float32 in 0..1, (film height, film width).
+
+        Zero where there is no positive evidence, one at ``full_colour``. All zero without evidence.
+        """
+        positive = np.clip(self.evidence(name) / self.full_colour, 0.0, None)
+        if not self.has_evidence(name):
+            positive = np.zeros_like(positive)
+        return np.clip(self.placement.onto_film(positive), 0.0, 1.0)
+
+    def padding_share(self, name: str) -> float:
+        """Share of a class's positive evidence that lies outside the film, 0 to 1: heat nobody gets to see."""
+        positive = np.clip(self.evidence(name), 0.0, None)
+        total = float(positive.sum())
+        return float((positive * (1.0 - self._film_share)).sum()) / total if total > 0 else 0.0
+
+    def at_screen_size(self, longest: int) -> Explanation:
+        """The same explanation over a smaller copy of the film, for pages that would not show the rest anyway.
+
+        Args:
+            longest: longest side wanted, in pixels; films that are smaller stay as they are.
+        """
+        if max(self.film.height, self.film.width) <= longest:
+            return self
+        film = self.film.scaled(longest)
+        placement = Placement.fit(film.height, film.width, self.placement.size)
+        return replace(self, film=film, placement=placement)
+
+
+class Classifier:
+    """A network with its card.
+
+    Calls share nothing but the weights, which never change: any number of threads may explain at once.
+
+    Args:
+        network: in evaluation mode.
+        card: the one the network was made for.
+    """
+
+    def __init__(self, network: FractureNetwork, card: ModelCard) -> None:
+        self.network = channels_last(network)
+        self.card = card
+        self.classes = tuple(kind.name for kind in card.classes)
+
+    @classmethod
+    def load(cls, name: str, folder: Path = DEFAULT_FOLDER) -> Classifier:
+        """Raises WeightsError where the model cannot be used."""
+        return cls(*load_network(name, folder))
+
+    def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
+        """Predictions and every class's map, one forward a batch.
+
+        A film's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the
+        rounding of float32 convolutions summed in another order.
+
+        Args:
+            films: of any sizes.
+            batch_size: films in one forward, at least 1.
+
+        Returns:
+            One Explanation a film, in order.
+        """
+        explained: list[Explanation] = []
+        for start in range(0, len(films), batch_size):
+            explained += self._explain_batch(films[start : start + batch_size])
+        return explained
+
+    def _explain_batch(self, films: Sequence[Radiograph]) -> list[Explanation]:
+        boxed = [letterbox(film, self.card.size) for film in films]
+        brightness = torch.from_numpy(np.stack([square for square, _ in boxed]))[:, None]
+        pixels = normalise(brightness, self.card.mean, self.card.std)
+        with torch.inference_mode():
+            logits, maps = self.network(pixels.contiguous(memory_format=torch.channels_last))
+            probabilities = (logits / self.card.temperature).softmax(dim=1)
+        biases = self.network.head.bias.numpy()
+        return [
+            Explanation(
+                film=film,
+                placement=placement,
+                prediction=Prediction(self.classes, logits[i].numpy(), probabilities[i].numpy()),
+                maps=maps[i].contiguous().numpy(),
+                biases=biases,
+                typical_evidence=self.card.typical_evidence,
+                model=self.card.name,
+            )
+            for i, (film, (_, placement)) in enumerate(zip(films, boxed, strict=True))
+        ]

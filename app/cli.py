@@ -1,0 +1,118 @@
+"""``python -m app``: serve the demo, or explain films from the command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import typer
+
+from app.classifier import Classifier, Explanation
+from app.errors import FilmError, WeightsError
+from app.overlay import heatmap, panel
+from app.radiograph import read
+from app.weights import available
+
+cli = typer.Typer(add_completion=False)
+
+DISCLAIMER = "For study, not for diagnosis. Not a medical device."
+Model = Annotated[str | None, typer.Option(help="Name of a folder under weights/; the first one where not given")]
+
+
+def _load(model: str | None) -> Classifier:
+    try:
+        names = available()
+        if not names and model is None:
+            raise WeightsError("There is no model under weights/; train one with `python -m training fit`.")
+        return Classifier.load(model or names[0])
+    except WeightsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+@cli.callback(invoke_without_command=True)
+def serve(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on")] = 7860,
+    model: Model = None,
+) -> None:
+    """Serves the demo, unless a command is named. For study, not for diagnosis."""
+    if context.invoked_subcommand is not None:
+        return
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    from app.ui.page import launch
+
+    launch(_load(model), host=host, port=port)
+
+
+@cli.command()
+def explain(
+    films: Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP or TIFF files")],
+    out: Annotated[Path, typer.Option(help="Folder to write, one folder a film inside it")],
+    model: Model = None,
+    target: Annotated[str | None, typer.Option(help="Type to explain instead of the predicted one")] = None,
+) -> None:
+    """Writes explanation.json, overlay.png and heatmap.png for each film; goes on after a bad one and exits 1."""
+    classifier = _load(model)
+    if target is not None and target not in classifier.classes:
+        typer.echo(f"'{target}' is not a type this model knows. Known: {', '.join(classifier.classes)}.", err=True)
+        raise typer.Exit(1)
+    failed = False
+    taken: dict[str, int] = {}
+    for path in films:
+        try:
+            explanation = classifier.explain([read(path)])[0]
+        except FilmError as error:
+            typer.echo(f"{path}: {error}", err=True)
+            failed = True
+            continue
+        taken[path.stem] = taken.get(path.stem, 0) + 1
+        repeat = f"-{taken[path.stem]}" if taken[path.stem] > 1 else ""
+        chosen = target or explanation.prediction.best
+        _write(explanation, chosen, out / f"{path.stem}{repeat}")
+        typer.echo(f"{path}: {_line(explanation, chosen)}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _line(explanation: Explanation, chosen: str) -> str:
+    prediction = explanation.prediction
+    top = ", ".join(f"{name} {prediction.probability(name):.0%}" for name in prediction.ranking[:3])
+    shown = f"map of {chosen}" if explanation.has_evidence(chosen) else f"no positive evidence for {chosen}"
+    return f"{top}; {shown}"
+
+
+def _write(explanation: Explanation, chosen: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    prediction = explanation.prediction
+    summary = {
+        "notice": DISCLAIMER,
+        "model": explanation.model,
+        "predicted": prediction.best,
+        "explained": chosen,
+        "film": {
+            "height": explanation.film.height,
+            "width": explanation.film.width,
+            "notes": list(explanation.film.notes),
+        },
+        "full_colour": explanation.full_colour,
+        "types": [
+            {
+                "name": name,
+                "probability": prediction.probability(name),
+                "logit": float(prediction.logits[prediction.classes.index(name)]),
+                "peak_evidence": explanation.peak(name),
+                "has_evidence": explanation.has_evidence(name),
+                "evidence_outside_film": explanation.padding_share(name),
+            }
+            for name in prediction.ranking
+        ],
+    }
+    (folder / "explanation.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    cv2.imwrite(str(folder / "overlay.png"), cv2.cvtColor(panel(explanation, chosen), cv2.COLOR_RGB2BGR))
+    heat = heatmap(explanation.heat(chosen))
+    cv2.imwrite(str(folder / "heatmap.png"), cv2.cvtColor(heat, cv2.COLOR_RGBA2BGRA))

@@ -1,0 +1,139 @@
+"""Heat drawn over film with OpenCV: no heat, no paint.
+
+Opacity follows the evidence, so the film stays untouched where nothing speaks for the class; the colour bar carries the
+scale, so a weak map looks weak.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from app.classifier import Explanation
+
+__all__ = ["COLOUR_MAPS", "NO_EVIDENCE", "colour_bar", "gradient", "heatmap", "overlay", "panel"]
+
+COLOUR_MAPS: dict[str, int] = {
+    "inferno": cv2.COLORMAP_INFERNO,
+    "viridis": cv2.COLORMAP_VIRIDIS,
+    "turbo": cv2.COLORMAP_TURBO,
+    "jet": cv2.COLORMAP_JET,
+}
+
+NO_EVIDENCE = "no positive evidence"
+
+HOTTEST, VISIBLE = 0.7, 0.2
+"""The contour encloses what reaches this share of the map's own peak, and this share of full colour at least: a line
+round heat that can hardly be seen would claim more than the map does."""
+
+CONTOUR_COLOUR = (255, 255, 255)
+CONTOUR_EDGE = (0, 0, 0)
+GREY = (160, 160, 160)
+
+
+def _colours(heat: np.ndarray, colour_map: str) -> np.ndarray:
+    """Heat in 0..1 (H, W) to RGB uint8 (H, W, 3).
+
+    Raises:
+        ValueError: unknown colour map.
+    """
+    if colour_map not in COLOUR_MAPS:
+        raise ValueError(f"unknown colour map {colour_map!r}; known are {', '.join(COLOUR_MAPS)}")
+    # The lowest fifth of most maps is nearly black or dark blue, which on a film reads as shadow.
+    levels = np.round((0.2 + 0.8 * heat) * 255.0).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, COLOUR_MAPS[colour_map]), cv2.COLOR_BGR2RGB)
+
+
+def overlay(
+    film: np.ndarray,
+    heat: np.ndarray,
+    *,
+    colour_map: str = "inferno",
+    opacity: float = 0.6,
+    contour: bool = True,
+) -> np.ndarray:
+    """The film with heat over it.
+
+    Args:
+        film: uint8 (H, W).
+        heat: float32 (H, W) in 0..1.
+        colour_map: a key of ``COLOUR_MAPS``.
+        opacity: of full heat, 0 to 1; lesser heat is proportionally more transparent, none is not painted at all.
+        contour: outline the hottest region.
+
+    Returns:
+        RGB uint8 (H, W, 3); equal to the film wherever heat is zero and no contour runs.
+
+    Raises:
+        ValueError: shapes differ, or unknown colour map.
+    """
+    if film.shape != heat.shape:
+        raise ValueError(f"film {film.shape} and heat {heat.shape} differ in shape")
+    grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB)
+    # A square root keeps moderate evidence visible; zero stays zero.
+    paint = (opacity * np.sqrt(np.clip(heat, 0.0, 1.0)))[:, :, None]
+    mixed = np.round(grey * (1.0 - paint) + _colours(heat, colour_map) * paint).astype(np.uint8)
+    if contour:
+        region = (heat >= max(HOTTEST * float(heat.max()), VISIBLE)).astype(np.uint8)
+        outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        width = max(1, round(max(film.shape) / 320))
+        cv2.drawContours(mixed, outlines, -1, CONTOUR_EDGE, width + 2, cv2.LINE_AA)
+        cv2.drawContours(mixed, outlines, -1, CONTOUR_COLOUR, width, cv2.LINE_AA)
+    return mixed
+
+
+def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:
+    """The heat alone, transparent where there is none: float32 (H, W) in 0..1 to RGBA uint8 (H, W, 4)."""
+    return np.dstack([_colours(heat, colour_map), np.round(np.clip(heat, 0.0, 1.0) * 255.0).astype(np.uint8)])
+
+
+def gradient(colour_map: str, opacity: float, steps: int = 9) -> list[tuple[int, int, int]]:
+    """Colours of rising heat as they look over black, from none to full: RGB, 0 to 255."""
+    heat = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None]
+    painted = overlay(np.zeros(heat.shape, np.uint8), heat, colour_map=colour_map, opacity=opacity, contour=False)
+    return [(int(red), int(green), int(blue)) for red, green, blue in painted[0]]
+
+
+def _write(picture: np.ndarray, text: str, bottom_left: tuple[int, int], height: float) -> None:
+    face = cv2.FONT_HERSHEY_SIMPLEX
+    scale = height / 22.0
+    cv2.putText(picture, text, bottom_left, face, scale, GREY, max(1, round(height / 14)), cv2.LINE_AA)
+
+
+def colour_bar(height: int, full_colour: float, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:
+    """The scale beside an overlay: colours as they look over black, from no evidence (0) to ``full_colour``.
+
+    Args:
+        height: rows, at least 32.
+        full_colour: evidence at the top, in logits.
+        colour_map, opacity: as given to ``overlay``.
+
+    Returns:
+        RGB uint8 (height, width, 3).
+    """
+    letter = float(np.clip(height / 24.0, 9.0, 26.0))
+    margin = round(letter)
+    bar = np.linspace(1.0, 0.0, max(2, height - 4 * margin), dtype=np.float32)[:, None].repeat(margin, axis=1)
+    picture = np.zeros((height, round(5.2 * letter), 3), np.uint8)
+    painted = overlay(np.zeros(bar.shape, np.uint8), bar, colour_map=colour_map, opacity=opacity, contour=False)
+    top = (height - len(bar)) // 2
+    picture[top : top + len(bar), margin // 2 : margin // 2 + margin] = painted
+    left = margin // 2 + margin + round(letter / 3)
+    _write(picture, f"{full_colour:.1f}", (left, top + margin), letter)
+    _write(picture, "0", (left, top + len(bar)), letter)
+    return picture
+
+
+def panel(explanation: Explanation, name: str, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:
+    """Overlay and colour bar in one picture at the film's own height, saying so where there is no evidence.
+
+    Returns:
+        RGB uint8 (film height, film width + bar, 3).
+    """
+    heat = explanation.heat(name)
+    picture = overlay(explanation.film.display(), heat, colour_map=colour_map, opacity=opacity)
+    if not explanation.has_evidence(name):
+        letter = float(np.clip(picture.shape[1] / 22.0, 8.0, 40.0))
+        _write(picture, NO_EVIDENCE, (round(letter / 2), round(letter * 1.5)), letter)
+    bar = colour_bar(picture.shape[0], explanation.full_colour, colour_map=colour_map, opacity=opacity)
+    return np.hstack([picture, bar])

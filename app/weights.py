@@ -1,0 +1,134 @@
+"""Models on disk: a folder each, ``model.safetensors`` beside the ``card.json`` that says all there is to know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from app.errors import WeightsError
+from app.network import ARCHITECTURES, FractureNetwork, build_network
+
+__all__ = ["DEFAULT_FOLDER", "FractureType", "ModelCard", "available", "load_card", "load_network"]
+
+DEFAULT_FOLDER = Path(os.environ.get("FRACTURE_WEIGHTS") or Path(__file__).resolve().parent.parent / "weights")
+
+
+class FractureType(BaseModel):
+    """One of a model's classes: its short ``name`` and the ``title`` people read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+
+
+class WeightsFile(BaseModel):
+    """The file beside the card, and the hash it must have."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class ModelCard(BaseModel):
+    """What travels with the weights; the app knows nothing about a model that is not in here.
+
+    Attributes:
+        architecture, stride: arguments of ``build_network``.
+        classes: in the order of the network's outputs.
+        size: side of the letterboxed square, in pixels.
+        mean, std: per channel, of brightness in 0..1.
+        temperature: divides the logits before the softmax (Guo et al., 2017, "On calibration of modern neural
+            networks").
+        typical_evidence: median, over validation films, of the predicted type's strongest evidence; the unit heat is
+            drawn in.
+        metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    architecture: str
+    stride: int
+    classes: tuple[FractureType, ...] = Field(min_length=1)
+    size: int = Field(ge=32, le=1024)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    temperature: float = Field(gt=0)
+    typical_evidence: float = Field(gt=0)
+    weights: WeightsFile
+    date: str
+    seed: int
+    intended_use: str
+    metrics: dict[str, Any] = {}
+    calibration: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    initial: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+def available(folder: Path = DEFAULT_FOLDER) -> list[str]:
+    """Names of the models under ``folder`` that have a card, sorted; empty where there are none."""
+    return sorted(card.parent.name for card in folder.glob("*/card.json"))
+
+
+def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
+    """Reads a model's card.
+
+    Raises:
+        WeightsError: no such model, or a card that cannot be used.
+    """
+    path = folder / name / "card.json"
+    if name not in available(folder):
+        known = ", ".join(available(folder)) or "none"
+        raise WeightsError(f"There is no model called '{name}' in {folder}. Available: {known}.")
+    try:
+        card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"The card of model '{name}' ({path}) cannot be used: {error}") from None
+    if card.architecture not in ARCHITECTURES:
+        raise WeightsError(f"Model '{name}' needs the architecture '{card.architecture}', which this version lacks.")
+    return card
+
+
+def load_network(name: str, folder: Path = DEFAULT_FOLDER) -> tuple[FractureNetwork, ModelCard]:
+    """A verified network, in float32 and ready to judge, with its card.
+
+    Raises:
+        WeightsError: no such model, a missing file, or one that is not what the card says.
+    """
+    card = load_card(name, folder)
+    path = folder / name / card.weights.file
+    if not path.is_file():
+        raise WeightsError(
+            f"The weights of model '{name}' are missing: {path} is not there. Clone or download it again."
+        )
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.weights.sha256:
+        hint = " It is a Git LFS pointer; run `git lfs pull`." if data.startswith(b"version https://git-lfs") else ""
+        raise WeightsError(
+            f"The weights of model '{name}' ({path}) are damaged: their SHA-256 is not the one in the card.{hint} "
+            "Clone or download the file again."
+        )
+    network = build_network(card.architecture, len(card.classes), stride=card.stride)
+    try:
+        state = {key: _full(tensor) for key, tensor in load(data).items()}
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"The weights of model '{name}' do not fit its architecture: {error}") from None
+    return network.eval().requires_grad_(False), card
+
+
+def _full(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

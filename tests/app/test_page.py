@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from app.classifier import Classifier
+from app.phantom import draw
+from app.radiograph import Radiograph
+from app.ui import about
+from app.ui.page import launch
+
+
+@pytest.fixture(scope="module")
+def address(classifier: Classifier) -> Iterator[str]:
+    page, url = launch(classifier, host="127.0.0.1", block=False)
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Client:
+    return Client(address, verbose=False)
+
+
+def test_the_api_answers_as_the_classifier_does(client: Client, classifier: Classifier, tmp_path: Path) -> None:
+    picture = draw("spiral", seed=4)
+    path = tmp_path / "arm.png"
+    cv2.imwrite(str(path), picture)
+    answer = client.predict(handle_file(str(path)), api_name="/explain")
+    prediction = classifier.explain([Radiograph(picture, (0, 255))])[0].prediction
+    assert answer["predicted"] == prediction.best
+    assert "not for diagnosis" in answer["notice"]
+    for name, probability in answer["probabilities"].items():
+        assert probability == pytest.approx(prediction.probability(name), abs=1e-5)
+
+
+def test_the_api_keeps_sixteen_bits(client: Client, classifier: Classifier, tmp_path: Path) -> None:
+    deep = draw("oblique").astype(np.uint16) * 8
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), deep)
+    answer = client.predict(handle_file(str(path)), api_name="/explain")
+    low, high = np.percentile(deep, (0.1, 99.9))
+    prediction = classifier.explain([Radiograph(deep, (low, high))])[0].prediction
+    assert answer["probabilities"][prediction.best] == pytest.approx(prediction.probabilities.max(), abs=1e-3)
+
+
+def test_the_api_refuses_with_a_sentence(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "page.png"
+    path.write_bytes(b"<html>no film</html>")
+    with pytest.raises(AppError, match="not a picture that can be read"):
+        client.predict(handle_file(str(path)), api_name="/explain")
+
+
+def test_the_about_page_tells_figures_and_limits(classifier: Classifier) -> None:
+    from app.weights import available, load_card
+
+    untested = about.describe(classifier.card)
+    assert "not been evaluated" in untested
+    for name in available():
+        card = load_card(name)
+        text = about.describe(card)
+        assert f"{card.metrics['test']['accuracy']['value']:.1%}" in text
+        assert "not for diagnosis" in text
+        assert "names a type even for a whole bone" in text

@@ -1,0 +1,128 @@
+"""What tests share: drawn films, a tiny seeded model, and the folder of real films where there is one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from app.classifier import Classifier
+from app.network import build_network
+from app.phantom import BREAKS, draw
+from app.radiograph import Radiograph
+from app.weights import FractureType, ModelCard, WeightsFile
+from training.data.bone_break import CLASSES
+from training.export import INTENDED_USE, write_card
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def film() -> Radiograph:
+    """A drawn film, taller than wide."""
+    return Radiograph(draw("oblique", seed=3, height=240, width=160), (0, 255))
+
+
+@pytest.fixture
+def films() -> list[Radiograph]:
+    """Ten drawn films of different shapes."""
+    kinds = list(BREAKS)
+    return [
+        Radiograph(draw(kinds[i % len(kinds)], seed=i, height=120 + 17 * i, width=220 - 13 * i), (0, 255))
+        for i in range(10)
+    ]
+
+
+def varied(seed: int, height: int = 420, width: int = 300) -> np.ndarray:
+    """A drawn film that nobody would take for another: turned, stretched and scarred by its seed. uint8 (H, W)."""
+    rng = np.random.default_rng(seed)
+    film = draw(list(BREAKS)[seed % len(BREAKS)], seed=seed, height=height, width=width)
+    middle = (width / 2, height / 2)
+    turn = cv2.getRotationMatrix2D(middle, float(rng.uniform(15, 75)), float(rng.uniform(0.9, 1.6)))
+    film = cv2.warpAffine(film, turn, (width, height))
+    for _ in range(6):
+        centre = (int(rng.uniform(0.1, 0.9) * width), int(rng.uniform(0.1, 0.9) * height))
+        cv2.circle(film, centre, int(rng.uniform(0.07, 0.2) * width), int(rng.integers(0, 255)), -1)
+    return film
+
+
+def write_tiny_model(folder: Path, name: str = "tiny", stride: int = 16) -> Path:
+    """An untrained ResNet-18 for 96 px squares with ten classes, in the shape of a shipped model."""
+    torch.manual_seed(7)
+    network = build_network("resnet18", len(CLASSES), stride=stride).eval()
+    with torch.no_grad():
+        network.head.weight.mul_(8.0)
+    blob = save({key: value.contiguous() for key, value in network.state_dict().items()})
+    target = folder / name
+    target.mkdir(parents=True)
+    (target / "model.safetensors").write_bytes(blob)
+    parts = {part: {"films": 0, "sha256": ""} for part in ("train", "validation", "test", "leaked")}
+    card = ModelCard(
+        name=name,
+        title="Untrained network for tests",
+        architecture="resnet18",
+        stride=stride,
+        classes=tuple(FractureType(name=n, title=t.capitalize()) for n, t in CLASSES.items()),
+        size=96,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        temperature=1.0,
+        typical_evidence=0.5,
+        weights=WeightsFile(file="model.safetensors", sha256=hashlib.sha256(blob).hexdigest()),
+        date="2026-01-01",
+        seed=7,
+        intended_use=INTENDED_USE,
+        data={"parts": parts},
+    )
+    write_card(card, target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models that holds one tiny model."""
+    folder = tmp_path_factory.mktemp("weights")
+    write_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(tiny_weights: Path) -> Classifier:
+    return Classifier.load("tiny", tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn films in the layout of the bone-break set: 5 to train and 1 to test on, a type.
+
+    The test film of the first type is a mirrored copy of a training film, so that one leak is planted.
+    """
+    root = tmp_path_factory.mktemp("films") / "bone-break"
+    for label, folder in enumerate(CLASSES.values()):
+        for number in range(6):
+            place = root / folder / ("Test" if number == 5 else "Train")
+            place.mkdir(parents=True, exist_ok=True)
+            seed = 100 * label + number
+            picture = varied(seed, height=96 + seed % 64, width=96 + seed % 48)
+            if label == 0 and number == 5:
+                picture = cv2.imread(str(root / folder / "Train" / "film0.png"), cv2.IMREAD_GRAYSCALE)[:, ::-1]
+            cv2.imwrite(str(place / f"film{number}.png"), picture)
+    return root.parent
+
+
+@pytest.fixture(scope="session")
+def real_films() -> Path:
+    """The folder FRACTURE_DATA names; tests that ask for it are skipped where there is none."""
+    folder = os.environ.get("FRACTURE_DATA")
+    if not folder:
+        pytest.skip("FRACTURE_DATA names no folder with real films")
+    return Path(folder)
