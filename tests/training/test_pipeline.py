@@ -1,0 +1,225 @@
+"""From films to a shipped model on drawn films: fit, resume, export, evaluate, and what is refused on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torchvision import models
+from typer.testing import CliRunner
+
+from app.classifier import Classifier
+from app.weights import load_card
+from training import fit as fitting
+from training.cli import cli
+from training.data.bone_break import CLASSES
+from training.data.cache import squares
+from training.evaluate import evaluate
+from training.examples import collect
+from training.export import export
+from training.films import BoneBreakFilms
+from training.initial import load_initial
+from training.recipe import Augment, Recipe
+from training.task import FractureTypes
+
+TINY = Recipe(
+    name="tiny",
+    architecture="resnet18",
+    size=64,
+    batch_size=8,
+    head_epochs=1,
+    tune_epochs=2,
+    tune=("layer3",),
+    augment=Augment(),
+)
+
+
+@pytest.fixture(scope="module")
+def stem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random layers up to layer3, standing in for pretrained ones."""
+    torch.manual_seed(0)
+    state = models.resnet18(weights=None).state_dict()
+    path = tmp_path_factory.mktemp("initial") / "stem.safetensors"
+    save_file({k: v for k, v in state.items() if not k.startswith(("layer4", "fc"))}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch that was stopped, then resumed for the remaining two."""
+    folder = tmp_path_factory.mktemp("run")
+    options = {"init": stem, "precision": "32-true", "cache": folder / "cache", "progress": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting.lightning.Trainer, "should_stop", False, raising=False)
+        fitting.fit(TINY.model_copy(update={"tune_epochs": 0}), drawn_set, folder, **options)
+    assert torch.load(folder / "last.ckpt", weights_only=False)["epoch"] == 0
+    fitting.fit(TINY, drawn_set, folder, resume=True, **options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shipped(run: Path, drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    weights = tmp_path_factory.mktemp("weights")
+    export(run, drawn_set, weights, run / "cache")
+    evaluate("tiny", drawn_set, weights, run / "cache")
+    return weights
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(run: Path) -> None:
+    assert torch.load(run / "last.ckpt", weights_only=False)["epoch"] == 2
+    logs = sorted(run.glob("logs/csv-*/metrics.csv"))
+    assert len(logs) == 2
+    assert [row["epoch"] for row in csv.DictReader(logs[1].open()) if row["validation_loss"]] == ["1", "2"]
+    assert list(run.glob("logs/tensorboard/events*"))
+    assert json.loads((run / "effort.json").read_text())["epochs"] == 3
+
+
+def test_the_planted_leak_is_left_out(run: Path) -> None:
+    rows = list(csv.DictReader((run / "split.csv").open()))
+    leaked = {row["film"] for row in rows if row["part"] == "leaked"}
+    assert "Avulsion fracture/Train/film0.png" in leaked
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        if row["part"] != "leaked":
+            sides.setdefault(row["group"], set()).add(row["part"])
+    assert all(len(parts) == 1 for parts in sides.values())
+
+
+def test_frozen_layers_do_not_move_and_the_others_do(run: Path, stem: Path) -> None:
+    start = load_file(stem)
+    trained = torch.load(run / "last.ckpt", weights_only=False)["state_dict"]
+    for name, tensor in start.items():
+        moved = not torch.equal(tensor, trained[f"network.body.{name}"])
+        assert moved == name.startswith("layer3"), name
+
+
+def test_phase_one_trains_only_what_is_new(drawn_set: Path, stem: Path, tmp_path: Path) -> None:
+    fitting.fit(
+        TINY.model_copy(update={"tune_epochs": 0}),
+        drawn_set,
+        tmp_path,
+        init=stem,
+        precision="32-true",
+        cache=tmp_path / "cache",
+        progress=False,
+    )
+    trained = torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"]
+    for name, tensor in load_file(stem).items():
+        assert torch.equal(tensor, trained[f"network.body.{name}"]), name
+
+
+def test_the_shipped_model_is_the_trained_one(shipped: Path, run: Path, drawn_set: Path) -> None:
+    card = load_card("tiny", shipped)
+    stored = load_file(shipped / "tiny" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
+    best = torch.load(run / "best.ckpt", weights_only=False)["state_dict"]
+    for name, tensor in stored.items():
+        assert torch.equal(tensor, best[f"network.{name}"].half() if tensor.is_floating_point() else tensor) or (
+            not tensor.is_floating_point()
+        )
+    assert card.initial["fresh"] == ["layer4"]
+    assert card.initial["licence"]
+    assert card.data["parts"]["test"]["films"] == 10
+    assert card.temperature > 0
+    assert card.recipe["seed"] == card.seed == 0
+
+
+def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run: Path) -> None:
+    from app.radiograph import read
+
+    card = load_card("tiny", shipped)
+    films = BoneBreakFilms(TINY, drawn_set, run / "cache")
+    classifier = Classifier.load("tiny", shipped)
+    guesses = [classifier.explain([read(films.films[i].path)])[0].prediction.best for i in films.split.test]
+    labels = [list(CLASSES)[films.labels[i]] for i in films.split.test]
+    share = np.mean([guess == label for guess, label in zip(guesses, labels, strict=True)])
+    assert card.metrics["test"]["accuracy"]["value"] == pytest.approx(share)
+    assert json.loads((shipped / "tiny" / "evaluation.json").read_text()) == card.metrics["test"]
+    assert (shipped / "tiny" / "confusion.png").stat().st_size > 1000
+    assert (shipped / "tiny" / "per_class.png").stat().st_size > 1000
+
+
+def test_other_films_are_refused(shipped: Path, drawn_set: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other = tmp_path / "films"
+    shutil.copytree(drawn_set, other)
+    victim = other / "bone-break" / "Spiral Fracture" / "Train" / "film1.png"
+    victim.write_bytes((other / "bone-break" / "Spiral Fracture" / "Train" / "film2.png").read_bytes())
+    with pytest.raises(ValueError, match="not those in the card"):
+        evaluate("tiny", other, shipped, tmp_path / "cache")
+
+
+def test_training_and_app_see_the_same_pixels(drawn_set: Path, stem: Path, run: Path) -> None:
+    """The cached, eight-bit way of training and the app's way differ by no more than the rounding to eight bits."""
+    from app.preprocess import letterbox
+    from app.radiograph import read
+
+    films = BoneBreakFilms(TINY, drawn_set, run / "cache")
+    for index in (0, 13, 41):
+        square, _ = letterbox(read(films.films[index].path), TINY.size)
+        assert np.abs(films.squares[index] / 255.0 - square).max() <= 0.5 / 255 + 1e-6
+
+
+def test_the_cache_notices_a_changed_film(tmp_path: Path, drawn_set: Path) -> None:
+    import shutil
+
+    source = sorted(drawn_set.glob("bone-break/*/Train/*.png"))
+    film = tmp_path / "film.png"
+    shutil.copy(source[0], film)
+    first = squares([film], 64, tmp_path / "cache")
+    assert np.array_equal(first, squares([film], 64, tmp_path / "cache"))
+    shutil.copy(source[9], film)
+    assert not np.array_equal(first, squares([film], 64, tmp_path / "cache"))
+
+
+def test_a_recipe_that_tunes_nothing_real_is_refused(stem: Path) -> None:
+    from app.network import build_network
+
+    network = build_network("resnet18", 10)
+    initial = load_initial(network, "resnet18", stem)
+    with pytest.raises(ValueError, match="layer9"):
+        FractureTypes(TINY.model_copy(update={"tune": ("layer9",)}), network, initial.fresh, torch.ones(10))
+
+
+def test_rare_classes_weigh_more(stem: Path) -> None:
+    from app.network import build_network
+
+    network = build_network("resnet18", 10)
+    counts = torch.tensor([10] * 9 + [40])
+    task = FractureTypes(TINY, network, (), counts)
+    assert task.class_weights[0] == pytest.approx(4 * float(task.class_weights[9]))
+
+
+def test_missing_films_are_a_sentence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["fit", "training/recipes/resnet18.yaml", "--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "download bone-break" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_examples_come_with_their_source(tmp_path: Path) -> None:
+    from app import library
+    from app.phantom import draw
+
+    root = tmp_path / "FracAtlas"
+    (root / "images" / "Fractured").mkdir(parents=True)
+    columns = "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,frontal,lateral,oblique"
+    lines = [columns]
+    for number in range(6):
+        region = [int(number % 2 == 0), int(number % 2 == 1), 0, 0, 0]
+        lines.append(f"IMG{number}.jpg,{','.join(map(str, region))},0,0,{int(number < 4)},1,1,0,0")
+        import cv2
+
+        cv2.imwrite(str(root / "images" / "Fractured" / f"IMG{number}.jpg"), draw(seed=number))
+    (root / "dataset.csv").write_text("\n".join(lines))
+    copies = collect(tmp_path, tmp_path / "examples", 3)
+    assert len(copies) == 3
+    offered = library.examples(tmp_path / "examples")
+    assert {example.label for example in offered} == {"hand, fractured", "leg, fractured"}
+    assert all("CC BY 4.0" in example.source for example in offered)

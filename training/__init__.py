@@ -1,0 +1,1 @@
+"""Everything that makes and judges weights; imports ``app`` so that both see the same pixels."""

@@ -1,0 +1,62 @@
+"""Random rotation, zoom, shift, shear, mirror, brightness and contrast, drawn anew for every film of a batch.
+
+torchvision's transforms draw once per call, so one call per film would be needed; this draws one affine matrix a film
+and samples the batch in a single pass on whatever device it lies.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+from training.recipe import Augment
+
+__all__ = ["augment", "random_affine"]
+
+DARKEST = 0.5 / 255.0
+"""Half a grey level: sampling leaves traces of rounding in the padding."""
+
+
+def _between(count: int, reach: float, device: torch.device) -> torch.Tensor:
+    return (torch.rand(count, device=device) * 2.0 - 1.0) * reach
+
+
+def random_affine(count: int, how: Augment, device: torch.device) -> torch.Tensor:
+    """One affine matrix a film, from output to input in ``affine_grid``'s coordinates (-1 to 1): float (N, 2, 3)."""
+    angle = _between(count, math.radians(how.rotation), device)
+    shear = torch.tan(_between(count, math.radians(how.shear), device))
+    scale = 1.0 + _between(count, how.zoom, device)
+    mirror = torch.where(torch.rand(count, device=device) < 0.5 * how.flip, -1.0, 1.0)
+    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    matrix = torch.zeros(count, 2, 3, device=device)
+    matrix[:, 0, 0] = cosine * mirror
+    matrix[:, 0, 1] = cosine * shear - sine
+    matrix[:, 1, 0] = sine * mirror
+    matrix[:, 1, 1] = sine * shear + cosine
+    matrix[:, 0, 2] = _between(count, 2.0 * how.shift, device)
+    matrix[:, 1, 2] = _between(count, 2.0 * how.shift, device)
+    return matrix
+
+
+def augment(films: torch.Tensor, how: Augment) -> torch.Tensor:
+    """Randomly changed copies.
+
+    Args:
+        films: float (N, 1, H, W) in 0..1.
+        how: the ranges.
+
+    Returns:
+        float (N, 1, H, W) in 0..1; what comes in from outside the square is black, as in the letterbox.
+    """
+    count = len(films)
+    grid = functional.affine_grid(random_affine(count, how, films.device), list(films.shape), align_corners=False)
+    films = functional.grid_sample(films, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    contrast = (1.0 + _between(count, how.contrast, films.device)).view(-1, 1, 1, 1)
+    brightness = _between(count, how.brightness, films.device).view(-1, 1, 1, 1)
+    lit = films > DARKEST
+    middle = films.mean(dim=(2, 3), keepdim=True)
+    changed = ((films - middle) * contrast + middle + brightness).clamp(0.0, 1.0)
+    # The padding stays black, otherwise its brightness would tell how a film was changed.
+    return torch.where(lit, changed, films)

@@ -1,0 +1,149 @@
+"""``python -m training``: everything that makes and judges weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.recipe import Precision
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder that holds the films; FRACTURE_DATA where not given.")
+]
+
+
+Weights = Annotated[Path, typer.Option(help="Folder of models")]
+
+
+def _refuse(error: Exception) -> typer.Exit:
+    typer.echo(str(error), err=True)
+    return typer.Exit(1)
+
+
+def data_folder(given: Path | None) -> Path:
+    """The films' folder, from the option, else FRACTURE_DATA, else ``data``."""
+    return given or Path(os.environ.get("FRACTURE_DATA") or "data")
+
+
+@cli.callback()
+def main() -> None:
+    """Trains and judges the demo's networks. For study, not for diagnosis."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+
+
+@cli.command()
+def fit(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, such as training/recipes/resnet18.yaml")],
+    data: Data = None,
+    init: Annotated[Path | None, typer.Option(help="Initial layers, safetensors with torchvision's names")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder to write; runs/<name> where not given")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint")] = False,
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+    fold: Annotated[int | None, typer.Option(help="Validate on this fold instead of the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's")] = None,
+    progress: Annotated[bool, typer.Option(help="Draw a progress bar")] = True,
+) -> None:
+    """Train a recipe on the bone-break films."""
+    from pydantic import ValidationError
+
+    from training import fit as fitting
+    from training.recipe import load_recipe
+
+    changes = {name: value for name, value in (("fold", fold), ("seed", seed)) if value is not None}
+    try:
+        chosen = load_recipe(recipe, **changes)
+        best = fitting.fit(
+            chosen,
+            data_folder(data),
+            run or Path("runs") / chosen.name,
+            init=init,
+            resume=resume,
+            precision=precision,
+            progress=progress,
+        )
+    except (FileNotFoundError, ValidationError, ValueError) as error:
+        raise _refuse(error) from None
+    typer.echo(f"best weights: {best}")
+
+
+@cli.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder a training run wrote, such as runs/resnet18")],
+    data: Data = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Make a run's best weights a model of the demo, calibrated on its validation films."""
+    from training import export as exporting
+
+    try:
+        card = exporting.export(run, data_folder(data), weights)
+    except FileNotFoundError as error:
+        raise _refuse(error) from None
+    _print_figures(card.metrics["validation"], "validation")
+
+
+@cli.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
+    data: Data = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Judge a model on the official test films: the final figure, never a choice."""
+    from app.errors import WeightsError
+    from training import evaluate as evaluating
+
+    try:
+        card = evaluating.evaluate(model, data_folder(data), weights)
+    except (FileNotFoundError, ValueError, WeightsError) as error:
+        raise _refuse(error) from None
+    _print_figures(card.metrics["test"], "test")
+
+
+@cli.command()
+def download(
+    name: Annotated[str, typer.Argument(help="bone-break")],
+    data: Data = None,
+) -> None:
+    """Fetch a data set from its publisher (needs internet)."""
+    from training.download import download_bone_break
+
+    if name != "bone-break":
+        raise _refuse(ValueError(f"'{name}' cannot be downloaded; known is bone-break."))
+    try:
+        typer.echo(download_bone_break(data_folder(data)))
+    except (RuntimeError, FileNotFoundError) as error:
+        raise _refuse(error) from None
+
+
+@cli.command()
+def examples(
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Folder to fill")] = Path("examples"),
+    count: Annotated[int, typer.Option(help="Films wanted", min=1)] = 6,
+) -> None:
+    """Fill examples/ with FracAtlas films (CC BY 4.0), which the demo then offers to try."""
+    from training.examples import collect
+
+    try:
+        copies = collect(data_folder(data), out, count)
+    except FileNotFoundError as error:
+        raise _refuse(error) from None
+    typer.echo(f"{len(copies)} films in {out}")
+
+
+def _print_figures(figures: dict, part: str) -> None:
+    for key in ("accuracy", "top3"):
+        share = figures[key]
+        typer.echo(
+            f"{part} {key}: {share['value']:.1%} (95 % interval {share['low']:.1%} to {share['high']:.1%}, "
+            f"{share['n']} films)"
+        )
+    for key in ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auroc"):
+        typer.echo(f"{part} {key}: {figures[key]:.3f}")
+    typer.echo(f"{part} expected calibration error: {figures['expected_calibration_error']['value']:.3f}")

@@ -1,0 +1,1 @@
+"""Data sets, near-duplicates, splits and the film cache."""

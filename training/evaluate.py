@@ -1,0 +1,99 @@
+"""The final figure of a model, on the official test films: ``python -m training evaluate MODEL --data FOLDER``.
+
+The committed weights are judged by the path the app takes, from file to probability, so that anyone with the films can
+check the card. Nothing may be chosen by these films.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from app.classifier import Classifier
+from app.weights import ModelCard
+from training.data.bone_break import CLASSES
+from training.data.cache import CACHE
+from training.export import explain_part, write_card
+from training.films import BoneBreakFilms
+from training.metrics import report
+from training.recipe import Recipe
+
+__all__ = ["evaluate"]
+
+
+def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
+    """Judges a model on the official test films and writes card, ``evaluation.json`` and plots.
+
+    Args:
+        name: folder under ``weights``.
+        data: folder with the bone-break set.
+        weights: folder of models.
+
+    Returns:
+        The card with ``metrics["test"]``.
+
+    Raises:
+        ValueError: the films are not the ones the model was split on, so that training films might be among them.
+    """
+    classifier = Classifier.load(name, weights)
+    card = classifier.card
+    films = BoneBreakFilms(Recipe.model_validate(card.recipe), data, cache)
+    found = films.as_card()["parts"]
+    for part in ("train", "validation", "test"):
+        if found[part]["sha256"] != card.data["parts"][part]["sha256"]:
+            raise ValueError(
+                f"the {part} films under {data} are not those in the card of {name}; a figure on them would not be the "
+                "model's, and might include films it was trained on"
+            )
+    _, logits, labels = explain_part(classifier, films, films.split.test)
+    figures = report(logits, labels, list(CLASSES), card.temperature)
+    card = card.model_copy(update={"metrics": {**card.metrics, "test": figures}})
+    target = weights / name
+    write_card(card, target)
+    (target / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    _plot_confusion(figures, [kind.title for kind in card.classes], target / "confusion.png")
+    _plot_classes(figures, target / "per_class.png")
+    return card
+
+
+def _plot_confusion(figures: dict, titles: list[str], target: Path) -> None:
+    counts = np.array(figures["confusion"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = plt.subplots(figsize=(8.5, 7.5), layout="constrained")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(counts.shape):
+        if counts[row, column]:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(titles)), titles, rotation=45, ha="right")
+    axes.set_yticks(range(len(titles)), titles)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("labelled")
+    accuracy = figures["accuracy"]
+    axes.set_title(
+        f"{figures['films']} test films, accuracy {accuracy['value']:.1%} "
+        f"(95 % interval {accuracy['low']:.1%} to {accuracy['high']:.1%})"
+    )
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+
+
+def _plot_classes(figures: dict, target: Path) -> None:
+    rows = figures["per_class"]
+    places = np.arange(len(rows))
+    figure, axes = plt.subplots(figsize=(8.5, 4.5), layout="constrained")
+    for offset, metric in ((-0.2, "precision"), (0.2, "recall")):
+        axes.barh(places + offset, [row[metric] for row in rows], 0.38, label=metric)
+    axes.set_yticks(places, [f"{row['name']} ({row['films']})" for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("on test films; their number in brackets")
+    axes.legend()
+    figure.savefig(target, dpi=110)
+    plt.close(figure)

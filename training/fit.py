@@ -1,0 +1,145 @@
+"""Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml --data FOLDER [--init FILE] [--resume]``.
+
+Everything lands in ``runs/<name>/``: best and last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
+``initial.json``. ``evaluate`` makes the model under ``weights/`` out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar, Timer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from app.network import build_network, channels_last
+from training.data.bone_break import CLASSES
+from training.data.cache import CACHE
+from training.films import BoneBreakFilms
+from training.initial import Initial, load_initial
+from training.recipe import Precision, Recipe
+from training.task import FractureTypes
+
+__all__ = ["best_checkpoint", "fit", "load_task"]
+
+log = logging.getLogger(__name__)
+
+
+def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
+    """bf16 or float32, whichever trains this network faster here: both are timed for two steps on random pixels."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    seconds: dict[Literal["32-true", "bf16-mixed"], float] = {}
+    for precision in ("32-true", "bf16-mixed"):
+        network = build_network(recipe.architecture, len(CLASSES), stride=recipe.stride)
+        network = channels_last(network)
+        pixels = torch.randn(8, 3, recipe.size, recipe.size).contiguous(memory_format=torch.channels_last)
+        for step in range(3):
+            if step == 1:
+                start = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+                loss = network(pixels).logits.logsumexp(1).mean()
+            loss.backward()
+        seconds[precision] = time.perf_counter() - start
+    log.info("seconds for two steps: %s", seconds)
+    return min(seconds, key=lambda precision: seconds[precision])
+
+
+def _build(recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None) -> tuple:
+    network = build_network(recipe.architecture, len(CLASSES), stride=recipe.stride, dropout=recipe.dropout)
+    if initial is None:
+        initial = load_initial(network, recipe.architecture, init)
+    return FractureTypes(recipe, channels_last(network), initial.fresh, films.class_counts()), initial
+
+
+def fit(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    *,
+    init: Path | None = None,
+    resume: bool = False,
+    precision: Precision = "auto",
+    cache: Path = CACHE,
+    progress: bool = True,
+) -> Path:
+    """Trains until the recipe's epochs are over or validation loss no longer falls.
+
+    Args:
+        recipe: what to train.
+        data: folder with the bone-break set.
+        run: folder for everything that is written.
+        init: initial layers; torchvision's download where absent.
+        resume: go on from the run's last checkpoint, if there is one.
+        precision: "auto", "32-true" or "bf16-mixed".
+        cache: where decoded films are kept.
+        progress: draw a progress bar.
+
+    Returns:
+        The checkpoint with the lowest validation loss.
+    """
+    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    run.mkdir(parents=True, exist_ok=True)
+    films = BoneBreakFilms(recipe, data, cache)
+    last = run / "last.ckpt"
+    going_on = resume and last.is_file()
+    known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
+    task, initial = _build(recipe, films, known, init)
+    (run / "initial.json").write_text(json.dumps(vars(initial)))
+    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    films.write_split(run / "split.csv")
+    if precision == "auto":
+        precision = faster_precision(recipe)
+    # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
+    attempt = 1 + len(list(run.glob("logs/csv-*")))
+    best = ModelCheckpoint(run, "best", monitor="validation_loss", save_last=True, enable_version_counter=False)
+    timer = Timer(duration=None)
+    callbacks: list[Callback] = [best, timer, EarlyStopping("validation_loss", patience=recipe.patience)]
+    trainer = lightning.Trainer(
+        max_epochs=recipe.head_epochs + recipe.tune_epochs,
+        precision=precision,
+        accelerator="auto",
+        devices=1,
+        callbacks=[*callbacks, RichProgressBar()] if progress else callbacks,
+        logger=[TensorBoardLogger(run, "logs", "tensorboard"), CSVLogger(run, "logs", f"csv-{attempt}")],
+        log_every_n_steps=10,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, datamodule=films, ckpt_path=last if going_on else None, weights_only=False)
+    effort = {
+        "epochs": trainer.current_epoch,
+        "minutes": round(timer.time_elapsed("train") / 60, 1),
+        "precision": precision,
+        "device": "GPU" if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
+    }
+    (run / "effort.json").write_text(json.dumps(effort, indent=2))
+    return Path(best.best_model_path)
+
+
+def best_checkpoint(run: Path) -> Path:
+    """The run's checkpoint with the lowest validation loss.
+
+    Raises:
+        FileNotFoundError: the run has none.
+    """
+    checkpoint = run / "best.ckpt"
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
+    return checkpoint
+
+
+def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakFilms, Initial]:
+    """The trained network of a run with its films, ready to predict."""
+    checkpoint = best_checkpoint(run)
+    recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
+    initial = Initial(**json.loads((run / "initial.json").read_text()))
+    films = BoneBreakFilms(recipe, data, cache)
+    task, _ = _build(recipe, films, initial, None)
+    task.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"])
+    return task.eval(), films, initial

@@ -1,0 +1,121 @@
+"""Figures with the uncertainty that their number of films leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+__all__ = ["bootstrap", "expected_calibration_error", "fit_temperature", "report"]
+
+RESAMPLES = 10_000
+
+
+def bootstrap(correct: np.ndarray, *, seed: int = 0, level: float = 0.95) -> dict[str, float]:
+    """Mean of per-film values with its percentile bootstrap interval (Efron, 1979).
+
+    Args:
+        correct: float or bool (N,), one value a film.
+        seed: of the resampling.
+        level: of the interval, 0 to 1.
+
+    Returns:
+        "value", "low", "high" and "n".
+    """
+    values = np.asarray(correct, dtype=float)
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return {"value": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the lowest negative log-likelihood (Guo et al., 2017): logits (N, C), labels int (N,)."""
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-scaled[np.arange(len(labels)), labels].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, Any]:
+    """Mean gap between confidence and accuracy over bins of equal width (Naeini et al., 2015; Guo et al., 2017).
+
+    Args:
+        probabilities: float (N, C).
+        labels: int (N,).
+        bins: number of bins of confidence between 0 and 1.
+
+    Returns:
+        "value" and, a bin: "films", "confidence", "accuracy" (the latter two None in empty bins).
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    rows: list[dict[str, Any]] = []
+    error = 0.0
+    for index in range(bins):
+        inside = place == index
+        films = int(inside.sum())
+        if films == 0:
+            rows.append({"films": 0, "confidence": None, "accuracy": None})
+            continue
+        mean_confidence, accuracy = float(confidence[inside].mean()), float(correct[inside].mean())
+        error += films / len(labels) * abs(mean_confidence - accuracy)
+        rows.append({"films": films, "confidence": mean_confidence, "accuracy": accuracy})
+    return {"value": error, "bins": rows}
+
+
+def report(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], temperature: float) -> dict[str, Any]:
+    """Everything told about a model on one set of films.
+
+    Args:
+        logits: float (N, C).
+        labels: int (N,), every class at least once.
+        classes: names in the order of the columns.
+        temperature: divides the logits for all that concerns probabilities.
+
+    Returns:
+        Plain numbers and lists, ready for JSON.
+    """
+    probabilities = softmax(logits / temperature, axis=1)
+    guess = logits.argmax(axis=1)
+    order = np.argsort(-logits, axis=1)
+    top3 = (order[:, :3] == labels[:, None]).any(axis=1)
+    indices = range(len(classes))
+    precision, recall, f1, support = precision_recall_fscore_support(labels, guess, labels=indices, zero_division=0)
+    auroc = [float(roc_auc_score(labels == index, probabilities[:, index])) for index in indices]
+    return {
+        "films": len(labels),
+        "accuracy": bootstrap(guess == labels),
+        "top3": bootstrap(top3),
+        "balanced_accuracy": float(balanced_accuracy_score(labels, guess)),
+        "macro_precision": float(precision.mean()),
+        "macro_recall": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
+        "macro_auroc": float(np.mean(auroc)),
+        "chance_accuracy": float(np.bincount(labels).max() / len(labels)),
+        "expected_calibration_error": expected_calibration_error(probabilities, labels),
+        "per_class": [
+            {
+                "name": name,
+                "films": int(support[index]),
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "auroc": auroc[index],
+            }
+            for index, name in enumerate(classes)
+        ],
+        "confusion": confusion_matrix(labels, guess, labels=indices).tolist(),
+    }

@@ -1,0 +1,128 @@
+"""What is optimised: the ten-type classification, in two phases, as a Lightning module."""
+
+from __future__ import annotations
+
+import math
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+from torch.nn import functional
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from app.network import FractureNetwork
+from app.preprocess import normalise
+from training.augment import augment
+from training.recipe import Recipe
+
+__all__ = ["FractureTypes"]
+
+WARM_UP = 0.05
+"""Share of all steps in which the learning rates rise from zero."""
+
+
+class FractureTypes(lightning.LightningModule):
+    """Class-weighted cross-entropy on fracture types.
+
+    Phase 1 trains only what has no pretrained weights; phase 2 adds the layers the recipe names.
+
+    Args:
+        recipe: how to train.
+        network: with its initial layers loaded.
+        fresh: the body's parameters without pretrained weights.
+        class_counts: training films per class, int (C,).
+
+    Raises:
+        ValueError: the recipe names layers to tune that the body does not have.
+    """
+
+    class_weights: torch.Tensor
+
+    def __init__(
+        self, recipe: Recipe, network: FractureNetwork, fresh: tuple[str, ...], class_counts: torch.Tensor
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.network = network
+        self.fresh = set(fresh)
+        names = [name for name, _ in network.body.named_parameters()]
+        for prefix in recipe.tune:
+            if not any(name.startswith(prefix) for name in names):
+                raise ValueError(f"the recipe tunes {prefix!r}, which {recipe.architecture} does not have")
+        self.tuned = {name for name in names if name.startswith(recipe.tune)}
+        classes = len(class_counts)
+        weights = torch.ones(classes)
+        if recipe.class_weighted:
+            weights = class_counts.sum() / (classes * class_counts.clamp(min=1))
+        self.register_buffer("class_weights", weights.float())
+        self.scores = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(classes, average="micro"),
+                "macro_f1": MulticlassF1Score(classes, average="macro"),
+                "top3": MulticlassAccuracy(classes, top_k=min(3, classes), average="micro"),
+            },
+            prefix="validation_",
+        )
+
+    def _learns(self, name: str) -> bool:
+        return name in self.fresh or (self.current_epoch >= self.recipe.head_epochs and name in self.tuned)
+
+    def on_train_epoch_start(self) -> None:
+        """Freezes and thaws by the epoch's number, so that a resumed run is in the right phase."""
+        learning = set()
+        for name, parameter in self.network.body.named_parameters():
+            parameter.requires_grad_(self._learns(name))
+            if parameter.requires_grad:
+                learning.add(name.rpartition(".")[0])
+        for name, module in self.network.body.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # A frozen layer whose statistics still move is not frozen.
+                module.train(name in learning)
+
+    def forward(self, films: torch.Tensor) -> torch.Tensor:
+        """Letterboxed films, float (N, 1, H, W) in 0..1, to logits (N, C)."""
+        pixels = normalise(films, self.recipe.mean, self.recipe.std)
+        return self.network(pixels.contiguous(memory_format=torch.channels_last)).logits
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> torch.Tensor:
+        films, labels = batch
+        logits = self(augment(films.float() / 255.0, self.recipe.augment))
+        loss = functional.cross_entropy(
+            logits, labels, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
+        )
+        self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=len(labels))
+        return loss
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> None:
+        films, labels = batch
+        logits = self(films.float() / 255.0)
+        self.log("validation_loss", functional.cross_entropy(logits, labels), prog_bar=True, batch_size=len(labels))
+        self.scores.update(logits, labels)
+        self.log_dict(self.scores, prog_bar=True, batch_size=len(labels))
+
+    def predict_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> torch.Tensor:
+        return self(batch[0].float() / 255.0)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with one rate for new layers and one for pretrained ones, warm-up and a cosine to zero."""
+        body = [p for n, p in self.network.body.named_parameters() if n not in self.fresh]
+        new = [p for n, p in self.network.body.named_parameters() if n in self.fresh]
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": new + list(self.network.head.parameters()), "lr": self.recipe.head_rate},
+                {"params": body, "lr": self.recipe.body_rate},
+            ],
+            weight_decay=self.recipe.weight_decay,
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+
+        def factor(step: int) -> float:
+            warm = WARM_UP * steps
+            if step < warm:
+                return (step + 1) / (warm + 1)
+            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm) / (steps - warm))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
