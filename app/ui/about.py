@@ -1,0 +1,87 @@
+"""The tab that says what the model is, what it was trained on and how well it does."""
+
+from __future__ import annotations
+
+import html
+
+import gradio as gr
+
+from app.weights import ModelCard
+
+__all__ = ["build", "describe"]
+
+
+def _interval(share: dict) -> str:
+    return f"{share['value']:.1%} (95 % interval {share['low']:.1%} to {share['high']:.1%})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    titles = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<div class='scroll'><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def describe(card: ModelCard) -> str:
+    """A model's card as HTML; every figure is the card's."""
+    parts = [f"<h2>{html.escape(card.title)}</h2>", f"<p><strong>{html.escape(card.intended_use)}</strong></p>"]
+    if test := card.metrics.get("test"):
+        leaked = card.data["parts"]["leaked"]["films"]
+        parts += [
+            "<h3>How good is it?</h3>",
+            f"<p>Judged once on {test['films']} films kept aside by the data set's makers. {leaked} training films "
+            "that are near-duplicates of test films (mirrored, rotated or re-encoded copies) were left out.</p>",
+            _table(
+                ["Measure", "Test films"],
+                [
+                    ["Labelled type named", _interval(test["accuracy"])],
+                    ["Labelled type among the first three", _interval(test["top3"])],
+                    ["Always naming the commonest type", f"{test['chance_accuracy']:.1%}"],
+                    ["Balanced accuracy", f"{test['balanced_accuracy']:.1%}"],
+                    ["Macro precision / recall / F1", _triple(test)],
+                    ["Macro one-vs-rest AUROC", f"{test['macro_auroc']:.2f}"],
+                    ["Expected calibration error", f"{test['expected_calibration_error']['value']:.3f}"],
+                ],
+            ),
+            "<h3>By fracture type</h3>",
+            _table(
+                ["Type", "Films", "Precision", "Recall", "AUROC"],
+                [
+                    [
+                        row["name"],
+                        str(row["films"]),
+                        f"{row['precision']:.0%}",
+                        f"{row['recall']:.0%}",
+                        f"{row['auroc']:.2f}",
+                    ]
+                    for row in test["per_class"]
+                ],
+            ),
+        ]
+    else:
+        parts.append("<p>No test figures: this model has not been evaluated.</p>")
+    data = {part: card.data["parts"][part]["films"] for part in ("train", "validation")}
+    parts += [
+        "<h3>What it learnt from</h3>",
+        f"<p>{data['train']} training and {data['validation']} validation films of Kaggle's &ldquo;Bone Break "
+        "Classification&rdquo;, pictures from papers and teaching sites sorted by their uploader. "
+        f"Near-duplicates never straddle training and validation. First layers: "
+        f"{html.escape(str(card.initial.get('source', 'unknown')))}; random at the start: "
+        f"{html.escape(', '.join(card.initial.get('fresh', [])) or 'none')} and the head. "
+        f"Trained on {html.escape(card.date)} for {card.training.get('epochs', '?')} epochs "
+        f"({card.training.get('minutes', '?')} minutes, {html.escape(str(card.training.get('device', '?')))}), "
+        f"seed {card.seed}.</p>",
+        "<h3>What it cannot do</h3>",
+        "<ul><li>Every film it learnt from shows a fracture, so it names a type even for a whole bone.</li>"
+        "<li>It does not notice when a picture is no X-ray.</li>"
+        "<li>Labels were never checked by a panel of readers; some near-duplicates carry two different ones.</li></ul>",
+    ]
+    return f"<article class='about'>{''.join(parts)}</article>"
+
+
+def _triple(test: dict) -> str:
+    return f"{test['macro_precision']:.1%} / {test['macro_recall']:.1%} / {test['macro_f1']:.1%}"
+
+
+def build(card: ModelCard) -> None:
+    """Lays out the tab inside the current Blocks."""
+    gr.HTML(describe(card))

@@ -1,0 +1,76 @@
+"""The page as a whole: its tabs, how it looks and how it is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from app.classifier import Classifier
+from app.radiograph import MAX_BYTES
+from app.ui import about, explain
+
+__all__ = ["build", "launch"]
+
+STYLE = Path(__file__).with_name("style.css")
+HOUR = 3600
+
+HEADER = """
+<header class="masthead">
+  <div>
+    <h1>Which fracture, and where does the model look?</h1>
+    <p>Drop in an X-ray of a broken bone. The model names one of ten fracture types and shows the regions that
+    made it say so.</p>
+  </div>
+  <p class="notice" role="note"><strong>For study, not for diagnosis.</strong> Not a medical device.</p>
+</header>
+"""
+
+
+def build(classifier: Classifier) -> gr.Blocks:
+    """The page for one model."""
+    with gr.Blocks(title="Fracture types, explained", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
+        gr.HTML(HEADER)
+        with gr.Tabs():
+            with gr.Tab("Explain a film"):
+                explain.build(classifier)
+            with gr.Tab("About the model"):
+                about.build(classifier.card)
+    return page
+
+
+def theme() -> gr.themes.Base:
+    """Fonts of the system's own, so that the page asks nothing of other servers."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"])
+
+
+def launch(
+    classifier: Classifier, *, host: str | None = None, port: int | None = None, block: bool = True
+) -> tuple[gr.Blocks, str]:
+    """Serves the page.
+
+    Args:
+        classifier: the model to show.
+        host, port: where to listen; Gradio's own choice where absent, as Spaces wants it.
+        block: wait until the server is stopped.
+
+    Returns:
+        The page and its address.
+    """
+    page = build(classifier).queue(max_size=32)
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        theme=theme(),
+        css_paths=STYLE,
+        max_file_size=MAX_BYTES,
+        allowed_paths=[],
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=["api"],
+        ssr_mode=False,
+        prevent_thread_lock=not block,
+        quiet=not block,
+    )
+    return page, address

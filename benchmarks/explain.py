@@ -1,0 +1,89 @@
+"""What prediction and all ten heatmaps cost relative to the bare forward of torchvision's own network.
+
+``make bench-explain`` prints, side by side: torchvision's network with a linear layer, ours with logits and every map,
+and the whole way from decoded film to the ten heatmaps at the film's own size.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torchvision import models
+
+from app.classifier import Classifier
+from app.network import build_network, channels_last
+from app.phantom import draw
+from app.radiograph import Radiograph
+from app.weights import available
+
+ROUNDS = 40
+
+
+def side_by_side(calls: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of each call; calls take turns, so that drift of the machine meets all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 3):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= 3:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def table(title: str, seconds: dict[str, float]) -> None:
+    base = next(iter(seconds.values()))
+    print(f"\n{title}")
+    for name, value in seconds.items():
+        print(f"  {value / base:5.2f} x  {value * 1000:8.1f} ms  {name}")
+
+
+def plain(architecture: str, classes: int) -> nn.Module:
+    """Torchvision's network as it comes, with as many outputs; VGG with the same pooled head."""
+    if architecture.startswith("vgg"):
+        body = getattr(models, architecture)(weights=None).features
+        network = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+    else:
+        network = getattr(models, architecture)(weights=None, num_classes=classes)
+    return channels_last(network.eval())
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    for architecture in ("resnet18", "resnet50", "vgg16"):
+        bare = plain(architecture, 10)
+        ours = channels_last(build_network(architecture, 10).eval())
+        pixels = torch.randn(1, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            calls: dict[str, Callable[[], object]] = {
+                "bare forward": lambda bare=bare, pixels=pixels: bare(pixels),
+                "logits and ten maps": lambda ours=ours, pixels=pixels: ours(pixels),
+            }
+            table(f"{architecture}, 224 px, one film", side_by_side(calls))
+    film = Radiograph(draw("oblique"), (0, 255))
+    for name in available():
+        classifier = Classifier.load(name)
+        size = classifier.card.size
+        pixels = torch.randn(1, 3, size, size).contiguous(memory_format=torch.channels_last)
+
+        def whole(classifier: Classifier = classifier) -> None:
+            explanation = classifier.explain([film])[0]
+            for kind in classifier.classes:
+                explanation.heat(kind)
+
+        with torch.inference_mode():
+            calls = {
+                "body and pooled head only": lambda c=classifier, p=pixels: c.network.head(
+                    c.network.body(p).mean(dim=(2, 3))
+                ),
+                "film in, prediction and ten heatmaps out": whole,
+            }
+            table(f"shipped {name}, {size} px, film of {film.width} x {film.height}", side_by_side(calls))
+
+
+if __name__ == "__main__":
+    main()

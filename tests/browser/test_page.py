@@ -1,0 +1,156 @@
+"""The page as a person meets it: upload, wait, see the overlay, choose another type, see it change."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from app.classifier import Classifier
+from app.phantom import draw
+from app.ui.page import launch
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def address(classifier: Classifier, drawn_set: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRACTURE_DATA", str(drawn_set))
+        page, url = launch(classifier, host="127.0.0.1", block=False)
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Callable[[int], Page]]:
+    opened = []
+
+    def go(width: int = 1280) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(address)
+        page.wait_for_selector("#film-input input[type=file]", state="attached")
+        opened.append(page)
+        return page
+
+    yield go
+    for page in opened:
+        page.close()
+
+
+def shown(page: Page, place: str) -> str:
+    """The address of the picture shown in a field, once it is loaded."""
+    picture = page.locator(f"{place} img").first
+    expect(picture).to_be_visible(timeout=20_000)
+    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
+    return picture.get_attribute("src") or ""
+
+
+def upload(page: Page, path: Path) -> None:
+    page.set_input_files("#film-input input[type=file]", str(path))
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Path:
+    path = tmp_path / "arm.png"
+    cv2.imwrite(str(path), draw("oblique", seed=2))
+    return path
+
+
+def test_a_film_is_named_explained_and_explained_otherwise(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    upload(page, drawing)
+    first = shown(page, "#painted")
+    assert shown(page, "#plain") != first
+    assert page.locator("#types label").count() == 10
+    expect(page.locator("#verdict .kind")).to_contain_text("%")
+    page.locator("#types label").nth(6).click()
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
+    shown(page, "#painted")
+    expect(page.locator("#types label").nth(6)).to_have_class(re.compile("selected"))
+
+
+def test_looks_change_without_a_new_verdict(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    upload(page, drawing)
+    first = shown(page, "#painted")
+    verdict = page.locator("#verdict").inner_text()
+    page.locator("#contour input").click()
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
+    assert page.locator("#verdict").inner_text() == verdict
+
+
+def test_before_and_after(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    upload(page, drawing)
+    shown(page, "#painted")
+    page.get_by_role("tab", name="Before and after").click()
+    expect(page.locator("#slider img").first).to_be_visible()
+
+
+def test_drawings_can_be_tried(visit: Callable[[int], Page]) -> None:
+    page = visit(1280)
+    page.locator("#examples button img").first.click()
+    shown(page, "#painted")
+    expect(page.locator("#examples")).to_contain_text("drawing")
+
+
+def test_a_random_film_tells_its_label_after_the_guess(visit: Callable[[int], Page]) -> None:
+    page = visit(1280)
+    page.locator("#random-film").click()
+    shown(page, "#painted")
+    expect(page.locator("#verdict .truth")).to_contain_text("Labelled")
+
+
+def test_a_tiff_is_shown_although_browsers_cannot(visit: Callable[[int], Page], tmp_path: Path) -> None:
+    path = tmp_path / "arm.tiff"
+    Image.fromarray(draw("spiral").astype(np.uint16) * 16).save(path)
+    page = visit(1280)
+    upload(page, path)
+    shown(page, "#painted")
+    shown(page, "#film-input")
+    expect(page.locator("#verdict .note")).to_contain_text("8 bits")
+
+
+def test_a_bad_file_is_a_sentence_and_the_page_stays_usable(
+    visit: Callable[[int], Page], tmp_path: Path, drawing: Path
+) -> None:
+    bad = tmp_path / "film.png"
+    bad.write_bytes(b"<html>not a film</html>")
+    page = visit(1280)
+    upload(page, bad)
+    expect(page.locator("#verdict .refused")).to_contain_text("not a picture", timeout=10_000)
+    assert "Traceback" not in page.content()
+    page.reload()
+    page.wait_for_selector("#film-input input[type=file]", state="attached")
+    upload(page, drawing)
+    shown(page, "#painted")
+
+
+def test_nothing_sticks_out_on_a_phone(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(390)
+    upload(page, drawing)
+    shown(page, "#painted")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator("#painted img").first.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    expect(page.locator(".notice")).to_contain_text("not for diagnosis")
