@@ -70,8 +70,7 @@ def overlay(
     if film.shape != heat.shape:
         raise ValueError(f"film {film.shape} and heat {heat.shape} differ in shape")
     grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB)
-    # A square root keeps moderate evidence visible; zero stays zero.
-    paint = (opacity * np.sqrt(np.clip(heat, 0.0, 1.0)))[:, :, None]
+    paint = (opacity * np.clip(heat, 0.0, 1.0))[:, :, None]
     mixed = np.round(grey * (1.0 - paint) + _colours(heat, colour_map) * paint).astype(np.uint8)
     if contour:
         region = (heat >= max(HOTTEST * float(heat.max()), VISIBLE)).astype(np.uint8)

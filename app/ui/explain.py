@@ -26,6 +26,9 @@ SCREEN = 1024
 PLAIN = 6
 """Where the film itself stands among what ``judge`` returns."""
 
+WORTH_SAYING = 0.1
+"""Share of evidence outside the film from which on the page mentions it."""
+
 COMPUTE = "compute"
 HOUR = 3600
 
@@ -116,6 +119,11 @@ def _describe(classifier: Classifier, explanation: Explanation, name: str) -> st
     line = f"<strong>{html.escape(title)}.</strong> {GLOSSARY.get(name, '')}"
     if not explanation.has_evidence(name):
         line += f" <strong>On this film the model finds {NO_EVIDENCE} for it.</strong>"
+    elif (outside := explanation.padding_share(name)) >= WORTH_SAYING:
+        line += (
+            f" <em>{outside:.0%} of the evidence for it lies outside the film, in the black margin that fills the "
+            "model's square.</em>"
+        )
     return f"<p class='glossary'>{line}</p>"
 
 

@@ -1,0 +1,37 @@
+"""Takes the README's picture: the page explaining a drawn film, in headless Chromium (``make picture``)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+from playwright.sync_api import sync_playwright
+
+from app.classifier import Classifier
+from app.phantom import draw
+from app.ui.page import launch
+from app.weights import available
+
+TARGET = Path(__file__).with_name("page.png")
+
+
+def main() -> None:
+    page, address = launch(Classifier.load(available()[0]), host="127.0.0.1", block=False)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        film = Path(folder) / "drawing.png"
+        cv2.imwrite(str(film), draw("oblique", seed=2))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1280, "height": 1000})
+        tab.goto(address)
+        tab.set_input_files("#film-input input[type=file]", str(film))
+        tab.wait_for_selector("#painted img")
+        tab.wait_for_timeout(1500)
+        tab.screenshot(path=TARGET, clip={"x": 0, "y": 0, "width": 1280, "height": 1000})
+        browser.close()
+    page.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The README cannot rot: its commands exist, its figures are the card's, its picture is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from app.cli import cli as app_cli
+from app.weights import load_card
+from training.cli import cli as training_cli
+
+README = Path("README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
+COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+
+
+def help_of(cli: typer.Typer, words: list[str]) -> Result:
+    return CliRunner().invoke(cli, [*words, "--help"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_exist(command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", Path("Makefile").read_text(), re.M)
+        return
+    assert words[:2] == [".venv/bin/python", "-m"]
+    cli = {"app": app_cli, "training": training_cli}[words[2]]
+    answer = help_of(cli, words[3:4])
+    assert answer.exit_code == 0
+    for option in (word for word in words if word.startswith("--")):
+        assert option in re.sub(r"\x1b\[[0-9;]*m", "", answer.output)
+    for path in (word for word in words if word.startswith("training/")):
+        assert Path(path).is_file()
+
+
+def test_figures_are_the_cards() -> None:
+    test = load_card("resnet18").metrics["test"]
+    table = README.split("<!-- figures")[1].split("<!-- end of figures")[0]
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f}"
+
+    for key in ("accuracy", "top3"):
+        share = test[key]
+        row = f"| {percent(share['value'])} % | {percent(share['low'])} to {percent(share['high'])} % |"
+        assert row in table
+    assert f"| {percent(test['chance_accuracy'])} % |" in table
+    assert f"| {percent(test['balanced_accuracy'])} % |" in table
+    triple = " / ".join(percent(test[f"macro_{key}"]) for key in ("precision", "recall", "f1"))
+    assert f"| {triple} % |" in table
+    assert f"| {test['macro_auroc']:.2f} |" in table
+    assert f"| {test['expected_calibration_error']['value']:.2f} |" in table
+    parts = load_card("resnet18").data["parts"]
+    assert f"the {parts['leaked']['films']} training films that have a twin" in " ".join(README.split())
+    validation = load_card("resnet18").metrics["validation"]
+    assert f"{validation['films']} validation films (accuracy there: {percent(validation['accuracy']['value'])} %)" in (
+        " ".join(README.split())
+    )
+
+
+def test_spaces_can_start_it() -> None:
+    front = yaml.safe_load(README.split("---")[1])
+    pins = dict(line.split("==") for line in Path("requirements.txt").read_text().splitlines() if "==" in line)
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"] == pins["gradio"]
+    assert Path(front["app_file"]).is_file()
+    assert len(front["short_description"]) <= 60
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert Path(target).exists(), target
