@@ -81,7 +81,7 @@ def report(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], tempe
 
     Args:
         logits: float (N, C).
-        labels: int (N,), every class at least once.
+        labels: int (N,); a class without films has no AUROC (None) and is left out of its mean.
         classes: names in the order of the columns.
         temperature: divides the logits for all that concerns probabilities.
 
@@ -94,7 +94,10 @@ def report(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], tempe
     top3 = (order[:, :3] == labels[:, None]).any(axis=1)
     indices = range(len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(labels, guess, labels=indices, zero_division=0)
-    auroc = [float(roc_auc_score(labels == index, probabilities[:, index])) for index in indices]
+    auroc = [
+        float(roc_auc_score(labels == index, probabilities[:, index])) if 0 < support[index] < len(labels) else None
+        for index in indices
+    ]
     return {
         "films": len(labels),
         "accuracy": bootstrap(guess == labels),
@@ -103,7 +106,7 @@ def report(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], tempe
         "macro_precision": float(precision.mean()),
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),
-        "macro_auroc": float(np.mean(auroc)),
+        "macro_auroc": float(np.mean([area for area in auroc if area is not None])),
         "chance_accuracy": float(np.bincount(labels).max() / len(labels)),
         "expected_calibration_error": expected_calibration_error(probabilities, labels),
         "per_class": [

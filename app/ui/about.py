@@ -51,7 +51,7 @@ def describe(card: ModelCard) -> str:
                         str(row["films"]),
                         f"{row['precision']:.0%}",
                         f"{row['recall']:.0%}",
-                        f"{row['auroc']:.2f}",
+                        "-" if row["auroc"] is None else f"{row['auroc']:.2f}",
                     ]
                     for row in test["per_class"]
                 ],
