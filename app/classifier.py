@@ -17,9 +17,9 @@ from app.weights import DEFAULT_FOLDER, ModelCard, load_network
 
 __all__ = ["Classifier", "Explanation", "Prediction"]
 
-FAINT = 0.05
-"""Share of the model's typical evidence under which a map counts as showing none: at that strength no colour could be
-seen, and stretching it to full colour would turn noise into a finding."""
+FAINT = 0.1
+"""Share of full colour up to which a map counts as showing nothing: that little paint cannot be seen, and stretching it
+to full colour would turn noise into a finding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class Explanation:
 
     def has_evidence(self, name: str) -> bool:
         """Whether anything on the film speaks for the class strongly enough to be drawn."""
-        return self.peak(name) > FAINT * self.typical_evidence
+        return self.peak(name) > FAINT * self.full_colour
 
     def heat(self, name: str) -> np.ndarray:
         """The heatmap on the film: float32 in 0..1, (film height, film width).

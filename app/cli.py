@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import typer
+from PIL import Image
 
 from app.classifier import Classifier, Explanation
 from app.errors import FilmError, WeightsError
@@ -46,7 +46,11 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     from app.ui.page import launch
 
-    launch(_load(model), host=host, port=port)
+    try:
+        launch(_load(model), host=host, port=port)
+    except OSError:
+        typer.echo(f"Nothing can be served on {host}:{port}; it may be in use. Try another --port.", err=True)
+        raise typer.Exit(1) from None
 
 
 @cli.command()
@@ -73,7 +77,12 @@ def explain(
         taken[path.stem] = taken.get(path.stem, 0) + 1
         repeat = f"-{taken[path.stem]}" if taken[path.stem] > 1 else ""
         chosen = target or explanation.prediction.best
-        _write(explanation, chosen, out / f"{path.stem}{repeat}")
+        try:
+            _write(explanation, chosen, out / f"{path.stem}{repeat}")
+        except OSError as error:
+            typer.echo(f"{path}: cannot write under {out} ({error.strerror or 'unknown reason'}).", err=True)
+            failed = True
+            continue
         typer.echo(f"{path}: {_line(explanation, chosen)}")
     if failed:
         raise typer.Exit(1)
@@ -113,6 +122,5 @@ def _write(explanation: Explanation, chosen: str, folder: Path) -> None:
         ],
     }
     (folder / "explanation.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    cv2.imwrite(str(folder / "overlay.png"), cv2.cvtColor(panel(explanation, chosen), cv2.COLOR_RGB2BGR))
-    heat = heatmap(explanation.heat(chosen))
-    cv2.imwrite(str(folder / "heatmap.png"), cv2.cvtColor(heat, cv2.COLOR_RGBA2BGRA))
+    Image.fromarray(panel(explanation, chosen)).save(folder / "overlay.png")
+    Image.fromarray(heatmap(explanation.heat(chosen))).save(folder / "heatmap.png")

@@ -45,7 +45,7 @@ def examples(folder: Path = EXAMPLES) -> list[Example]:
     for seed, kind in enumerate(BREAKS):
         path = place / f"drawing-{kind}.png"
         cv2.imwrite(str(path), draw(kind, seed=seed))
-        drawn.append(Example(path, f"drawing: {kind}", "drawn by code, not a patient"))
+        drawn.append(Example(path, f"drawn: {kind}", "drawings by code, no patients"))
     return drawn
 
 

@@ -29,6 +29,7 @@ round heat that can hardly be seen would claim more than the map does."""
 CONTOUR_COLOUR = (255, 255, 255)
 CONTOUR_EDGE = (0, 0, 0)
 GREY = (160, 160, 160)
+MID_GREY = 96
 
 
 def _colours(heat: np.ndarray, colour_map: str) -> np.ndarray:
@@ -87,9 +88,11 @@ def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:
 
 
 def gradient(colour_map: str, opacity: float, steps: int = 9) -> list[tuple[int, int, int]]:
-    """Colours of rising heat as they look over black, from none to full: RGB, 0 to 255."""
+    """Colours of rising heat as they look over mid-grey, such as flesh has on films: RGB, 0 to 255, none to full."""
     heat = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None]
-    painted = overlay(np.zeros(heat.shape, np.uint8), heat, colour_map=colour_map, opacity=opacity, contour=False)
+    painted = overlay(
+        np.full(heat.shape, MID_GREY, np.uint8), heat, colour_map=colour_map, opacity=opacity, contour=False
+    )
     return [(int(red), int(green), int(blue)) for red, green, blue in painted[0]]
 
 
@@ -100,7 +103,7 @@ def _write(picture: np.ndarray, text: str, bottom_left: tuple[int, int], height:
 
 
 def colour_bar(height: int, full_colour: float, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:
-    """The scale beside an overlay: colours as they look over black, from no evidence (0) to ``full_colour``.
+    """The scale beside an overlay: colours as they look over mid-grey, from no evidence (0) to ``full_colour``.
 
     Args:
         height: rows, at least 32.
@@ -114,7 +117,9 @@ def colour_bar(height: int, full_colour: float, *, colour_map: str = "inferno", 
     margin = round(letter)
     bar = np.linspace(1.0, 0.0, max(2, height - 4 * margin), dtype=np.float32)[:, None].repeat(margin, axis=1)
     picture = np.zeros((height, round(5.2 * letter), 3), np.uint8)
-    painted = overlay(np.zeros(bar.shape, np.uint8), bar, colour_map=colour_map, opacity=opacity, contour=False)
+    painted = overlay(
+        np.full(bar.shape, MID_GREY, np.uint8), bar, colour_map=colour_map, opacity=opacity, contour=False
+    )
     top = (height - len(bar)) // 2
     picture[top : top + len(bar), margin // 2 : margin // 2 + margin] = painted
     left = margin // 2 + margin + round(letter / 3)

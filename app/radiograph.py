@@ -77,11 +77,17 @@ def read(path: str | Path) -> Radiograph:
         FilmError: no such file, or anything ``decode`` refuses.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FilmError("This is a folder, not a file.")
     if not path.is_file():
         raise FilmError("There is no such file.")
-    if path.stat().st_size > MAX_BYTES:
-        raise FilmError(_too_large(path.stat().st_size))
-    return decode(path.read_bytes())
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise FilmError(_too_large(path.stat().st_size))
+        data = path.read_bytes()
+    except OSError:
+        raise FilmError("The file cannot be opened; perhaps it may not be read.") from None
+    return decode(data)
 
 
 def decode(data: bytes) -> Radiograph:
@@ -91,7 +97,7 @@ def decode(data: bytes) -> Radiograph:
         data: a whole PNG, JPEG, WebP or TIFF file, at most ``MAX_BYTES``.
 
     Raises:
-        FilmError: too large, too small, damaged, or not one of these formats.
+        FilmError: too large, too small, damaged, blank, or not one of these formats.
     """
     if len(data) > MAX_BYTES:
         raise FilmError(_too_large(len(data)))
@@ -117,6 +123,8 @@ def decode(data: bytes) -> Radiograph:
     except (OSError, SyntaxError, ValueError, EOFError, cv2.error, IndexError, KeyError, TypeError):
         # What decoders raise on damaged files is not documented and differs between formats.
         raise FilmError("The file is damaged or incomplete, so the picture cannot be decoded.") from None
+    if pixels.min() == pixels.max():
+        raise FilmError("Every pixel of the picture has the same brightness, so there is nothing to see.")
     return Radiograph(np.ascontiguousarray(pixels), _window(pixels, notes), tuple(notes))
 
 

@@ -60,7 +60,7 @@ class ModelCard(BaseModel):
     title: str
     architecture: str
     stride: int
-    classes: tuple[FractureType, ...] = Field(min_length=1)
+    classes: tuple[FractureType, ...] = Field(min_length=2)
     size: int = Field(ge=32, le=1024)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

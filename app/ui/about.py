@@ -25,11 +25,10 @@ def describe(card: ModelCard) -> str:
     """A model's card as HTML; every figure is the card's."""
     parts = [f"<h2>{html.escape(card.title)}</h2>", f"<p><strong>{html.escape(card.intended_use)}</strong></p>"]
     if test := card.metrics.get("test"):
-        leaked = card.data["parts"]["leaked"]["films"]
         parts += [
             "<h3>How good is it?</h3>",
-            f"<p>Judged once on {test['films']} films kept aside by the data set's makers. {leaked} training films "
-            "that are near-duplicates of test films (mirrored, rotated or re-encoded copies) were left out.</p>",
+            f"<p>Judged on {test['films']} films that chose nothing about the model. Training films with a "
+            f"near-duplicate among them were left out: {_films(card, 'leaked')}.</p>",
             _table(
                 ["Measure", "Test films"],
                 [
@@ -59,23 +58,24 @@ def describe(card: ModelCard) -> str:
         ]
     else:
         parts.append("<p>No test figures: this model has not been evaluated.</p>")
-    data = {part: card.data["parts"][part]["films"] for part in ("train", "validation")}
     parts += [
         "<h3>What it learnt from</h3>",
-        f"<p>{data['train']} training and {data['validation']} validation films of Kaggle's &ldquo;Bone Break "
-        "Classification&rdquo;, pictures from papers and teaching sites sorted by their uploader. "
-        f"Near-duplicates never straddle training and validation. First layers: "
-        f"{html.escape(str(card.initial.get('source', 'unknown')))}; random at the start: "
+        f"<p>{_films(card, 'train')} training and {_films(card, 'validation')} validation films of "
+        f"{html.escape(str(card.data.get('title', 'an unnamed set')))}. No near-duplicates that our search finds "
+        f"straddle training, validation and test. "
+        f"First layers: {html.escape(str(card.initial.get('source', 'unknown')))}; random at the start: "
         f"{html.escape(', '.join(card.initial.get('fresh', [])) or 'none')} and the head. "
         f"Trained on {html.escape(card.date)} for {card.training.get('epochs', '?')} epochs "
         f"({card.training.get('minutes', '?')} minutes, {html.escape(str(card.training.get('device', '?')))}), "
         f"seed {card.seed}.</p>",
         "<h3>What it cannot do</h3>",
-        "<ul><li>Every film it learnt from shows a fracture, so it names a type even for a whole bone.</li>"
-        "<li>It does not notice when a picture is no X-ray.</li>"
-        "<li>Labels were never checked by a panel of readers; some near-duplicates carry two different ones.</li></ul>",
+        "<ul>" + "".join(f"<li>{html.escape(limit)}</li>" for limit in card.data.get("limits", [])) + "</ul>",
     ]
     return f"<article class='about'>{''.join(parts)}</article>"
+
+
+def _films(card: ModelCard, part: str) -> str:
+    return str(card.data.get("parts", {}).get(part, {}).get("films", "unknown"))
 
 
 def _triple(test: dict) -> str:

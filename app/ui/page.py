@@ -19,8 +19,8 @@ HEADER = """
 <header class="masthead">
   <div>
     <h1>Which fracture, and where does the model look?</h1>
-    <p>Drop in an X-ray of a broken bone. The model names one of ten fracture types and shows the regions that
-    made it say so.</p>
+    <p>Drop in an X-ray of a broken bone. The model names one of {count} fracture types and shows the regions
+    that made it say so.</p>
   </div>
   <p class="notice" role="note"><strong>For study, not for diagnosis.</strong> Not a medical device.</p>
 </header>
@@ -30,7 +30,7 @@ HEADER = """
 def build(classifier: Classifier) -> gr.Blocks:
     """The page for one model."""
     with gr.Blocks(title="Fracture types, explained", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.HTML(HEADER)
+        gr.HTML(HEADER.format(count=len(classifier.classes)))
         with gr.Tabs():
             with gr.Tab("Explain a film"):
                 explain.build(classifier)

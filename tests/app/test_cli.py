@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import cv2
@@ -74,6 +75,22 @@ def test_films_of_one_name_do_not_overwrite_each_other(drawing: Path, tmp_path: 
     cv2.imwrite(str(other), draw("spiral"))
     runner.invoke(app_cli.cli, ["explain", str(drawing), str(other), "--out", str(tmp_path / "out")])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["arm", "arm-2"]
+
+
+def test_an_unwritable_place_is_a_sentence(drawing: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = runner.invoke(app_cli.cli, ["explain", str(drawing), "--out", str(tmp_path / "file")])
+    assert result.exit_code == 1
+    assert "cannot write" in result.output
+
+
+def test_a_port_in_use_is_a_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = runner.invoke(app_cli.cli, ["--port", str(taken.getsockname()[1])])
+    assert result.exit_code == 1
+    assert "in use" in result.output
 
 
 def test_an_unknown_target_names_the_known(drawing: Path, tmp_path: Path) -> None:

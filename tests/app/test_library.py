@@ -15,8 +15,8 @@ def test_drawings_are_offered_and_called_drawings(tmp_path: Path) -> None:
     offered = library.examples(tmp_path)
     assert len(offered) >= 4
     for example in offered:
-        assert "drawing" in example.label
-        assert "not a patient" in example.source
+        assert "drawn" in example.label
+        assert "no patient" in example.source
         assert read(example.path).width > 100
 
 

@@ -71,7 +71,7 @@ def test_the_heatmap_alone_is_transparent_without_heat() -> None:
 def test_the_colour_bar_carries_its_scale() -> None:
     assert colour_bar(200, 12.3).shape[0] == 200
     assert not np.array_equal(colour_bar(200, 12.3), colour_bar(200, 45.6))
-    assert gradient("inferno", 0.6)[0] == (0, 0, 0)
+    assert gradient("inferno", 0.6)[0] == (96, 96, 96)
 
 
 def test_the_panel_says_when_there_is_no_evidence(classifier: Classifier, film: Radiograph) -> None:

@@ -97,6 +97,26 @@ def test_looks_change_without_a_new_verdict(visit: Callable[[int], Page], drawin
     assert page.locator("#verdict").inner_text() == verdict
 
 
+def test_quick_clicks_end_at_the_last_choice(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    upload(page, drawing)
+    shown(page, "#painted")
+    for place in (3, 6, 1):
+        page.locator("#types label").nth(place).click()
+        page.wait_for_timeout(40)
+    chosen = page.locator("#types label").nth(1).inner_text().split(" · ")[0].strip().lower()
+    expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}", timeout=10_000)
+
+
+def test_opacity_answers_to_the_keyboard(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    upload(page, drawing)
+    first = shown(page, "#painted")
+    page.locator("#opacity input[type=range]").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
+
+
 def test_before_and_after(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     upload(page, drawing)
@@ -109,7 +129,7 @@ def test_drawings_can_be_tried(visit: Callable[[int], Page]) -> None:
     page = visit(1280)
     page.locator("#examples button img").first.click()
     shown(page, "#painted")
-    expect(page.locator("#examples")).to_contain_text("drawing")
+    expect(page.locator("#examples")).to_contain_text("drawn")
 
 
 def test_a_random_film_tells_its_label_after_the_guess(visit: Callable[[int], Page]) -> None:
@@ -154,3 +174,6 @@ def test_nothing_sticks_out_on_a_phone(visit: Callable[[int], Page], drawing: Pa
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
     expect(page.locator(".notice")).to_contain_text("not for diagnosis")
+    label = page.locator("#contour label").bounding_box()
+    assert label is not None
+    assert label["width"] > 150

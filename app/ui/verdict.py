@@ -1,0 +1,109 @@
+"""What the page says about a film in words; every number is the model's or its card's."""
+
+from __future__ import annotations
+
+import html
+
+from app.classifier import Explanation
+from app.glossary import GLOSSARY
+from app.overlay import NO_EVIDENCE, gradient
+from app.weights import ModelCard
+
+__all__ = ["bars", "describe", "legend", "refusal", "verdict"]
+
+WORTH_SAYING = 0.1
+"""Share of evidence outside the film from which on the page mentions it."""
+
+
+def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None) -> str:
+    """The predicted type, how sure, and how often such a verdict was right; the label too where it is known."""
+    prediction = explanation.prediction
+    titles = {kind.name: kind.title for kind in card.classes}
+    best, second = prediction.ranking[:2]
+    probability = prediction.probability(best)
+    lines = [
+        f"<p class='kind'>{html.escape(titles[best])}<span>{probability:.0%}</span></p>",
+        f"<p>Next: {html.escape(titles[second].lower())}, {prediction.probability(second):.0%}. "
+        f"{html.escape(_track_record(card, probability))}</p>",
+    ]
+    if truth is not None:
+        word = "right" if truth == best else "wrong"
+        label = html.escape(titles[truth])
+        lines.append(f"<p class='truth {word}'>Labelled: <strong>{label}</strong> &ndash; the model is {word}.</p>")
+    lines += [f"<p class='note'>{html.escape(note)}</p>" for note in explanation.film.notes]
+    lines.append(f"<p class='record'>{html.escape(_record(card, best))}</p>")
+    return f"<div class='verdict' aria-live='polite'>{''.join(lines)}</div>"
+
+
+def _track_record(card: ModelCard, probability: float) -> str:
+    """How often the model was right on validation films when it was about this sure."""
+    bins = card.metrics.get("validation", {}).get("expected_calibration_error", {}).get("bins")
+    if not bins:
+        return ""
+    place = min(int(probability * len(bins)), len(bins) - 1)
+    films, accuracy = bins[place]["films"], bins[place]["accuracy"]
+    if not films:
+        return "It was never this sure on a validation film, so there is no saying how often it is right then."
+    return f"When it was about this sure on validation films, it was right on {round(films * accuracy)} of {films}."
+
+
+def _record(card: ModelCard, best: str) -> str:
+    missing = (
+        f"It always names one of {len(card.classes)} types: it cannot say that a bone is whole or that a picture is no "
+        "X-ray."
+    )
+    test = card.metrics.get("test")
+    if not test:
+        return f"This model has not been tested. {missing}"
+    share = test["accuracy"]
+    column = [kind.name for kind in card.classes].index(best)
+    named = sum(row[column] for row in test["confusion"])
+    right = test["confusion"][column][column]
+    return (
+        f"On {share['n']} test films it had never seen, it named the labelled type in {share['value']:.0%} "
+        f"(95 % interval {share['low']:.0%} to {share['high']:.0%}); it said {best} on {named} of them and was right "
+        f"on {right}. {missing}"
+    )
+
+
+def refusal(sentence: str) -> str:
+    """Why a film was not judged."""
+    return f"<div class='verdict refused' role='alert'><p>{html.escape(sentence)}</p></div>"
+
+
+def bars(card: ModelCard, explanation: Explanation) -> tuple[list[tuple[str, str]], str]:
+    """Types by probability as choices, and the style that turns each choice into a bar of that length."""
+    prediction = explanation.prediction
+    titles = {kind.name: kind.title for kind in card.classes}
+    choices = []
+    rules = [f"#types .wrap {{ --rows: {(len(card.classes) + 1) // 2}; }}"]
+    for place, name in enumerate(prediction.ranking, start=1):
+        probability = prediction.probability(name)
+        choices.append((f"{titles[name]} · {probability:.0%}", name))
+        rules.append(f"#types label:nth-of-type({place}) {{ --share: {probability:.2%}; }}")
+    return choices, f"<style>{''.join(rules)}</style>"
+
+
+def describe(card: ModelCard, explanation: Explanation, name: str) -> str:
+    """Which type's evidence is shown, what the type is, and what to know of this map."""
+    title = next(kind.title for kind in card.classes if kind.name == name)
+    line = f"Evidence for <strong>{html.escape(title.lower())}</strong>. {GLOSSARY.get(name, '')}"
+    outside = explanation.padding_share(name)
+    if not explanation.has_evidence(name):
+        line += f" <strong>On this film the model finds {NO_EVIDENCE} for it.</strong>"
+    elif outside >= WORTH_SAYING:
+        line += (
+            f" <em>{outside:.0%} of the evidence for it lies outside the film, in the black margin that fills the "
+            "model's square.</em>"
+        )
+    return f"<p class='glossary'>{line}</p>"
+
+
+def legend(explanation: Explanation, colour_map: str, opacity: float) -> str:
+    """The colour bar of the overlay."""
+    colours = ", ".join(f"rgb{colour}" for colour in gradient(colour_map, opacity))
+    return (
+        "<div class='legend' role='img' aria-label='Colour scale of the evidence'><span>none</span>"
+        f"<i style='background: linear-gradient(to right, {colours})'></i>"
+        f"<span>strong ({explanation.full_colour:.0f} logits)</span></div>"
+    )
