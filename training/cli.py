@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from training.data.film import DataSet
 from training.recipe import Precision
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -83,7 +84,7 @@ def export(
 
     try:
         card = exporting.export(run, data_folder(data), weights)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise _refuse(error) from None
     _print_figures(card.metrics["validation"], "validation")
 
@@ -107,17 +108,15 @@ def evaluate(
 
 @cli.command()
 def download(
-    name: Annotated[str, typer.Argument(help="bone-break")],
+    name: Annotated[str, typer.Argument(help="bone-break, fracatlas or multi-region")],
     data: Data = None,
 ) -> None:
     """Fetch a data set from its publisher (needs internet)."""
-    from training.download import download_bone_break
+    from training import download as downloading
 
-    if name != "bone-break":
-        raise _refuse(ValueError(f"'{name}' cannot be downloaded; known is bone-break."))
     try:
-        typer.echo(download_bone_break(data_folder(data)))
-    except (RuntimeError, FileNotFoundError) as error:
+        typer.echo(downloading.download(name, data_folder(data)))
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
         raise _refuse(error) from None
 
 
@@ -147,3 +146,51 @@ def _print_figures(figures: dict, part: str) -> None:
     for key in ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auroc"):
         typer.echo(f"{part} {key}: {figures[key]:.3f}")
     typer.echo(f"{part} expected calibration error: {figures['expected_calibration_error']['value']:.3f}")
+
+
+@cli.command()
+def split(
+    name: Annotated[str, typer.Argument(help="bone-break, fracatlas or multi-region")],
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Folder to write")] = Path("training/splits"),
+) -> None:
+    """Group a data set's near-duplicates and deal them out; writes the CSV that everything trains by."""
+    from training.data import splits
+    from training.data.film import readable
+    from training.data.grouping import find_groups
+
+    dataset, decoded = readable(_load(name, data))
+    groups = find_groups(dataset, decoded).groups
+    typer.echo(splits.write(dataset, groups, splits.part_films(dataset, groups), out))
+
+
+def _load(name: str, data: Path | None) -> DataSet:
+    from training.data import SETS
+
+    if name not in SETS:
+        raise _refuse(ValueError(f"There is no data set '{name}'; known are {', '.join(SETS)}."))
+    try:
+        return SETS[name](data_folder(data))
+    except FileNotFoundError as error:
+        raise _refuse(error) from None
+
+
+@cli.command()
+def audit(
+    name: Annotated[str, typer.Argument(help="bone-break, fracatlas or multi-region")],
+    out: Annotated[Path, typer.Option(help="Folder for the page with thumbnails; never commit it")],
+    data: Data = None,
+    init: Annotated[Path | None, typer.Option(help="Pretrained ResNet-18 layers for the label check")] = None,
+    summary: Annotated[Path, typer.Option(help="Folder for the summary without films")] = Path("training/data/audits"),
+) -> None:
+    """Count what is duplicated, leaked, contradictory or marked in a data set."""
+    import json
+
+    from training import audit as auditing
+    from training.audit_page import write_page
+
+    found = auditing.audit(_load(name, data), init)
+    summary.mkdir(parents=True, exist_ok=True)
+    target = summary / f"{name}.json"
+    target.write_text(json.dumps(found.summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    typer.echo(f"{write_page(found, out)} and {target}")

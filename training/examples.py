@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import shutil
+from itertools import zip_longest
 from pathlib import Path
+
+from training.data import fracatlas
 
 __all__ = ["ATTRIBUTION", "collect"]
 
@@ -15,10 +18,10 @@ ATTRIBUTION = (
 
 
 def collect(data: Path, target: Path, count: int = 6) -> list[Path]:
-    """Copies films, the most widely spread over body regions first.
+    """Copies fractured films without hardware, taking turns over the body regions.
 
     Args:
-        data: folder with FracAtlas, or one that holds a ``fracatlas`` or ``FracAtlas`` folder.
+        data: folder with FracAtlas, or one that holds it.
         target: folder to fill.
         count: films wanted.
 
@@ -28,30 +31,13 @@ def collect(data: Path, target: Path, count: int = 6) -> list[Path]:
     Raises:
         FileNotFoundError: no FracAtlas under ``data``.
     """
-    tables = [t for p in ("dataset.csv", "*/dataset.csv", "*/*/dataset.csv") for t in sorted(data.glob(p))]
-    if not tables:
-        raise FileNotFoundError(
-            f"no FracAtlas under {data}: expected its dataset.csv and images folder. It can be downloaded from "
-            "figshare, doi:10.6084/m9.figshare.22363012, under CC BY 4.0."
-        )
-    root = tables[0].parent
-    with tables[0].open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["fractured"] == "1" and row["hardware"] == "0"]
-    regions = ("hand", "leg", "hip", "shoulder")
-    queues = {region: [row for row in rows if row[region] == "1"] for region in regions}
+    films = [film for film in fracatlas.load(data).films if film.label == 1 and not film.hardware]
+    queues = [[film for film in films if film.region == region] for region in ("hand", "leg", "hip", "shoulder")]
+    chosen = [film for turn in zip_longest(*queues) for film in turn if film is not None][:count]
     target.mkdir(parents=True, exist_ok=True)
-    copies: list[Path] = []
     with (target / "sources.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", "label", "source"])
-        turn = 0
-        while len(copies) < count and any(queues.values()):
-            region = regions[turn % len(regions)]
-            turn += 1
-            if not queues[region]:
-                continue
-            stem = Path(queues[region].pop(0)["image_id"]).stem
-            for film in sorted((root / "images" / "Fractured").glob(f"{stem}.*")):
-                copies.append(Path(shutil.copy(film, target / film.name)))
-                writer.writerow([film.name, f"{region}, fractured", ATTRIBUTION])
-    return copies
+        for film in chosen:
+            writer.writerow([film.path.name, f"{film.region}, fractured", ATTRIBUTION])
+    return [Path(shutil.copy(film.path, target / film.path.name)) for film in chosen]

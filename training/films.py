@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from training.data import bone_break
-from training.data.cache import CACHE, film_groups, squares
+from training.data import bone_break, splits
+from training.data.cache import CACHE, squares
+from training.data.film import readable
+from training.data.grouping import find_groups
 from training.data.splits import Split, split_films
 from training.recipe import Recipe
 
 __all__ = ["BoneBreakFilms"]
+
+log = logging.getLogger(__name__)
 
 
 class BoneBreakFilms(lightning.LightningDataModule):
@@ -33,8 +39,18 @@ class BoneBreakFilms(lightning.LightningDataModule):
     def __init__(self, recipe: Recipe, data: Path, cache: Path = CACHE) -> None:
         super().__init__()
         self.recipe = recipe
-        self.films = bone_break.list_films(data)
         self.cache = cache
+        self.set = bone_break.load(data)
+        known = splits.committed(self.set)
+        if known is not None:
+            self.groups = known[0]
+        else:
+            log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
+            self.set, decoded = readable(self.set)
+            self.groups = find_groups(self.set, decoded, cache).groups
+        for problem in self.set.problems:
+            log.warning("%s: %s", problem.film, problem.what)
+        self.films = self.set.films
         self.labels = np.array([film.label for film in self.films])
 
     @cached_property
@@ -43,13 +59,8 @@ class BoneBreakFilms(lightning.LightningDataModule):
         return squares([film.path for film in self.films], self.recipe.size, self.cache)
 
     @cached_property
-    def groups(self) -> np.ndarray:
-        """Near-duplicate group of every film, int (N,)."""
-        return film_groups([film.path for film in self.films], self.cache)
-
-    @cached_property
     def split(self) -> Split:
-        official_test = np.array([film.official_test for film in self.films])
+        official_test = np.array([film.part == "test" for film in self.films])
         return split_films(
             self.labels,
             official_test,
@@ -89,18 +100,25 @@ class BoneBreakFilms(lightning.LightningDataModule):
                 digest.update(hashlib.sha256(film.path.read_bytes()).digest())
             parts[part] = {"films": len(indices), "sha256": digest.hexdigest()}
         parts["leaked"]["meaning"] = "training films left out because a near-duplicate of theirs is a test film"
-        return {"set": "bone-break", "groups": int(self.groups.max()) + 1, "parts": parts}
+        return {
+            "set": self.set.name,
+            "title": 'Kaggle\'s "Bone Break Classification", pictures from papers and teaching sites',
+            "limits": bone_break.LIMITS,
+            "groups": len(set(self.groups.tolist())),
+            "parts": parts,
+        }
 
-    def write_split(self, target: Path) -> None:
-        """One row a film: name, class, group, part."""
+    def split_table(self) -> str:
+        """The split as CSV, one row a film: name, class, group, part."""
         part_of = {
             int(index): part
             for part in ("train", "validation", "test", "leaked")
             for index in getattr(self.split, part)
         }
         classes = list(bone_break.CLASSES)
-        with target.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["film", "class", "group", "part"])
-            for index, film in enumerate(self.films):
-                writer.writerow([film.name, classes[film.label], self.groups[index], part_of[index]])
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["film", "class", "group", "part"])
+        for index, film in enumerate(self.films):
+            writer.writerow([film.name, classes[film.label], self.groups[index], part_of[index]])
+        return table.getvalue()

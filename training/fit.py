@@ -1,7 +1,7 @@
 """Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml --data FOLDER [--init FILE] [--resume]``.
 
 Everything lands in ``runs/<name>/``: best and last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
-``initial.json``. ``evaluate`` makes the model under ``weights/`` out of it.
+``initial.json``. ``export`` makes the model under ``weights/`` out of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from typing import Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar, Timer
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+    Timer,
+)
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from app.network import build_network, channels_last
@@ -92,7 +99,7 @@ def fit(
     task, initial = _build(recipe, films, known, init)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
-    films.write_split(run / "split.csv")
+    (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
     if precision == "auto":
         precision = faster_precision(recipe)
     # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
@@ -100,6 +107,8 @@ def fit(
     best = ModelCheckpoint(run, "best", monitor="validation_loss", save_last=True, enable_version_counter=False)
     timer = Timer(duration=None)
     callbacks: list[Callback] = [best, timer, EarlyStopping("validation_loss", patience=recipe.patience)]
+    if recipe.average > 0:
+        callbacks.append(EMAWeightAveraging(decay=recipe.average, use_buffers=True))
     trainer = lightning.Trainer(
         max_epochs=recipe.head_epochs + recipe.tune_epochs,
         precision=precision,
@@ -135,11 +144,21 @@ def best_checkpoint(run: Path) -> Path:
 
 
 def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakFilms, Initial]:
-    """The trained network of a run with its films, ready to predict."""
+    """The trained network of a run with its films, ready to predict.
+
+    Raises:
+        FileNotFoundError: the run has no finished training.
+        ValueError: the films would be split otherwise than when the run was trained.
+    """
     checkpoint = best_checkpoint(run)
     recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
     initial = Initial(**json.loads((run / "initial.json").read_text()))
     films = BoneBreakFilms(recipe, data, cache)
+    if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
+        raise ValueError(
+            f"the split of {run} is not the one these films are dealt into now, so films it was trained on could be "
+            "judged as validation; train again"
+        )
     task, _ = _build(recipe, films, initial, None)
     task.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"])
     return task.eval(), films, initial

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from training.cli import cli
 from training.data.bone_break import CLASSES
 from training.data.cache import squares
 from training.evaluate import evaluate
-from training.examples import collect
 from training.export import export
 from training.films import BoneBreakFilms
 from training.initial import load_initial
@@ -54,9 +54,7 @@ def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A run of one epoch that was stopped, then resumed for the remaining two."""
     folder = tmp_path_factory.mktemp("run")
     options = {"init": stem, "precision": "32-true", "cache": folder / "cache", "progress": False}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting.lightning.Trainer, "should_stop", False, raising=False)
-        fitting.fit(TINY.model_copy(update={"tune_epochs": 0}), drawn_set, folder, **options)
+    fitting.fit(TINY.model_copy(update={"tune_epochs": 0}), drawn_set, folder, **options)
     assert torch.load(folder / "last.ckpt", weights_only=False)["epoch"] == 0
     fitting.fit(TINY, drawn_set, folder, resume=True, **options)
     return folder
@@ -82,7 +80,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(run: Path) -> None:
 def test_the_planted_leak_is_left_out(run: Path) -> None:
     rows = list(csv.DictReader((run / "split.csv").open()))
     leaked = {row["film"] for row in rows if row["part"] == "leaked"}
-    assert "Avulsion fracture/Train/film0.png" in leaked
+    assert "Avulsion fracture/Train/film0" in leaked
     sides: dict[str, set[str]] = {}
     for row in rows:
         if row["part"] != "leaked":
@@ -144,9 +142,17 @@ def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run
     assert (shipped / "tiny" / "per_class.png").stat().st_size > 1000
 
 
-def test_other_films_are_refused(shipped: Path, drawn_set: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_run_of_another_split_is_not_exported(run: Path, drawn_set: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    table = (moved / "split.csv").read_text()
+    swapped = table.replace(",train\n", ",?\n").replace(",validation\n", ",train\n").replace(",?\n", ",validation\n")
+    (moved / "split.csv").write_text(swapped)
+    with pytest.raises(ValueError, match="train again"):
+        export(moved, drawn_set, tmp_path / "weights", run / "cache")
 
+
+def test_other_films_are_refused(shipped: Path, drawn_set: Path, tmp_path: Path) -> None:
     other = tmp_path / "films"
     shutil.copytree(drawn_set, other)
     victim = other / "bone-break" / "Spiral Fracture" / "Train" / "film1.png"
@@ -167,8 +173,6 @@ def test_training_and_app_see_the_same_pixels(drawn_set: Path, stem: Path, run: 
 
 
 def test_the_cache_notices_a_changed_film(tmp_path: Path, drawn_set: Path) -> None:
-    import shutil
-
     source = sorted(drawn_set.glob("bone-break/*/Train/*.png"))
     film = tmp_path / "film.png"
     shutil.copy(source[0], film)
@@ -201,25 +205,3 @@ def test_missing_films_are_a_sentence(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "download bone-break" in result.output
     assert "Traceback" not in result.output
-
-
-def test_examples_come_with_their_source(tmp_path: Path) -> None:
-    from app import library
-    from app.phantom import draw
-
-    root = tmp_path / "FracAtlas"
-    (root / "images" / "Fractured").mkdir(parents=True)
-    columns = "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,frontal,lateral,oblique"
-    lines = [columns]
-    for number in range(6):
-        region = [int(number % 2 == 0), int(number % 2 == 1), 0, 0, 0]
-        lines.append(f"IMG{number}.jpg,{','.join(map(str, region))},0,0,{int(number < 4)},1,1,0,0")
-        import cv2
-
-        cv2.imwrite(str(root / "images" / "Fractured" / f"IMG{number}.jpg"), draw(seed=number))
-    (root / "dataset.csv").write_text("\n".join(lines))
-    copies = collect(tmp_path, tmp_path / "examples", 3)
-    assert len(copies) == 3
-    offered = library.examples(tmp_path / "examples")
-    assert {example.label for example in offered} == {"hand, fractured", "leg, fractured"}
-    assert all("CC BY 4.0" in example.source for example in offered)

@@ -11,10 +11,12 @@ level deeper as Kaggle's archive unpacks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
 from pathlib import Path
 
-__all__ = ["CLASSES", "KAGGLE_HANDLE", "Film", "find", "list_films"]
+from training.data.film import PICTURES, DataSet, Film, Problem
+
+__all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
 
 KAGGLE_HANDLE = "pkdarabi/bone-break-classification-image-dataset"
 
@@ -32,18 +34,13 @@ CLASSES: dict[str, str] = {
 }
 """Class name, in the order of the network's outputs, to folder name."""
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
-
-@dataclass(frozen=True)
-class Film:
-    """One labelled film: where it is, its class index, whether the official split calls it a test film."""
-
-    path: Path
-    label: int
-    official_test: bool
-    name: str
-    """Path relative to the data set's folder, with forward slashes."""
+LIMITS = [
+    "Every film it learnt from shows a fracture, so it names a type even for a whole bone.",
+    "It does not notice when a picture is no X-ray.",
+    "Labels are the uploader's, never checked by a panel of readers; some near-duplicates carry two different ones.",
+]
+"""What whoever learns from this set cannot do, for the model's card."""
 
 
 def find(data: Path) -> Path:
@@ -65,22 +62,35 @@ def find(data: Path) -> Path:
     )
 
 
-def list_films(data: Path) -> list[Film]:
-    """Every film of the set, sorted by name; the same order on every machine.
+def load(data: Path) -> DataSet:
+    """Every film of the set; a film's name is ``<Type>/<Train or Test>/<file name without its ending>``.
 
     Raises:
-        FileNotFoundError: the set is not there, or a type folder is missing.
+        FileNotFoundError: the set is not there.
     """
     root = find(data)
-    films = []
+    published = _published(root)
+    films, problems = [], []
     for label, folder in enumerate(CLASSES.values()):
         for split in ("Train", "Test"):
             place = root / folder / split
             if not place.is_dir():
-                raise FileNotFoundError(f"{place} is missing")
-            films += [
-                Film(path, label, split == "Test", f"{folder}/{split}/{path.name}")
-                for path in place.iterdir()
-                if path.suffix.lower() in PICTURES
-            ]
-    return sorted(films, key=lambda film: film.name)
+                problems.append(Problem(f"{folder}/{split}", "The folder is missing."))
+                continue
+            for path in place.iterdir():
+                if path.suffix.lower() in PICTURES:
+                    name = f"{folder}/{split}/{path.stem}"
+                    films.append(Film(name, path, label, split.lower(), published.get(name, "")))
+    missing = published.keys() - {film.name for film in films}
+    problems += [Problem(name, "Listed by the publisher, but the file is missing.") for name in sorted(missing)]
+    films.sort(key=lambda film: film.name)
+    return DataSet("bone-break", "Bone Break Classification", tuple(CLASSES), tuple(films), tuple(problems))
+
+
+def _published(root: Path) -> dict[str, str]:
+    """SHA-256 of the originals by film name, where ``originals.csv`` lists them."""
+    table = root / "originals.csv"
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as file:
+        return {f"{r['class']}/{r['split']}/{Path(r['file']).stem}": r["sha256"] for r in csv.DictReader(file)}

@@ -1,66 +1,130 @@
-"""Near-duplicates: the same film again, mirrored, turned by 90 degrees, re-encoded, cropped or brightened.
+"""Near-duplicates: films that are one film, turned, mirrored, cropped, re-encoded or brightened, and their groups.
 
-A film's dark margin is trimmed, the rest brought to a square and hashed (perceptual hash of 256 bits, imagehash) in its
-eight rotations and mirrors. Two films are twins when any orientation of one is within ``MAX_DISTANCE`` bits of the
-other; twins of twins share a group.
+Links between films are found by the three measures of ``similarity``; films linked directly or through others share a
+group. Grouping too much costs a little data, too little leaks, so thresholds lean towards grouping.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
-import imagehash
 import numpy as np
-from PIL import Image
+from rich.progress import track
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
 
-__all__ = ["MAX_DISTANCE", "distances", "group", "hashes"]
+from app.preprocess import letterbox
+from app.radiograph import Radiograph
+from training.data import similarity
 
-HASH_SIDE = 16
-MAX_DISTANCE = 84
-"""Bits of 256. Unrelated films of the bone-break set lie above 86 with few exceptions; of the pairs between 80 and 84
-about half are twins when looked at. Grouping too much costs a few training films, too little would leak."""
-
-DARK = 12
-THUMBNAIL = 128
+__all__ = ["Link", "Thresholds", "find_links", "group"]
 
 
-def _trim(film: np.ndarray) -> np.ndarray:
-    """Without the dark margin, which copies gain or lose: (H, W) uint8 to a smaller view."""
-    lit = film > DARK
-    rows = np.flatnonzero(lit.mean(axis=1) > 0.02)
-    columns = np.flatnonzero(lit.mean(axis=0) > 0.02)
-    if len(rows) < 16 or len(columns) < 16:
-        return film
-    return film[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+@dataclass(frozen=True)
+class Thresholds:
+    """From where on each measure alone makes two films twins.
+
+    Sets of standard views need stricter ones: two people's hands differ less than one film and its crop.
+
+    Attributes:
+        bits: differing bits of 256, at most.
+        correlation: over all turns, at least.
+        matches: places that agree on one transform, at least.
+    """
+
+    bits: int = 76
+    correlation: float = 0.9
+    matches: int = 10
+
+    def __str__(self) -> str:
+        return (
+            f"hash distance <= {self.bits} of 256 bits, correlation over all turns >= {self.correlation}, "
+            f"matching features >= {self.matches}, {NEIGHBOURS} neighbours compared by features"
+        )
 
 
-def hashes(film: np.ndarray) -> np.ndarray:
-    """The eight orientations' hashes, the upright one first: uint8 (H, W) to bool (8, 256)."""
-    square = cv2.resize(_trim(film), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    orientations = [np.rot90(side, turns) for turns in range(4) for side in (square, square[:, ::-1])]
-    return np.stack(
-        [
-            imagehash.phash(Image.fromarray(np.ascontiguousarray(view)), hash_size=HASH_SIDE).hash.ravel()
-            for view in orientations
-        ]
-    )
+NEIGHBOURS = 12
+"""Nearest films by each cheap measure that are asked about their features."""
+
+BLOCK = 256
+
+LENIENT = Thresholds()
 
 
-def distances(hashed: np.ndarray) -> np.ndarray:
-    """Smallest Hamming distance over orientations between every two films: bool (N, 8, 256) to float32 (N, N)."""
-    signs = hashed.astype(np.float32) * 2.0 - 1.0
-    bits = signs.shape[2]
-    upright = signs[:, 0]
-    nearest = np.full((len(signs), len(signs)), float(bits), np.float32)
-    for orientation in range(signs.shape[1]):
-        np.minimum(nearest, (bits - upright @ signs[:, orientation].T) / 2.0, out=nearest)
-    return np.minimum(nearest, nearest.T)
+@dataclass(frozen=True)
+class Link:
+    """Two films that are one: their indices, ``first`` < ``second``, the measure that says so and its value."""
+
+    first: int
+    second: int
+    measure: str
+    value: float
 
 
-def group(films: Sequence[np.ndarray], max_distance: int = MAX_DISTANCE) -> np.ndarray:
-    """Group number of each film, int (N,); twins and twins of twins share one."""
-    near = coo_matrix(distances(np.stack([hashes(film) for film in films])) <= max_distance)
-    return connected_components(near, directed=False)[1]
+def _pairs(rows: np.ndarray, columns: np.ndarray) -> set[tuple[int, int]]:
+    return {(min(i, j), max(i, j)) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if i != j}
+
+
+def _nearest(cost: np.ndarray, start: int, count: int) -> set[tuple[int, int]]:
+    """Pairs of each row with its ``count`` cheapest columns, itself aside."""
+    cost[np.arange(len(cost)), np.arange(start, start + len(cost))] = np.inf
+    count = min(count, cost.shape[1] - 1)
+    columns = np.argpartition(cost, count - 1, axis=1)[:, :count] if count > 0 else np.zeros((len(cost), 0), int)
+    return _pairs(np.repeat(np.arange(start, start + len(cost)), columns.shape[1]), columns.ravel())
+
+
+def find_links(films: Sequence[np.ndarray], thresholds: Thresholds = LENIENT) -> list[Link]:
+    """All pairs of films that are near-duplicates of each other.
+
+    Args:
+        films: uint8 (H, W) each.
+        thresholds: what makes a twin.
+
+    Returns:
+        Links sorted by indices, at most one a pair.
+    """
+    cv2.setNumThreads(1)
+    boxed = [np.round(letterbox(Radiograph(film, (0, 255)), 256)[0] * 255.0).astype(np.uint8) for film in films]
+    hashed = np.stack([similarity.hashes(film) for film in track(films, "Hashing")])
+    small = np.stack([cv2.resize(square, (128, 128), interpolation=cv2.INTER_AREA) for square in boxed])
+    spectra = similarity.polar_spectra(small)
+    found: dict[tuple[int, int], Link] = {}
+    candidates: set[tuple[int, int]] = set()
+    for start in track(range(0, len(films), BLOCK), "Comparing"):
+        bits = similarity.hash_distances(hashed[start : start + BLOCK], hashed)
+        likeness = similarity.polar_correlations(spectra[:, start : start + BLOCK], spectra)
+        for measure, value, close in (
+            ("hash", bits, bits <= thresholds.bits),
+            ("turned", likeness, likeness >= thresholds.correlation),
+        ):
+            rows, columns = np.nonzero(close)
+            for i, j in _pairs(rows + start, columns):
+                a, b = (i, j) if start <= i < start + len(bits) else (j, i)
+                found.setdefault((i, j), Link(i, j, measure, round(float(value[a - start, b]), 3)))
+        candidates |= _nearest(bits, start, NEIGHBOURS) | _nearest(-likeness, start, NEIGHBOURS)
+    open_pairs = sorted(candidates - found.keys())
+    # Products of small matrices gain nothing from BLAS's own threads, which would fight with these for the cores.
+    with ThreadPoolExecutor() as pool, threadpool_limits(1):
+        described = list(track(pool.map(similarity.features, boxed), "Features", total=len(boxed)))
+
+        def compare(pair: tuple[int, int]) -> int:
+            return similarity.matches(described[pair[0]], described[pair[1]])
+
+        # One pair at a time is too little work for a thread's overhead.
+        counts = list(track(pool.map(compare, open_pairs, chunksize=64), "Matching", total=len(open_pairs)))
+    for (i, j), count in zip(open_pairs, counts, strict=True):
+        if count >= thresholds.matches:
+            found[i, j] = Link(i, j, "features", float(count))
+    return [found[pair] for pair in sorted(found)]
+
+
+def group(count: int, links: Sequence[Link]) -> np.ndarray:
+    """Group number of each of ``count`` films, int (N,); linked films, directly or through others, share one."""
+    rows = [link.first for link in links]
+    columns = [link.second for link in links]
+    graph = coo_matrix((np.ones(len(links), bool), (rows, columns)), shape=(count, count))
+    return connected_components(graph, directed=False)[1]

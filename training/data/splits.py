@@ -1,13 +1,26 @@
-"""Who may be trained on, who judges: grouped, stratified and seeded, so that no film is on two sides."""
+"""Who may be trained on, who judges: grouped, stratified and seeded, so that no film is on two sides.
+
+The groups and parts in use are committed under ``training/splits`` as one CSV a data set (film, class, group, part), so
+that everybody trains and judges on the same films; ``python -m training split NAME`` writes them.
+"""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-__all__ = ["Split", "split_films"]
+from training.data.film import DataSet
+
+__all__ = ["FOLDER", "Split", "committed", "part_films", "split_films", "write"]
+
+FOLDER = Path(__file__).resolve().parent.parent / "splits"
+
+TENTHS = 20
+"""Folds a set is cut into before they are dealt out: 3 of 20 to test, 3 to validation, the rest to training."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +68,71 @@ def split_films(
         test=np.flatnonzero(official_test),
         leaked=np.flatnonzero(twin_of_test & ~official_test),
     )
+
+
+def part_films(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
+    """The part of every film of a set: "train", "validation", "test", or why it is in none.
+
+    Bone-break keeps its official test films, and training films with a twin among them are "leaked". FracAtlas and
+    multi-region are dealt out anew, stratified by class and region; of FracAtlas, films that its authors validate on
+    never train; of multi-region, one film a group stays and the others are "copy". A group whose films carry different
+    labels is "contradictory" in multi-region, where labels are all there is to learn.
+    """
+    labels = np.array([film.label for film in data.films])
+    if data.name == "bone-break":
+        official = np.array([film.part == "test" for film in data.films])
+        twin = np.isin(groups, groups[official])
+        return ["test" if test else "leaked" if near else "train" for test, near in zip(official, twin, strict=True)]
+    strata = [f"{film.label} {film.region}" for film in data.films]
+    parts = np.full(len(labels), "train", dtype=object)
+    usable = np.ones(len(labels), bool)
+    if data.name == "multi-region":
+        for number in np.unique(groups):
+            members = np.flatnonzero(groups == number)
+            if len(set(labels[members])) > 1:
+                parts[members], usable[members] = "contradictory", False
+            else:
+                # The shortest name is the least often turned one.
+                keep = min(members, key=lambda index: (len(data.films[index].path.name), data.films[index].name))
+                copies = members[members != keep]
+                parts[copies], usable[copies] = "copy", False
+    index = np.flatnonzero(usable)
+    splitter = StratifiedGroupKFold(TENTHS, shuffle=True, random_state=seed)
+    kinds = np.unique([strata[i] for i in index], return_inverse=True)[1]
+    for number, (_, dealt) in enumerate(splitter.split(index, kinds, groups[index])):
+        parts[index[dealt]] = "test" if number < 3 else "validation" if number < 6 else "train"
+    if data.name == "fracatlas":
+        theirs = np.array([film.part == "validation" for film in data.films])
+        moved = np.isin(groups, groups[theirs]) & (parts == "train")
+        parts[moved] = "validation"
+    return parts.tolist()
+
+
+def write(data: DataSet, groups: np.ndarray, parts: list[str], folder: Path = FOLDER) -> Path:
+    """Writes a set's groups and parts, one row a film, in the order of names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{data.name}.csv"
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["film", "class", "group", "part"])
+        for film, number, part in zip(data.films, groups, parts, strict=True):
+            writer.writerow([film.name, data.classes[film.label], number, part])
+    return target
+
+
+def committed(data: DataSet, folder: Path = FOLDER) -> tuple[np.ndarray, list[str]] | None:
+    """Committed groups, int (N,), and parts of a set's films; None where a film is not listed or the label differs."""
+    target = folder / f"{data.name}.csv"
+    if not target.is_file():
+        return None
+    with target.open(newline="", encoding="utf-8") as file:
+        rows = {row["film"]: row for row in csv.DictReader(file)}
+    found = [rows.get(film.name) for film in data.films]
+    known = [
+        row
+        for film, row in zip(data.films, found, strict=True)
+        if row is not None and row["class"] == data.classes[film.label]
+    ]
+    if len(known) != len(data.films):
+        return None
+    return np.array([int(row["group"]) for row in known]), [row["part"] for row in known]

@@ -1,0 +1,81 @@
+"""What a data set is to the rest of ``training``: films with labels, and what was found wrong while listing them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.progress import track
+
+from app.errors import FilmError
+from app.radiograph import Radiograph, read
+from training.data.duplicates import LENIENT, Thresholds
+
+__all__ = ["PICTURES", "DataSet", "Film", "Problem", "readable"]
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Film:
+    """One labelled film.
+
+    Attributes:
+        name: the same wherever the set lies and whatever the pictures were re-encoded to.
+        path: of the picture.
+        label: index into the set's classes.
+        part: of the publisher's own split: "train", "validation", "test", or "" where there is none.
+        sha256: of the file as published, where a list of originals says it; empty where not.
+        boxes: fractures as (centre x, centre y, width, height), shares of the film's width and height.
+        region: body region, where known.
+        view: projections, where known.
+        hardware: plates, screws or a cast are on the film, where known.
+    """
+
+    name: str
+    path: Path
+    label: int
+    part: str
+    sha256: str = ""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    region: str = ""
+    view: str = ""
+    hardware: bool = False
+
+    def digest(self) -> str:
+        """SHA-256 of the file as published, else of the file at hand."""
+        return self.sha256 or hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one film, by name, in a sentence."""
+
+    film: str
+    what: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Films of one publisher, sorted by name; what is wrong with them, and what makes two of them twins."""
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    films: tuple[Film, ...]
+    problems: tuple[Problem, ...]
+    thresholds: Thresholds = LENIENT
+
+
+def readable(data: DataSet) -> tuple[DataSet, list[Radiograph]]:
+    """The films that can be decoded, with their pixels; the others join the problems, by name and reason."""
+    films, decoded, problems = [], [], list(data.problems)
+    for film in track(data.films, f"Reading {data.name}"):
+        try:
+            decoded.append(read(film.path))
+        except FilmError as error:
+            problems.append(Problem(film.name, str(error)))
+            continue
+        films.append(film)
+    return replace(data, films=tuple(films), problems=tuple(problems)), decoded

@@ -1,0 +1,62 @@
+"""Groups of films that are one film: exact copies by their hash, near-duplicates by ``duplicates``."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from app.radiograph import Radiograph
+from training.data import cache, duplicates
+from training.data.duplicates import Link
+from training.data.film import DataSet
+
+__all__ = ["Grouping", "find_groups"]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Who is whose copy in a data set.
+
+    Attributes:
+        groups: group number of every film, int (N,).
+        copies: lists of indices of films whose files are the same to the byte.
+        links: near-duplicates between films that are not byte-identical; indices into the films.
+    """
+
+    groups: np.ndarray
+    copies: tuple[tuple[int, ...], ...]
+    links: tuple[Link, ...]
+
+
+def find_groups(data: DataSet, decoded: Sequence[Radiograph], folder: Path = cache.CACHE) -> Grouping:
+    """Groups a data set's films; the search is kept in the cache and repeated only when a film has changed.
+
+    Args:
+        data: the set; all its films can be decoded.
+        decoded: its films, in order.
+        folder: the cache.
+    """
+    by_digest: dict[str, list[int]] = defaultdict(list)
+    for index, film in enumerate(data.films):
+        by_digest[film.digest()].append(index)
+    copies = tuple(tuple(indices) for indices in by_digest.values())
+    first = [indices[0] for indices in copies]
+    key = cache.key_of([data.films[i].path for i in first], data.thresholds)
+    target = folder / f"links-{key}.json"
+    if target.exists():
+        links = [Link(**row) for row in json.loads(target.read_text())]
+    else:
+        links = duplicates.find_links([decoded[i].display() for i in first], data.thresholds)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps([asdict(link) for link in links]))
+    of_unique = duplicates.group(len(first), links)
+    groups = np.zeros(len(data.films), int)
+    for number, indices in zip(of_unique, copies, strict=True):
+        groups[list(indices)] = number
+    named = tuple(Link(first[link.first], first[link.second], link.measure, link.value) for link in links)
+    return Grouping(groups, tuple(c for c in copies if len(c) > 1), named)

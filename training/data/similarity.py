@@ -1,0 +1,154 @@
+"""Three ways to see that two films are one film, each blind where another sees.
+
+- ``hash_distances``: perceptual hash (imagehash) over eight rotations and mirrors. Finds re-encoded, brightened,
+  mirrored and quarter-turned copies; blind to crops and free rotation.
+- ``polar_correlations``: correlation of locally normalised films around their centre, over all angles and mirrored.
+  Finds copies turned by any angle, however often; blind to crops and shifts.
+- ``matches``: SIFT features (Lowe, 2004) that agree on one similarity transform (RANSAC), mirrored too. Finds crops,
+  shifts, scales and collages; blind on blurred films without detail. Costs milliseconds a pair, so it is asked only
+  about pairs the others bring up.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import imagehash
+import numpy as np
+import torch
+from PIL import Image
+
+__all__ = ["Features", "features", "hash_distances", "hashes", "matches", "polar_correlations", "polar_spectra"]
+
+HASH_SIDE = 16
+THUMBNAIL = 128
+DARK = 12
+
+ANGLES, FREQUENCIES = 180, 64
+INNER, OUTER = 5, 31
+"""Rings used of 32: the innermost hold few pixels, the outermost the cut corners of a turned copy."""
+
+SIFT_FEATURES = 250
+RATIO = 0.85
+REPROJECTION = 4.0
+CELL = 6
+
+
+def _trim(film: np.ndarray) -> np.ndarray:
+    """Without the dark margin, which copies gain or lose: (H, W) uint8 to a smaller view."""
+    lit = film > DARK
+    rows = np.flatnonzero(lit.mean(axis=1) > 0.02)
+    columns = np.flatnonzero(lit.mean(axis=0) > 0.02)
+    if len(rows) < 16 or len(columns) < 16:
+        return film
+    return film[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def hashes(film: np.ndarray) -> np.ndarray:
+    """The eight orientations' perceptual hashes, the upright one first: uint8 (H, W) to bool (8, 256)."""
+    square = cv2.resize(_trim(film), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    orientations = [np.rot90(side, turns) for turns in range(4) for side in (square, square[:, ::-1])]
+    return np.stack(
+        [
+            imagehash.phash(Image.fromarray(np.ascontiguousarray(view)), hash_size=HASH_SIDE).hash.ravel()
+            for view in orientations
+        ]
+    )
+
+
+def hash_distances(some: np.ndarray, all_: np.ndarray) -> np.ndarray:
+    """Smallest number of differing bits over orientations: bool (M, 8, 256) and (N, 8, 256) to float32 (M, N)."""
+    upright = some[:, 0].astype(np.float32) * 2.0 - 1.0
+    signs = all_.astype(np.float32) * 2.0 - 1.0
+    bits = float(signs.shape[2])
+    nearest = np.full((len(some), len(all_)), bits, np.float32)
+    for orientation in range(signs.shape[1]):
+        np.minimum(nearest, (bits - upright @ signs[:, orientation].T) / 2.0, out=nearest)
+    return nearest
+
+
+def _detail(square: np.ndarray) -> np.ndarray:
+    """Local contrast, brightness and outline taken out: uint8 (S, S) to float32 (S, S)."""
+    smooth = cv2.GaussianBlur(square.astype(np.float32), (0, 0), 1.2)
+    detail = smooth - cv2.GaussianBlur(smooth, (0, 0), 5)
+    return detail / (np.sqrt(cv2.GaussianBlur(np.square(detail), (0, 0), 9)) + 3.0)
+
+
+def polar_spectra(squares: np.ndarray) -> torch.Tensor:
+    """Spectra over the angle, ring by ring: uint8 (N, 128, 128) to complex64 (frequencies, N, rings)."""
+    middle = (squares.shape[1] - 1) / 2.0
+    flags = cv2.INTER_LINEAR | cv2.WARP_POLAR_LINEAR
+    rings = np.arange(INNER, OUTER, dtype=np.float32)
+    films = []
+    for square in squares:
+        unrolled = cv2.warpPolar(_detail(square), (32, ANGLES), (middle, middle), middle, flags).T[INNER:OUTER]
+        # A ring counts as much as the area it covers.
+        weighted = unrolled * np.sqrt(rings / OUTER)[:, None]
+        films.append(weighted / (np.linalg.norm(weighted) + 1e-6))
+    spectra = torch.fft.rfft(torch.from_numpy(np.stack(films)), dim=2)[:, :, :FREQUENCIES]
+    return spectra.permute(2, 0, 1).contiguous()
+
+
+def polar_correlations(some: torch.Tensor, all_: torch.Tensor) -> np.ndarray:
+    """Highest correlation over all turns, mirrored or not: (F, M, R) and (F, N, R) to float32 (M, N), 1 for a copy."""
+    best = torch.full((some.shape[1], all_.shape[1]), -1.0)
+    for side in (some, some.conj()):
+        product = torch.matmul(side.conj().resolve_conj(), all_.transpose(1, 2)).permute(1, 2, 0)
+        best = torch.maximum(best, torch.fft.irfft(product, n=ANGLES, dim=2).amax(dim=2))
+    return best.numpy()
+
+
+class Features(NamedTuple):
+    """SIFT features of a film and of its mirror image: places (K, 2) and RootSIFT descriptors (K, 128) of each."""
+
+    places: np.ndarray
+    descriptors: np.ndarray
+    mirrored_places: np.ndarray
+    mirrored_descriptors: np.ndarray
+
+
+def _sift(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    level = cv2.createCLAHE(3.0, (4, 4)).apply(square)
+    points, descriptors = cv2.SIFT.create(nfeatures=SIFT_FEATURES, contrastThreshold=0.02).detectAndCompute(level, None)
+    if descriptors is None:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+    # RootSIFT (Arandjelovic and Zisserman, 2012).
+    rooted = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-9)).astype(np.float32)
+    return np.array([point.pt for point in points], np.float32), rooted
+
+
+def features(square: np.ndarray) -> Features:
+    """Features of a letterboxed film: uint8 (256, 256)."""
+    return Features(*_sift(square), *_sift(np.ascontiguousarray(square[:, ::-1])))
+
+
+def _agreeing(places: np.ndarray, descriptors: np.ndarray, other_places: np.ndarray, others: np.ndarray) -> int:
+    if len(descriptors) < 4 or len(others) < 4:
+        return 0
+    likeness = descriptors @ others.T
+    pair = np.argpartition(-likeness, 1, axis=1)[:, :2]
+    values = np.take_along_axis(likeness, pair, axis=1)
+    first = np.where(values[:, 0] >= values[:, 1], pair[:, 0], pair[:, 1])
+    distance = np.sqrt(np.maximum(2.0 - 2.0 * values, 0.0))
+    clear = distance.min(axis=1) < RATIO * distance.max(axis=1)
+    if clear.sum() < 4:
+        return 0
+    transform, inliers = cv2.estimateAffinePartial2D(
+        places[clear],
+        other_places[first[clear]],
+        method=cv2.RANSAC,
+        ransacReprojThreshold=REPROJECTION,
+        maxIters=300,
+    )
+    if transform is None or not 0.5 < np.hypot(transform[0, 0], transform[1, 0]) < 2.0:
+        return 0
+    # Features often come in stacks at one place; such a stack is one agreement.
+    return len(np.unique((places[clear][inliers.ravel() > 0] / CELL).astype(int), axis=0))
+
+
+def matches(one: Features, other: Features) -> int:
+    """How many distinct places of two films agree on one shift, turn and scale between 1/2 and 2, mirrored or not."""
+    upright = _agreeing(one.places, one.descriptors, other.places, other.descriptors)
+    mirrored = _agreeing(one.places, one.descriptors, other.mirrored_places, other.mirrored_descriptors)
+    return max(upright, mirrored)
