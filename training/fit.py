@@ -17,7 +17,6 @@ import torch
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
-    EMAWeightAveraging,
     ModelCheckpoint,
     RichProgressBar,
     Timer,
@@ -104,11 +103,11 @@ def fit(
         precision = faster_precision(recipe)
     # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
     attempt = 1 + len(list(run.glob("logs/csv-*")))
-    best = ModelCheckpoint(run, "best", monitor="validation_loss", save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(run, "best", monitor="validation_loss", enable_version_counter=False)
+    # Lightning's save_last writes only when the best is written, so a resumed run would forget epochs.
+    newest = ModelCheckpoint(run, "last", enable_version_counter=False)
     timer = Timer(duration=None)
-    callbacks: list[Callback] = [best, timer, EarlyStopping("validation_loss", patience=recipe.patience)]
-    if recipe.average > 0:
-        callbacks.append(EMAWeightAveraging(decay=recipe.average, use_buffers=True))
+    callbacks: list[Callback] = [best, newest, timer, EarlyStopping("validation_loss", patience=recipe.patience)]
     trainer = lightning.Trainer(
         max_epochs=recipe.head_epochs + recipe.tune_epochs,
         precision=precision,

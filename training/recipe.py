@@ -56,12 +56,6 @@ class Recipe(BaseModel):
     weight_decay: float = Field(0.05, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     class_weighted: bool = True
-    average: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="decay per step of the running mean of the weights that is judged and kept; 0 for none",
-    )
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
     augment: Augment = Augment()
 
