@@ -194,3 +194,49 @@ def audit(
     target = summary / f"{name}.json"
     target.write_text(json.dumps(found.summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     typer.echo(f"{write_page(found, out)} and {target}")
+
+
+@cli.command()
+def peers(
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes to run; all where none is named")] = None,
+    data: Data = None,
+    init: Annotated[Path | None, typer.Option(help="Folder with initial layers, for recipes that use them")] = None,
+    table_only: Annotated[
+        bool, typer.Option("--table", help="Print the table of what was run, and run nothing")
+    ] = False,
+) -> None:
+    """Re-run the accuracies others publish, on their own split and without its leak."""
+    import numpy as np
+
+    from training.data import splits
+    from training.data.cache import squares
+    from training.peers import protocol
+    from training.peers.recipe import load_all
+    from training.peers.run import run
+    from training.peers.table import load_rows, markdown, save
+
+    recipes = load_all()
+    unknown = set(names or []) - recipes.keys()
+    if unknown:
+        raise _refuse(ValueError(f"Unknown: {', '.join(sorted(unknown))}. Known are {', '.join(recipes)}."))
+    for name in () if table_only else names or recipes:
+        recipe = recipes[name]
+        dataset = _load(recipe.data, data)
+        known = splits.committed(dataset)
+        if known is None:
+            raise _refuse(ValueError(f"These are not the films of training/splits/{recipe.data}.csv."))
+        pixels = squares([film.path for film in dataset.films], recipe.size)
+        labels = np.array([film.label for film in dataset.films])
+        start = (
+            next(iter(sorted(init.glob(f"{recipe.initial}*.safetensors"))), None) if init and recipe.initial else None
+        )
+        precision = "32-true" if recipe.network == "mobilenet-v2" else "bf16-mixed"
+        rows = load_rows(recipes)
+        for kind, sides in (
+            ("published", protocol.published(dataset, recipe.protocol)),
+            ("leak_free", protocol.leak_free(dataset, recipe.protocol, known[0])),
+        ):
+            rows[name][kind] = run(recipe, pixels, labels, sides, start, precision)
+            typer.echo(f"{name}, {kind}: {rows[name][kind]}", err=True)
+        save(rows)
+    typer.echo(markdown(load_rows(recipes)))

@@ -1,0 +1,178 @@
+"""What is duplicated, leaked or contradictory in a data set: ``python -m training audit NAME --out DIR``.
+
+``DIR/index.html`` shows it with thumbnails and stays on the user's disk; ``training/data/audits/NAME.json`` holds
+counts and names only, is the same from run to run, and is committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from rich.progress import track
+from threadpoolctl import threadpool_limits
+
+from app.preprocess import letterbox
+from app.radiograph import Radiograph
+from training.data import similarity
+from training.data.cache import CACHE
+from training.data.duplicates import Thresholds
+from training.data.film import DataSet, readable
+from training.data.grouping import Grouping, find_groups
+from training.data.marks import is_coloured, mark_boxes
+from training.data.suspects import out_of_fold, pooled_features, suspects
+
+__all__ = ["AUDITS", "Audit", "audit", "brute_force"]
+
+AUDITS = Path(__file__).with_name("data") / "audits"
+LARGEST_SAMPLE = 240
+"""Films compared with each other one by one to check the search: a pair costs milliseconds, and pairs grow squared."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A data set, what was found in it, and the summary that is committed."""
+
+    data: DataSet
+    decoded: list[Radiograph]
+    grouping: Grouping
+    suspected: np.ndarray
+    probabilities: np.ndarray
+    summary: dict[str, Any]
+
+
+def _crossing(data: DataSet, sets: Sequence[np.ndarray]) -> dict[str, int]:
+    """How films of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
+    tied: Counter[str] = Counter()
+    for members in sets:
+        parts = {data.films[i].part for i in members} - {""}
+        for i in members:
+            for other in parts - {data.films[i].part}:
+                if data.films[i].part:
+                    tied[f"{data.films[i].part} films with a copy in {other}"] += 1
+    return dict(sorted(tied.items()))
+
+
+def brute_force(
+    decoded: Sequence[Radiograph], groups: np.ndarray, thresholds: Thresholds, seed: int = 0
+) -> dict[str, int]:
+    """Checks the search on a random tenth of the films, every pair compared by every measure.
+
+    Args:
+        decoded: all films.
+        groups: their groups by the search, int (N,).
+        thresholds: what makes a twin.
+        seed: of the sample.
+
+    Returns:
+        Films and pairs compared, pairs that are twins by brute force, and how many of those the groups have apart.
+    """
+    rng = np.random.default_rng(seed)
+    size = min(LARGEST_SAMPLE, max(2, len(decoded) // 10))
+    sample = np.sort(rng.choice(len(decoded), min(size, len(decoded)), replace=False))
+    films = [decoded[i].display() for i in sample]
+    boxed = [np.round(letterbox(Radiograph(film, (0, 255)), 256)[0] * 255.0).astype(np.uint8) for film in films]
+    hashed = np.stack([similarity.hashes(film) for film in films])
+    bits = similarity.hash_distances(hashed, hashed)
+    spectra = similarity.polar_spectra(
+        np.stack([cv2.resize(b, (128, 128), interpolation=cv2.INTER_AREA) for b in boxed])
+    )
+    likeness = similarity.polar_correlations(spectra, spectra)
+    described = [similarity.features(square) for square in boxed]
+    twins = missed = 0
+    with threadpool_limits(1):
+        for i, j in track(list(combinations(range(len(films)), 2)), "Brute force"):
+            near = (
+                min(bits[i, j], bits[j, i]) <= thresholds.bits
+                or likeness[i, j] >= thresholds.correlation
+                or similarity.matches(described[i], described[j]) >= thresholds.matches
+            )
+            twins += int(near)
+            missed += int(near and groups[sample[i]] != groups[sample[j]])
+    return {
+        "films": len(films),
+        "pairs": len(films) * (len(films) - 1) // 2,
+        "twins": twins,
+        "missed_by_search": missed,
+    }
+
+
+def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:
+    """Everything that is wrong with a data set, as far as it can be counted.
+
+    Args:
+        data: as its loader gives it.
+        init: pretrained layers for the label check; torchvision's download where absent.
+        cache: where links between films are kept.
+    """
+    data, decoded = readable(data)
+    grouping = find_groups(data, decoded, cache)
+    labels = np.array([film.label for film in data.films])
+    members = [np.flatnonzero(grouping.groups == number) for number in np.unique(grouping.groups)]
+    several = [group for group in members if len(group) > 1]
+    contradictory = [group for group in several if len(set(labels[group])) > 1]
+    exact = [np.array(copies) for copies in grouping.copies]
+    once = np.sort([int(group[0]) for group in members])
+    marked = [len(mark_boxes(film.display())) > 0 for film in track(decoded, "Looking for marks")]
+    coloured = [is_coloured(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.films]
+    squares = np.stack([np.round(letterbox(decoded[i], 160)[0] * 255.0).astype(np.uint8) for i in once])
+    features, initial = pooled_features(squares, init)
+    probabilities = out_of_fold(features, labels[once], grouping.groups[once])
+    suspected = suspects(labels[once], probabilities)
+    summary = {
+        "set": data.name,
+        "title": data.title,
+        "films": len(data.films),
+        "by_class": {name: int((labels == index).sum()) for index, name in enumerate(data.classes)},
+        "by_part": dict(sorted(Counter(film.part or "none given" for film in data.films).items())),
+        "problems": [{"film": problem.film, "what": problem.what} for problem in data.problems],
+        "exact_copies": {
+            "files_that_are_copies": int(sum(len(copies) - 1 for copies in exact)),
+            "sets_of_copies": len(exact),
+            "with_different_labels": sum(len(set(labels[copies].tolist())) > 1 for copies in exact),
+            "across_parts": _crossing(data, exact),
+        },
+        "near_duplicates": {
+            "method": str(data.thresholds),
+            "links": dict(sorted(Counter(link.measure for link in grouping.links).items())),
+            "different_films": len(members),
+            "groups_of_several": len(several),
+            "films_in_groups_of_several": int(sum(len(group) for group in several)),
+            "largest_groups": sorted((len(group) for group in members), reverse=True)[:10],
+            "across_parts": _crossing(data, several),
+            "contradictory_groups": [
+                {
+                    "films": [data.films[i].name for i in group],
+                    "labels": sorted({data.classes[labels[i]] for i in group}),
+                }
+                for group in contradictory
+            ],
+            "brute_force": brute_force(decoded, grouping.groups, data.thresholds),
+        },
+        "marks": {"films_with_letters_or_arrows": int(sum(marked)), "films_with_colour": int(sum(coloured))},
+        "suspected_labels": {
+            "method": "confident learning on grouped 5-fold logistic regression over pooled ResNet-18 features, "
+            "one film a group",
+            "features": initial.source,
+            "judged": len(once),
+            "accuracy_of_the_judge": float((probabilities.argmax(axis=1) == labels[once]).mean()),
+            "suspected": len(suspected),
+            "most_doubtful": [
+                {
+                    "film": data.films[once[i]].name,
+                    "label": data.classes[labels[once[i]]],
+                    "judged": data.classes[int(probabilities[i].argmax())],
+                }
+                for i in suspected[:20]
+            ],
+        },
+    }
+    return Audit(data, decoded, grouping, once[suspected], probabilities, json.loads(json.dumps(summary)))
