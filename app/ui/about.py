@@ -8,14 +8,15 @@ import gradio as gr
 
 from app.weights import ModelCard
 
-__all__ = ["build", "describe"]
+__all__ = ["build", "describe", "table"]
 
 
 def _interval(share: dict) -> str:
     return f"{share['value']:.1%} (95 % interval {share['low']:.1%} to {share['high']:.1%})"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Text as an HTML table that scrolls by itself where it is too wide."""
     titles = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<div class='scroll'><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -29,7 +30,7 @@ def describe(card: ModelCard) -> str:
             "<h3>How good is it?</h3>",
             f"<p>Judged on {test['films']} films that chose nothing about the model. Training films with a "
             f"near-duplicate among them were left out: {_films(card, 'leaked')}.</p>",
-            _table(
+            table(
                 ["Measure", "Test films"],
                 [
                     ["Labelled type named", _interval(test["accuracy"])],
@@ -42,7 +43,7 @@ def describe(card: ModelCard) -> str:
                 ],
             ),
             "<h3>By fracture type</h3>",
-            _table(
+            table(
                 ["Type", "Films", "Precision", "Recall", "AUROC"],
                 [
                     [

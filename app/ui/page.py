@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.classifier import Classifier
 from app.radiograph import MAX_BYTES
-from app.ui import about, explain
+from app.ui import about, data, explain
 
 __all__ = ["build", "launch"]
 
@@ -36,6 +36,8 @@ def build(classifier: Classifier) -> gr.Blocks:
                 explain.build(classifier)
             with gr.Tab("About the model"):
                 about.build(classifier.card)
+            with gr.Tab("Is this data sound?"):
+                data.build()
     return page
 
 

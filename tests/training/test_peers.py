@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.ui import data as data_tab
+from training.data.film import DataSet, Film
+from training.peers.networks import NETWORKS, load_initial
+from training.peers.protocol import leak_free, published
+from training.peers.recipe import load_all
+from training.peers.run import run
+from training.peers.table import load_rows, markdown, save
+
+RECIPES = load_all()
+
+
+@pytest.fixture
+def films() -> tuple[DataSet, np.ndarray]:
+    """400 films of ten classes in 200 groups of two; twins carry one label and straddle the official split at times."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(400) // 2
+    labels = rng.integers(0, 10, 200)[groups]
+    parts = np.where(rng.random(400) < 0.15, "test", "train")
+    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(400))
+    return DataSet("bone-break", "", tuple("abcdefghij"), listed, ()), groups
+
+
+def test_every_claim_has_a_recipe_that_can_be_built() -> None:
+    assert {r.claimed for r in RECIPES.values()} >= {0.172, 0.298, 0.416, 0.886, 0.513, 0.98}
+    for recipe in RECIPES.values():
+        assert recipe.network in NETWORKS
+        assert recipe.data in ("bone-break", "multi-region")
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_networks_answer(name: str) -> None:
+    with torch.inference_mode():
+        assert NETWORKS[name](10).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("protocol", ["official", "random", "overlapping"])
+def test_the_published_split_leaks_and_ours_does_not(protocol: str, films: tuple[DataSet, np.ndarray]) -> None:
+    data, groups = films
+    theirs, ours = published(data, protocol), leak_free(data, protocol, groups)
+    assert np.isin(groups[theirs.judge], groups[theirs.train]).mean() > 0.5
+    assert not np.isin(groups[ours.judge], groups[ours.train]).any()
+    assert len(ours.judge) == pytest.approx(len(theirs.judge), rel=0.3)
+    if protocol == "overlapping":
+        assert np.isin(theirs.judge, theirs.train).any()
+    else:
+        assert not np.isin(theirs.judge, theirs.train).any()
+
+
+def test_a_run_learns_from_what_it_is_given(films: tuple[DataSet, np.ndarray]) -> None:
+    """Films whose brightness is their class are told apart; shuffled labels are not."""
+    labels = np.arange(160) % 2
+    squares = np.where(labels[:, None, None] == 1, 200, 30) * np.ones((160, 32, 32))
+    squares = np.clip(squares + np.random.default_rng(0).normal(0, 10, squares.shape), 0, 255).astype(np.uint8)
+    recipe = RECIPES["custom-cnn-pytorch"].model_copy(update={"epochs": 4, "size": 32, "batch_size": 16})
+    sides = published(replace(films[0], films=films[0].films[:160]), "random")
+    sides = type(sides)(sides.train[sides.train < 160], sides.judge[sides.judge < 160])
+    told = run(recipe, squares, labels, sides, None, "32-true")
+    assert told["accuracy"]["value"] > 0.9
+    assert told["start"] == "from scratch"
+    mixed = recipe.model_copy(update={"mixup": 0.2, "focal": 2.0, "flip_judging": True, "class_weighted": True})
+    assert run(mixed, squares, labels, sides, None, "32-true")["accuracy"]["value"] > 0.8
+    shuffled = np.random.default_rng(3).permutation(labels)
+    assert run(recipe, squares, shuffled, sides, None, "32-true")["accuracy"]["value"] < 0.8
+
+
+def test_initial_layers_of_another_network_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="nothing for this network"):
+        load_initial(NETWORKS["custom-cnn"](10), tmp_path / "other.safetensors")
+
+
+def test_what_was_not_run_says_so(tmp_path: Path) -> None:
+    rows = load_rows(RECIPES, tmp_path / "none.json")
+    text = markdown(rows)
+    assert text.count("not run") == 2 * len(RECIPES)
+    (tmp_path / "recipes" / "peers").mkdir(parents=True)
+    path = tmp_path / "recipes" / "peers" / "results.json"
+    share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 99}
+    rows["convnext-tiny"]["published"] = {"accuracy": share, "epochs": 3, "start": "from scratch"}
+    save(rows, path)
+    assert "50.0% (40.0% to 60.0%; n = 99)" in markdown(load_rows(RECIPES, path))
+    page = data_tab.describe(tmp_path)
+    assert "50.0% (40.0% to 60.0%), 99 films" in page
+    assert page.count("not run") == 2 * len(RECIPES) - 1
+    assert "No audit is at hand" in page
+
+
+def test_the_page_shows_what_is_committed() -> None:
+    page = data_tab.describe()
+    for path in Path("training/data/audits").glob("*.json"):
+        import json
+
+        audit = json.loads(path.read_text())
+        assert f"{audit['near_duplicates']['different_films']:,}" in page

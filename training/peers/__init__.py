@@ -1,0 +1,1 @@
+"""The accuracies others publish on these films, run again with and without the leak in their split."""

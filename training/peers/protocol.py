@@ -1,0 +1,64 @@
+"""How a peer splits its films, and the same without the leak: who trains, who judges."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+
+from training.data.film import DataSet
+
+__all__ = ["Protocol", "Sides", "leak_free", "published"]
+
+Protocol = Literal["official", "random", "overlapping"]
+SHARE = 0.2
+SEEDS = (1, 2)
+
+
+class Sides(NamedTuple):
+    """Indices of films: int arrays ``train`` and ``judge``."""
+
+    train: np.ndarray
+    judge: np.ndarray
+
+
+def _labels(data: DataSet) -> np.ndarray:
+    return np.array([film.label for film in data.films])
+
+
+def _official(data: DataSet) -> Sides:
+    parts = np.array([film.part for film in data.films])
+    return Sides(np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test"))
+
+
+def _shuffled(labels: np.ndarray, seed: int) -> Sides:
+    splitter = StratifiedShuffleSplit(1, test_size=SHARE, random_state=seed)
+    return Sides(*next(splitter.split(labels, labels)))
+
+
+def published(data: DataSet, protocol: Protocol) -> Sides:
+    """The peer's own split: the publisher's, a random one, or training and judging films drawn with different seeds."""
+    if protocol == "official":
+        return _official(data)
+    labels = _labels(data)
+    if protocol == "random":
+        return _shuffled(labels, SEEDS[0])
+    return Sides(_shuffled(labels, SEEDS[0]).train, _shuffled(labels, SEEDS[1]).judge)
+
+
+def leak_free(data: DataSet, protocol: Protocol, groups: np.ndarray) -> Sides:
+    """The nearest split to the peer's in which no group of near-duplicates is on both sides.
+
+    With the publisher's split the judging films stay and their twins leave training, unless that would leave too few
+    to train on; then, as with random ones, groups are dealt out anew in the same proportion.
+    """
+    if protocol == "official":
+        train, judge = _official(data)
+        clean = train[~np.isin(groups[train], groups[judge])]
+        if len(clean) > len(train) / 2:
+            return Sides(clean, judge)
+    labels = _labels(data)
+    judge_share = len(_official(data).judge) / len(labels) if protocol == "official" else SHARE
+    folds = StratifiedGroupKFold(max(2, round(1 / judge_share)), shuffle=True, random_state=SEEDS[0])
+    return Sides(*next(folds.split(labels, labels, groups)))
