@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -64,6 +65,25 @@ def test_figures_are_the_cards() -> None:
     assert f"{validation['films']} validation films (accuracy there: {percent(validation['accuracy']['value'])} %)" in (
         " ".join(README.split())
     )
+
+
+def test_data_figures_are_the_audits() -> None:
+    names = ("bone-break", "fracatlas", "multi-region")
+    audits = [json.loads(Path(f"training/data/audits/{name}.json").read_text()) for name in names]
+    near = [audit["near_duplicates"] for audit in audits]
+    rows = {
+        "films": [f"{audit['films']:,}" for audit in audits],
+        "files that are byte for byte another one": [
+            f"{audit['exact_copies']['files_that_are_copies']:,}" for audit in audits
+        ],
+        "different films, near-duplicates counted once": [f"{found['different_films']:,}" for found in near],
+        "groups of one film under different labels": [str(len(found["contradictory_groups"])) for found in near],
+    }
+    for name, cells in rows.items():
+        assert f"| {name} | {' | '.join(cells)} |" in README
+    crossing = "test films with a copy in train"
+    for audit in (audits[0], audits[2]):
+        assert f"{audit['near_duplicates']['across_parts'][crossing]} of {audit['by_part']['test']}" in README
 
 
 def test_spaces_can_start_it() -> None:
