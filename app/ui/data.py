@@ -31,6 +31,10 @@ def _crossing(counts: dict[str, int]) -> str:
     return "; ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
 
 
+def _suspicion(found: dict[str, Any]) -> str:
+    return f"{found['suspected']:,}, says a judge who is right on {found['accuracy_of_the_judge']:.0%}"
+
+
 def _set_table(audits: list[dict[str, Any]]) -> str:
     rows = [
         ["Films", *(f"{audit['films']:,}" for audit in audits)],
@@ -55,7 +59,7 @@ def _set_table(audits: list[dict[str, Any]]) -> str:
             *(f"{audit['marks']['films_with_letters_or_arrows']:,}" for audit in audits),
         ],
         ["With colour", *(f"{audit['marks']['films_with_colour']:,}" for audit in audits)],
-        ["Labels that look wrong (suspicion)", *(f"{audit['suspected_labels']['suspected']:,}" for audit in audits)],
+        ["Labels that look wrong (suspicion)", *(_suspicion(audit["suspected_labels"]) for audit in audits)],
     ]
     return table(["", *(audit["title"] for audit in audits)], rows)
 

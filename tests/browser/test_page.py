@@ -174,6 +174,11 @@ def test_nothing_sticks_out_on_a_phone(visit: Callable[[int], Page], drawing: Pa
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
     expect(page.locator(".notice")).to_contain_text("not for diagnosis")
+    for name in ("About the model", "Is this data sound?"):
+        page.get_by_role("tab", name=name).click()
+        expect(page.locator(".about:visible")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    page.get_by_role("tab", name="Explain a film").click()
     label = page.locator("#contour label").bounding_box()
     assert label is not None
     assert label["width"] > 150
