@@ -31,9 +31,9 @@ def mark_boxes(film: np.ndarray) -> list[tuple[float, float, float, float]]:
             continue
         ring = 3
         patch = small[max(0, top - ring) : top + high + ring, max(0, left - ring) : left + wide + ring]
-        around = patch[patch < BRIGHT]
+        around = np.asarray(patch[patch < BRIGHT], dtype=float)
         # Bone fades into flesh; ink ends at its edge.
-        if around.size and np.median(around) < 110 and np.mean(around < 150) > 0.6:
+        if around.size and float(np.median(around)) < 110 and np.mean(around < 150) > 0.6:
             found.append((left / width, top / height, wide / width, high / height))
     return found
 
