@@ -11,10 +11,9 @@ level deeper as Kaggle's archive unpacks.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from training.data.film import PICTURES, DataSet, Film, Problem
+from training.data.film import PICTURES, DataSet, Film, Problem, missing, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
 
@@ -69,7 +68,7 @@ def load(data: Path) -> DataSet:
         FileNotFoundError: the set is not there.
     """
     root = find(data)
-    published = _published(root)
+    published = published_digests(root, lambda row: f"{row['class']}/{row['split']}/{Path(row['file']).stem}")
     films, problems = [], []
     for label, folder in enumerate(CLASSES.values()):
         for split in ("Train", "Test"):
@@ -81,16 +80,6 @@ def load(data: Path) -> DataSet:
                 if path.suffix.lower() in PICTURES:
                     name = f"{folder}/{split}/{path.stem}"
                     films.append(Film(name, path, label, split.lower(), published.get(name, "")))
-    missing = published.keys() - {film.name for film in films}
-    problems += [Problem(name, "Listed by the publisher, but the file is missing.") for name in sorted(missing)]
+    problems += missing(published, films)
     films.sort(key=lambda film: film.name)
     return DataSet("bone-break", "Bone Break Classification", tuple(CLASSES), tuple(films), tuple(problems))
-
-
-def _published(root: Path) -> dict[str, str]:
-    """SHA-256 of the originals by film name, where ``originals.csv`` lists them."""
-    table = root / "originals.csv"
-    if not table.is_file():
-        return {}
-    with table.open(newline="", encoding="utf-8") as file:
-        return {f"{r['class']}/{r['split']}/{Path(r['file']).stem}": r["sha256"] for r in csv.DictReader(file)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from app.errors import FilmError
 from app.radiograph import Radiograph, read
 from training.data.duplicates import LENIENT, Thresholds
 
-__all__ = ["PICTURES", "DataSet", "Film", "Problem", "readable"]
+__all__ = ["PICTURES", "DataSet", "Film", "Problem", "missing", "published_digests", "readable"]
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
@@ -66,6 +68,21 @@ class DataSet:
     films: tuple[Film, ...]
     problems: tuple[Problem, ...]
     thresholds: Thresholds = LENIENT
+
+
+def published_digests(root: Path, name_of: Callable[[dict[str, str]], str]) -> dict[str, str]:
+    """SHA-256 of originals by film name, where ``root/originals.csv`` lists them; ``name_of`` names a row's film."""
+    table = root / "originals.csv"
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as file:
+        return {name_of(row): row["sha256"] for row in csv.DictReader(file)}
+
+
+def missing(published: Mapping[str, str], films: Iterable[Film]) -> list[Problem]:
+    """A problem for each published film that is not among ``films``, sorted by name."""
+    names = published.keys() - {film.name for film in films}
+    return [Problem(name, "Listed by the publisher, but the file is missing.") for name in sorted(names)]
 
 
 def readable(data: DataSet) -> tuple[DataSet, list[Radiograph]]:

@@ -11,11 +11,10 @@ inside it, or up to two levels deeper as Kaggle's archive unpacks.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from training.data.duplicates import Thresholds
-from training.data.film import PICTURES, DataSet, Film, Problem
+from training.data.film import PICTURES, DataSet, Film, Problem, missing, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
 
@@ -49,7 +48,7 @@ def load(data: Path) -> DataSet:
         FileNotFoundError: the set is not there.
     """
     root = find(data)
-    published = _published(root)
+    published = published_digests(root, lambda row: f"{row['split']}/{row['label']}/{row['file']}")
     films, problems = [], []
     for folder, part in PARTS.items():
         for label, kind in enumerate(CLASSES):
@@ -64,15 +63,6 @@ def load(data: Path) -> DataSet:
                 original = path.stem if Path(path.stem).suffix.lower() in PICTURES else path.name
                 name = f"{folder}/{kind}/{original}"
                 films.append(Film(name, path, label, part, published.get(name, "")))
-    missing = published.keys() - {film.name for film in films}
-    problems += [Problem(name, "Listed by the publisher, but the file is missing.") for name in sorted(missing)]
+    problems += missing(published, films)
     films.sort(key=lambda film: film.name)
     return DataSet("multi-region", "Fracture Multi-Region X-ray Data", CLASSES, tuple(films), tuple(problems), TURNED)
-
-
-def _published(root: Path) -> dict[str, str]:
-    table = root / "originals.csv"
-    if not table.is_file():
-        return {}
-    with table.open(newline="", encoding="utf-8") as file:
-        return {f"{r['split']}/{r['label']}/{r['file']}": r["sha256"] for r in csv.DictReader(file)}

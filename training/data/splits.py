@@ -19,7 +19,7 @@ __all__ = ["FOLDER", "Split", "committed", "part_films", "split_films", "write"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "splits"
 
-TENTHS = 20
+TWENTIETHS = 20
 """Folds a set is cut into before they are dealt out: 3 of 20 to test, 3 to validation, the rest to training."""
 
 
@@ -97,7 +97,7 @@ def part_films(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
                 copies = members[members != keep]
                 parts[copies], usable[copies] = "copy", False
     index = np.flatnonzero(usable)
-    splitter = StratifiedGroupKFold(TENTHS, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(TWENTIETHS, shuffle=True, random_state=seed)
     kinds = np.unique([strata[i] for i in index], return_inverse=True)[1]
     for number, (_, dealt) in enumerate(splitter.split(index, kinds, groups[index])):
         parts[index[dealt]] = "test" if number < 3 else "validation" if number < 6 else "train"

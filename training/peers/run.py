@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from app.network import channels_last
 from app.preprocess import normalise
 from training.augment import augment
 from training.metrics import bootstrap
@@ -104,7 +105,7 @@ def run(
     weights = counts.sum() / (len(counts) * counts.clamp(min=1)) if recipe.class_weighted else torch.ones(len(counts))
     network = NETWORKS[recipe.network](len(counts))
     start = load_initial(network, init)
-    task = PeerTask(recipe, network.to(memory_format=torch.channels_last), weights.float())  # ty: ignore[no-matching-overload]
+    task = PeerTask(recipe, channels_last(network), weights.float())
 
     def loader(indices: np.ndarray, shuffle: bool) -> DataLoader:
         films = torch.from_numpy(squares[indices])[:, None]
