@@ -10,31 +10,25 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 from rich.progress import track
-from threadpoolctl import threadpool_limits
 
 from app.preprocess import letterbox
 from app.radiograph import Radiograph
-from training.data import similarity
 from training.data.cache import CACHE
-from training.data.duplicates import Thresholds
 from training.data.film import DataSet, readable
 from training.data.grouping import Grouping, find_groups
 from training.data.marks import is_coloured, mark_boxes
+from training.data.search_check import brute_force, recall_of_planted
 from training.data.suspects import out_of_fold, pooled_features, suspects
 
-__all__ = ["AUDITS", "Audit", "audit", "brute_force"]
+__all__ = ["AUDITS", "Audit", "audit"]
 
 AUDITS = Path(__file__).with_name("data") / "audits"
-LARGEST_SAMPLE = 240
-"""Films compared with each other one by one to check the search: a pair costs milliseconds, and pairs grow squared."""
 
 
 @dataclass(frozen=True)
@@ -59,50 +53,6 @@ def _crossing(data: DataSet, sets: Sequence[np.ndarray]) -> dict[str, int]:
                 if data.films[i].part:
                     tied[f"{data.films[i].part} films with a copy in {other}"] += 1
     return dict(sorted(tied.items()))
-
-
-def brute_force(
-    decoded: Sequence[Radiograph], groups: np.ndarray, thresholds: Thresholds, seed: int = 0
-) -> dict[str, int]:
-    """Checks the search on a random tenth of the films, every pair compared by every measure.
-
-    Args:
-        decoded: all films.
-        groups: their groups by the search, int (N,).
-        thresholds: what makes a twin.
-        seed: of the sample.
-
-    Returns:
-        Films and pairs compared, pairs that are twins by brute force, and how many of those the groups have apart.
-    """
-    rng = np.random.default_rng(seed)
-    size = min(LARGEST_SAMPLE, max(2, len(decoded) // 10))
-    sample = np.sort(rng.choice(len(decoded), min(size, len(decoded)), replace=False))
-    films = [decoded[i].display() for i in sample]
-    boxed = [np.round(letterbox(Radiograph(film, (0, 255)), 256)[0] * 255.0).astype(np.uint8) for film in films]
-    hashed = np.stack([similarity.hashes(film) for film in films])
-    bits = similarity.hash_distances(hashed, hashed)
-    spectra = similarity.polar_spectra(
-        np.stack([cv2.resize(b, (128, 128), interpolation=cv2.INTER_AREA) for b in boxed])
-    )
-    likeness = similarity.polar_correlations(spectra, spectra)
-    described = [similarity.features(square) for square in boxed]
-    twins = missed = 0
-    with threadpool_limits(1):
-        for i, j in track(list(combinations(range(len(films)), 2)), "Brute force"):
-            near = (
-                min(bits[i, j], bits[j, i]) <= thresholds.bits
-                or likeness[i, j] >= thresholds.correlation
-                or similarity.matches(described[i], described[j]) >= thresholds.matches
-            )
-            twins += int(near)
-            missed += int(near and groups[sample[i]] != groups[sample[j]])
-    return {
-        "films": len(films),
-        "pairs": len(films) * (len(films) - 1) // 2,
-        "twins": twins,
-        "missed_by_search": missed,
-    }
 
 
 def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:
@@ -156,6 +106,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
                 for group in contradictory
             ],
             "brute_force": brute_force(decoded, grouping.groups, data.thresholds),
+            "recall_of_planted_copies": recall_of_planted(decoded, data.thresholds),
         },
         "marks": {"films_with_letters_or_arrows": int(sum(marked)), "films_with_colour": int(sum(coloured))},
         "suspected_labels": {

@@ -76,6 +76,7 @@ def write_page(audit: Audit, folder: Path) -> Path:
     numbers = audit.grouping.groups
     near = summary["near_duplicates"]
     checked = near["brute_force"]
+    planted = "; ".join(f"{kind}: {found}" for kind, found in near["recall_of_planted_copies"].items())
     members = sorted((np.flatnonzero(numbers == n) for n in np.unique(numbers)), key=len, reverse=True)
     several = [group for group in members if len(group) > 1]
     contradictory = [group for group in several if len({films[i].label for i in group}) > 1]
@@ -104,8 +105,9 @@ def write_page(audit: Audit, folder: Path) -> Path:
     body = f"""<h1>{html.escape(audit.data.title)}: is it sound?</h1>
 <p class="notice">For study, not for diagnosis. This page holds films; keep it to yourself.</p>
 {_bars(overview, whole)}
-<p>Method: {html.escape(near["method"])}. In a random sample of {checked["films"]} films compared one by one,
-{checked["twins"]} pairs are twins, of which the search missed {checked["missed_by_search"]}.</p>
+<p>Method: {html.escape(near["method"])}. Of {checked["films"]} random films, each compared with
+every other, {checked["twins"]} pairs are twins, of which the groups have {checked["missed_by_search"]} apart.</p>
+<p>Copies planted to test the search, and found: {html.escape(planted)}.</p>
 <h2>Classes</h2>{_bars(summary["by_class"].items(), whole)}
 <h2>Contradictory: one film, different labels ({len(contradictory)})</h2>
 {_groups(audit, contradictory)}

@@ -233,8 +233,8 @@ def peers(
         precision = "32-true" if recipe.network == "mobilenet-v2" else "bf16-mixed"
         rows = load_rows(recipes)
         for kind, sides in (
-            ("published", protocol.published(dataset, recipe.protocol)),
-            ("leak_free", protocol.leak_free(dataset, recipe.protocol, known[0])),
+            ("published", protocol.published(dataset, recipe.protocol, recipe.judged)),
+            ("leak_free", protocol.leak_free(dataset, recipe.protocol, known[0], recipe.judged)),
         ):
             rows[name][kind] = run(recipe, pixels, labels, sides, start, precision)
             typer.echo(f"{name}, {kind}: {rows[name][kind]}", err=True)

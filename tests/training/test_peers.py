@@ -39,13 +39,13 @@ def test_every_claim_has_a_recipe_that_can_be_built() -> None:
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_networks_answer(name: str) -> None:
     with torch.inference_mode():
-        assert NETWORKS[name](10).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 10)
+        assert NETWORKS[name](10, 0.1).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 10)
 
 
 @pytest.mark.parametrize("protocol", ["official", "random", "overlapping"])
 def test_the_published_split_leaks_and_ours_does_not(protocol: str, films: tuple[DataSet, np.ndarray]) -> None:
     data, groups = films
-    theirs, ours = published(data, protocol), leak_free(data, protocol, groups)
+    theirs, ours = published(data, protocol, 0.2), leak_free(data, protocol, groups, 0.2)
     assert np.isin(groups[theirs.judge], groups[theirs.train]).mean() > 0.5
     assert not np.isin(groups[ours.judge], groups[ours.train]).any()
     assert len(ours.judge) == pytest.approx(len(theirs.judge), rel=0.3)
@@ -61,7 +61,7 @@ def test_a_run_learns_from_what_it_is_given(films: tuple[DataSet, np.ndarray]) -
     squares = np.where(labels[:, None, None] == 1, 200, 30) * np.ones((160, 32, 32))
     squares = np.clip(squares + np.random.default_rng(0).normal(0, 10, squares.shape), 0, 255).astype(np.uint8)
     recipe = RECIPES["custom-cnn-pytorch"].model_copy(update={"epochs": 4, "size": 32, "batch_size": 16})
-    sides = published(replace(films[0], films=films[0].films[:160]), "random")
+    sides = published(replace(films[0], films=films[0].films[:160]), "random", 0.2)
     sides = type(sides)(sides.train[sides.train < 160], sides.judge[sides.judge < 160])
     told = run(recipe, squares, labels, sides, None, "32-true")
     assert told["accuracy"]["value"] > 0.9
@@ -77,7 +77,7 @@ def test_initial_layers_of_another_network_are_refused(tmp_path: Path) -> None:
 
     save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="nothing for this network"):
-        load_initial(NETWORKS["custom-cnn"](10), tmp_path / "other.safetensors")
+        load_initial(NETWORKS["custom-cnn"](10, 0.1), tmp_path / "other.safetensors")
 
 
 def test_what_was_not_run_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ __all__ = ["NETWORKS", "AttentionFusion", "CustomCNN", "load_initial"]
 class CustomCNN(nn.Sequential):
     """Three blocks of convolution, batch norm, leaky ReLU and dropout, then pooling and one linear layer."""
 
-    def __init__(self, classes: int, dropout: float = 0.25) -> None:
+    def __init__(self, classes: int, dropout: float) -> None:
         layers: list[nn.Module] = []
         for before, after in ((3, 32), (32, 64), (64, 128)):
             layers += [
@@ -34,7 +35,7 @@ class AttentionFusion(nn.Module):
 
     WIDTH = 128
 
-    def __init__(self, classes: int, dropout: float = 0.3) -> None:
+    def __init__(self, classes: int, dropout: float) -> None:
         super().__init__()
         self.body = models.efficientnet_b3(weights=None).features
         self.patches = nn.Conv2d(3, self.WIDTH, 16, stride=8)
@@ -49,12 +50,20 @@ class AttentionFusion(nn.Module):
         return self.head(torch.cat([seen, attended], dim=1))
 
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+def _resnet(build: Callable[..., models.ResNet], classes: int, dropout: float) -> models.ResNet:
+    network = build(weights=None)
+    network.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, classes))
+    return network
+
+
+NETWORKS: dict[str, Callable[[int, float], nn.Module]] = {
     "custom-cnn": CustomCNN,
-    "resnet18": lambda classes: models.resnet18(weights=None, num_classes=classes),
-    "resnet50": lambda classes: models.resnet50(weights=None, num_classes=classes),
-    "mobilenet-v2": lambda classes: models.mobilenet_v2(weights=None, num_classes=classes),
-    "convnext-tiny": lambda classes: models.convnext_tiny(weights=None, num_classes=classes),
+    "resnet18": partial(_resnet, models.resnet18),
+    "resnet50": partial(_resnet, models.resnet50),
+    "mobilenet-v2": lambda classes, dropout: models.mobilenet_v2(weights=None, num_classes=classes, dropout=dropout),
+    "convnext-tiny": lambda classes, dropout: models.convnext_tiny(
+        weights=None, num_classes=classes, stochastic_depth_prob=dropout
+    ),
     "efficientnet-b3-attention": AttentionFusion,
 }
 

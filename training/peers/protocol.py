@@ -12,7 +12,6 @@ from training.data.film import DataSet
 __all__ = ["Protocol", "Sides", "leak_free", "published"]
 
 Protocol = Literal["official", "random", "overlapping"]
-SHARE = 0.2
 SEEDS = (1, 2)
 
 
@@ -32,22 +31,25 @@ def _official(data: DataSet) -> Sides:
     return Sides(np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test"))
 
 
-def _shuffled(labels: np.ndarray, seed: int) -> Sides:
-    splitter = StratifiedShuffleSplit(1, test_size=SHARE, random_state=seed)
+def _shuffled(labels: np.ndarray, share: float, seed: int) -> Sides:
+    splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
     return Sides(*next(splitter.split(labels, labels)))
 
 
-def published(data: DataSet, protocol: Protocol) -> Sides:
-    """The peer's own split: the publisher's, a random one, or training and judging films drawn with different seeds."""
+def published(data: DataSet, protocol: Protocol, share: float) -> Sides:
+    """The peer's own split: the publisher's, a random one, or training and judging films drawn with different seeds.
+
+    ``share`` of the films judge, unless the publisher decided which.
+    """
     if protocol == "official":
         return _official(data)
     labels = _labels(data)
     if protocol == "random":
-        return _shuffled(labels, SEEDS[0])
-    return Sides(_shuffled(labels, SEEDS[0]).train, _shuffled(labels, SEEDS[1]).judge)
+        return _shuffled(labels, share, SEEDS[0])
+    return Sides(_shuffled(labels, share, SEEDS[0]).train, _shuffled(labels, share, SEEDS[1]).judge)
 
 
-def leak_free(data: DataSet, protocol: Protocol, groups: np.ndarray) -> Sides:
+def leak_free(data: DataSet, protocol: Protocol, groups: np.ndarray, share: float) -> Sides:
     """The nearest split to the peer's in which no group of near-duplicates is on both sides.
 
     With the publisher's split the judging films stay and their twins leave training, unless that would leave too few
@@ -59,6 +61,6 @@ def leak_free(data: DataSet, protocol: Protocol, groups: np.ndarray) -> Sides:
         if len(clean) > len(train) / 2:
             return Sides(clean, judge)
     labels = _labels(data)
-    judge_share = len(_official(data).judge) / len(labels) if protocol == "official" else SHARE
-    folds = StratifiedGroupKFold(max(2, round(1 / judge_share)), shuffle=True, random_state=SEEDS[0])
+    share = len(_official(data).judge) / len(labels) if protocol == "official" else share
+    folds = StratifiedGroupKFold(max(2, round(1 / share)), shuffle=True, random_state=SEEDS[0])
     return Sides(*next(folds.split(labels, labels, groups)))

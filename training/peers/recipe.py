@@ -26,6 +26,7 @@ class PeerRecipe(BaseModel):
     data: str
     network: str
     protocol: Protocol
+    judged: float = Field(0.2, gt=0, lt=1, description="share of the films that judge, where the split is our draw")
     size: int = Field(ge=32, le=512)
     epochs: int = Field(ge=1, description="passes over the training films when run here")
     batch_size: int = Field(32, ge=2)
@@ -33,6 +34,7 @@ class PeerRecipe(BaseModel):
     weight_decay: float = Field(0.01, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weighted: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer; of whole blocks in ConvNeXt")
     mixup: float = Field(0.0, ge=0, description="parameter of the beta distribution; 0 for none")
     focal: float = Field(0.0, ge=0, description="exponent of the focal loss; 0 for cross-entropy")
     flip_judging: bool = Field(False, description="test-time augmentation: average with the mirrored film")

@@ -103,7 +103,7 @@ def run(
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     counts = torch.bincount(torch.from_numpy(labels[sides.train]), minlength=int(labels.max()) + 1)
     weights = counts.sum() / (len(counts) * counts.clamp(min=1)) if recipe.class_weighted else torch.ones(len(counts))
-    network = NETWORKS[recipe.network](len(counts))
+    network = NETWORKS[recipe.network](len(counts), recipe.dropout)
     start = load_initial(network, init)
     task = PeerTask(recipe, channels_last(network), weights.float())
 
