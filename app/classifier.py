@@ -60,6 +60,7 @@ class Explanation:
         prediction: over all classes.
         maps: float32 (C, h, w), in logits: the mean of a class's map plus its bias is its logit.
         biases: float32 (C,).
+        fracture: float32 (h, w), logits of a fracture lying at each place; None from models not taught places.
         typical_evidence: of the model, from its card; the least that is drawn in full colour.
         model: name of the model.
     """
@@ -69,6 +70,7 @@ class Explanation:
     prediction: Prediction
     maps: np.ndarray
     biases: np.ndarray
+    fracture: np.ndarray | None
     typical_evidence: float
     model: str
 
@@ -166,7 +168,7 @@ class Classifier:
         brightness = torch.from_numpy(np.stack([square for square, _ in boxed]))[:, None]
         pixels = normalise(brightness, self.card.mean, self.card.std)
         with torch.inference_mode():
-            logits, maps = self.network(pixels.contiguous(memory_format=torch.channels_last))
+            logits, maps, fracture = self.network(pixels.contiguous(memory_format=torch.channels_last))
             probabilities = (logits / self.card.temperature).softmax(dim=1)
         biases = self.network.head.bias.numpy()
         return [
@@ -176,6 +178,7 @@ class Classifier:
                 prediction=Prediction(self.classes, logits[i].numpy(), probabilities[i].numpy()),
                 maps=maps[i].contiguous().numpy(),
                 biases=biases,
+                fracture=None if fracture is None else fracture[i].contiguous().numpy(),
                 typical_evidence=self.card.typical_evidence,
                 model=self.card.name,
             )

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from app.bodies import ARCHITECTURES
 from app.errors import WeightsError
-from app.network import ARCHITECTURES, FractureNetwork, build_network
+from app.network import FractureNetwork, Head, build_network
 
 __all__ = ["DEFAULT_FOLDER", "FractureType", "ModelCard", "available", "load_card", "load_network"]
 
@@ -43,7 +44,7 @@ class ModelCard(BaseModel):
     """What travels with the weights; the app knows nothing about a model that is not in here.
 
     Attributes:
-        architecture, stride: arguments of ``build_network``.
+        architecture, stride, head, places: arguments of ``build_network``.
         classes: in the order of the network's outputs.
         size: side of the letterboxed square, in pixels.
         mean, std: per channel, of brightness in 0..1.
@@ -60,6 +61,8 @@ class ModelCard(BaseModel):
     title: str
     architecture: str
     stride: int
+    head: Head = "mean"
+    places: bool = False
     classes: tuple[FractureType, ...] = Field(min_length=2)
     size: int = Field(ge=32, le=1024)
     mean: tuple[float, float, float]
@@ -121,7 +124,9 @@ def load_network(name: str, folder: Path = DEFAULT_FOLDER) -> tuple[FractureNetw
             f"The weights of model '{name}' ({path}) are damaged: their SHA-256 is not the one in the card.{hint} "
             "Clone or download the file again."
         )
-    network = build_network(card.architecture, len(card.classes), stride=card.stride)
+    network = build_network(
+        card.architecture, len(card.classes), stride=card.stride, head=card.head, places=card.places
+    )
     try:
         state = {key: _full(tensor) for key, tensor in load(data).items()}
         network.load_state_dict(state)

@@ -120,6 +120,28 @@ def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def drawn_atlas(drawn_set: Path) -> Path:
+    """The same folder with drawn films in FracAtlas' layout beside them: 44, every other one fractured and boxed."""
+    root = drawn_set / "FracAtlas"
+    rows = ["image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,frontal,lateral,oblique"]
+    (root / "Annotations" / "YOLO").mkdir(parents=True)
+    for number in range(44):
+        fractured = number % 2
+        rows.append(f"IMG{number}.png,1,0,0,0,0,0,0,{fractured},{fractured},1,0,0")
+        place = root / "images" / ("Fractured" if fractured else "Non_fractured")
+        place.mkdir(parents=True, exist_ok=True)
+        film = varied(5000 + number, height=128, width=96)
+        if fractured:
+            row, column = 20 + 2 * number, 15 + number
+            film[row : row + 16, column : column + 16] = 255
+            box = f"0 {(column + 8) / 96} {(row + 8) / 128} {16 / 96} {16 / 128}"
+            (root / "Annotations" / "YOLO" / f"IMG{number}.txt").write_text(box)
+        cv2.imwrite(str(place / f"IMG{number}.png"), film)
+    (root / "dataset.csv").write_text("\n".join(rows))
+    return drawn_set
+
+
+@pytest.fixture(scope="session")
 def real_films() -> Path:
     """The folder FRACTURE_DATA names; tests that ask for it are skipped where there is none."""
     folder = os.environ.get("FRACTURE_DATA")

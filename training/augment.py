@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from training.recipe import Augment
 
-__all__ = ["augment", "random_affine"]
+__all__ = ["augment", "augment_with_masks", "mix", "random_affine"]
 
 DARKEST = 0.5 / 255.0
 """Half a grey level: sampling leaves traces of rounding in the padding."""
@@ -40,6 +40,23 @@ def random_affine(count: int, how: Augment, device: torch.device) -> torch.Tenso
     return matrix
 
 
+def _warp(pictures: torch.Tensor, how: Augment) -> torch.Tensor:
+    affine = random_affine(len(pictures), how, pictures.device)
+    grid = functional.affine_grid(affine, list(pictures.shape), align_corners=False)
+    return functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _relight(films: torch.Tensor, how: Augment) -> torch.Tensor:
+    count = len(films)
+    contrast = (1.0 + _between(count, how.contrast, films.device)).view(-1, 1, 1, 1)
+    brightness = _between(count, how.brightness, films.device).view(-1, 1, 1, 1)
+    lit = films > DARKEST
+    middle = films.mean(dim=(2, 3), keepdim=True)
+    changed = ((films - middle) * contrast + middle + brightness).clamp(0.0, 1.0)
+    # The padding stays black, otherwise its brightness would tell how a film was changed.
+    return torch.where(lit, changed, films)
+
+
 def augment(films: torch.Tensor, how: Augment) -> torch.Tensor:
     """Randomly changed copies.
 
@@ -50,13 +67,46 @@ def augment(films: torch.Tensor, how: Augment) -> torch.Tensor:
     Returns:
         float (N, 1, H, W) in 0..1; what comes in from outside the square is black, as in the letterbox.
     """
-    count = len(films)
-    grid = functional.affine_grid(random_affine(count, how, films.device), list(films.shape), align_corners=False)
-    films = functional.grid_sample(films, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    contrast = (1.0 + _between(count, how.contrast, films.device)).view(-1, 1, 1, 1)
-    brightness = _between(count, how.brightness, films.device).view(-1, 1, 1, 1)
-    lit = films > DARKEST
-    middle = films.mean(dim=(2, 3), keepdim=True)
-    changed = ((films - middle) * contrast + middle + brightness).clamp(0.0, 1.0)
-    # The padding stays black, otherwise its brightness would tell how a film was changed.
-    return torch.where(lit, changed, films)
+    return _relight(_warp(films, how), how)
+
+
+def augment_with_masks(films: torch.Tensor, masks: torch.Tensor, how: Augment) -> tuple[torch.Tensor, torch.Tensor]:
+    """Randomly changed copies whose masks move along: both float (N, 1, H, W) in 0..1, in and out."""
+    films, masks = _warp(torch.cat([films, masks], dim=1), how).split(1, dim=1)
+    return _relight(films, how), masks
+
+
+def mix(
+    films: torch.Tensor, labels: torch.Tensor, classes: int, mixup: float, cutmix: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each film blended with another (mixup), given a patch of it (CutMix), or left alone.
+
+    Where both are asked for, a batch gets one or the other by a coin's toss.
+
+    Args:
+        films: float (N, 1, H, W).
+        labels: int (N,).
+        classes: C.
+        mixup, cutmix: parameters of the beta distribution the share is drawn from; 0 for none.
+
+    Returns:
+        Films (N, 1, H, W) and shares of their classes, float (N, C).
+    """
+    shares = functional.one_hot(labels, classes).to(films.dtype)
+    pasting = cutmix > 0 and (mixup <= 0 or bool(torch.rand(()) < 0.5))
+    strength = cutmix if pasting else mixup
+    if strength <= 0:
+        return films, shares
+    kept = float(torch.distributions.Beta(strength, strength).sample())
+    other = torch.randperm(len(films), device=films.device)
+    if not pasting:
+        return kept * films + (1.0 - kept) * films[other], kept * shares + (1.0 - kept) * shares[other]
+    height, width = films.shape[2:]
+    side = math.sqrt(1.0 - kept)
+    top = int(torch.randint(0, height - int(side * height) + 1, ()))
+    left = int(torch.randint(0, width - int(side * width) + 1, ()))
+    inside = (..., slice(top, top + int(side * height)), slice(left, left + int(side * width)))
+    pasted = films.clone()
+    pasted[inside] = films[other][inside]
+    kept = 1.0 - int(side * height) * int(side * width) / (height * width)
+    return pasted, kept * shares + (1.0 - kept) * shares[other]

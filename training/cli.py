@@ -19,6 +19,9 @@ Data = Annotated[
 ]
 
 
+Init = Annotated[
+    Path | None, typer.Option(help="Initial layers: safetensors with the architecture's names, or a folder of them")
+]
 Weights = Annotated[Path, typer.Option(help="Folder of models")]
 
 
@@ -42,7 +45,7 @@ def main() -> None:
 def fit(
     recipe: Annotated[Path, typer.Argument(help="YAML file, such as training/recipes/resnet18.yaml")],
     data: Data = None,
-    init: Annotated[Path | None, typer.Option(help="Initial layers, safetensors with torchvision's names")] = None,
+    init: Init = None,
     run: Annotated[Path | None, typer.Option(help="Folder to write; runs/<name> where not given")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint")] = False,
     precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
@@ -59,7 +62,7 @@ def fit(
     changes = {name: value for name, value in (("fold", fold), ("seed", seed)) if value is not None}
     try:
         chosen = load_recipe(recipe, **changes)
-        best = fitting.fit(
+        last = fitting.fit(
             chosen,
             data_folder(data),
             run or Path("runs") / chosen.name,
@@ -70,23 +73,75 @@ def fit(
         )
     except (FileNotFoundError, ValidationError, ValueError) as error:
         raise _refuse(error) from None
-    typer.echo(f"best weights: {best}")
+    typer.echo(f"trained weights: {last}")
+
+
+@cli.command(name="cross-validate")
+def cross_validate(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, such as training/recipes/resnet18.yaml")],
+    data: Data = None,
+    init: Init = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the folds; runs/folds/<name> where not given")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Deal the test films out too: a final figure")] = False,
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+) -> None:
+    """Train and judge a recipe fold by fold; finished folds are not repeated."""
+    from pydantic import ValidationError
+
+    from training import cross_validate as validating
+    from training.recipe import load_recipe
+
+    try:
+        changes = {} if seed is None else {"seed": seed}
+        chosen = load_recipe(recipe, whole=whole, **changes)
+        where = run or Path("runs/whole" if whole else "runs/folds") / chosen.name
+        found = validating.cross_validate(chosen, data_folder(data), where, init=init, precision=precision)
+    except (FileNotFoundError, ValidationError, ValueError) as error:
+        raise _refuse(error) from None
+    summary = validating.summarise(found)
+    _print_figures(summary["types"], "out-of-fold")
+    typer.echo(f"mirrored too: {summary['mirrored_too']}; places: {summary.get('places', 'not learnt')}")
+
+
+@cli.command()
+def ablate(
+    plan: Annotated[Path, typer.Argument(help="YAML file with a base recipe and switches")],
+    names: Annotated[list[str] | None, typer.Argument(help="Switches to run; all where none is named")] = None,
+    data: Data = None,
+    init: Init = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs")] = Path("runs/ablation"),
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+) -> None:
+    """Measure what each switch of a plan gives alone, by cross-validation; finished ones are not repeated."""
+    from pydantic import ValidationError
+
+    from training import ablate as switching
+
+    try:
+        chosen = switching.load_ablation(plan)
+        rows = switching.ablate(chosen, data_folder(data), runs, init, names=tuple(names or ()), precision=precision)
+    except (FileNotFoundError, KeyError, ValidationError, ValueError) as error:
+        raise _refuse(error) from None
+    for name, row in rows.items():
+        typer.echo(f"{name}: {row['accuracy']['value']:.1%}, against the base {row['difference']['value']:+.1%}")
 
 
 @cli.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder a training run wrote, such as runs/resnet18")],
+    folds: Annotated[Path, typer.Option(help="Folder its recipe's cross-validation wrote")],
     data: Data = None,
     weights: Weights = Path("weights"),
 ) -> None:
-    """Make a run's best weights a model of the demo, calibrated on its validation films."""
+    """Make a run's weights a model of the demo, calibrated on its recipe's out-of-fold predictions."""
     from training import export as exporting
 
     try:
-        card = exporting.export(run, data_folder(data), weights)
+        card = exporting.export(run, folds, data_folder(data), weights)
     except (FileNotFoundError, ValueError) as error:
         raise _refuse(error) from None
-    _print_figures(card.metrics["validation"], "validation")
+    _print_figures(card.metrics["cross_validation"], "out-of-fold")
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""From a finished run to ``weights/<model>/``: float16 weights and the card, calibrated on validation films."""
+"""From a finished run to ``weights/<model>/``: float16 weights and the card, calibrated on out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import save
 
+from app.bodies import ARCHITECTURES
 from app.classifier import Classifier, Explanation
 from app.radiograph import read
 from app.weights import FractureType, ModelCard, WeightsFile
+from training.cross_validate import read_folds, summarise
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.films import BoneBreakFilms
 from training.fit import load_task
-from training.metrics import expected_calibration_error, fit_temperature, report
 
 __all__ = ["INTENDED_USE", "explain_part", "export"]
 
@@ -35,34 +35,43 @@ def explain_part(
     return explained, np.stack([e.prediction.logits for e in explained]), films.labels[indices]
 
 
-def export(run: Path, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
-    """Writes a run's best weights as a model the app can load.
+def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
+    """Writes a run's weights as a model the app can load.
 
-    Temperature and typical evidence are measured on the run's validation films with the float16 weights that ship.
+    Temperature, typical evidence and all figures of validation come from a cross-validation of the same recipe: what
+    trained on all training films has none left to be judged by.
 
     Args:
         run: folder that ``fit`` wrote.
-        data: folder with the bone-break set.
+        folds: folder that ``cross_validate`` wrote, for the same recipe.
+        data: folder with the sets.
         weights: folder of models; ``weights/<recipe name>`` is written.
 
     Returns:
         The card, without test figures; ``evaluate`` adds them.
+
+    Raises:
+        FileNotFoundError: the run or a fold is not finished.
+        ValueError: the folds are another recipe's, or the films are split otherwise than when the run was trained.
     """
     task, films, initial = load_task(run, data, cache)
     recipe = task.recipe
+    found = read_folds(folds, recipe)
     target = weights / recipe.name
     target.mkdir(parents=True, exist_ok=True)
     state = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in task.network.state_dict().items()
+        for name, tensor in task.trained.state_dict().items()
     }
     blob = save(state)
     (target / "model.safetensors").write_bytes(blob)
     draft = ModelCard(
         name=recipe.name,
-        title=f"{recipe.architecture.replace('resnet', 'ResNet-').replace('vgg', 'VGG-')}, {recipe.size} px",
+        title=f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px",
         architecture=recipe.architecture,
         stride=recipe.stride,
+        head=recipe.head,
+        places=recipe.places is not None,
         classes=tuple(FractureType(name=n, title=folder.capitalize()) for n, folder in CLASSES.items()),
         size=recipe.size,
         mean=recipe.mean,
@@ -78,33 +87,32 @@ def export(run: Path, data: Path, weights: Path, cache: Path = CACHE) -> ModelCa
         recipe=recipe.model_dump(mode="json"),
         training={
             **json.loads((run / "effort.json").read_text()),
-            "parameters": sum(p.numel() for p in task.network.parameters()),
+            "parameters": sum(p.numel() for p in task.trained.parameters()),
         },
     )
-    write_card(draft, target)
-    classifier = Classifier.load(recipe.name, weights)
-    explained, logits, labels = explain_part(classifier, films, films.split.validation)
-    temperature = fit_temperature(logits, labels)
+    summary = summarise(found)
     card = draft.model_copy(
         update={
-            "temperature": temperature,
-            "typical_evidence": float(np.median([e.peak(e.prediction.best) for e in explained])),
+            "temperature": summary["temperature"],
+            "typical_evidence": float(np.median(found.evidence)),
             "calibration": {
-                "method": "temperature scaling",
-                "films": len(labels),
-                "part": "validation",
-                "error_before": expected_calibration_error(_probabilities(logits, 1.0), labels)["value"],
-                "error_after": expected_calibration_error(_probabilities(logits, temperature), labels)["value"],
+                "method": "temperature scaling on out-of-fold predictions",
+                "films": len(found.labels),
+                "error_before": summary["calibration_error_before"],
+                "error_after": summary["calibration_error_crossed"],
             },
-            "metrics": {"validation": report(logits, labels, list(CLASSES), temperature)},
+            "metrics": {
+                "cross_validation": {
+                    **summary["types"],
+                    "mirrored_too": summary["mirrored_too"],
+                    "places": summary.get("places"),
+                    "minutes": summary["minutes"],
+                }
+            },
         }
     )
     write_card(card, target)
     return card
-
-
-def _probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-    return torch.from_numpy(logits / temperature).softmax(dim=1).numpy()
 
 
 def write_card(card: ModelCard, target: Path) -> None:

@@ -13,18 +13,32 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, TensorDataset, WeightedRandomSampler
 
+from training.boxed import BoxedFilms
 from training.data import bone_break, splits
 from training.data.cache import CACHE, squares
 from training.data.film import readable
 from training.data.grouping import find_groups
 from training.data.splits import Split, split_films
-from training.recipe import Recipe
+from training.recipe import Places, Recipe
 
 __all__ = ["BoneBreakFilms"]
 
 log = logging.getLogger(__name__)
+
+FOLD_SEED = 0
+"""Folds do not change with a recipe's seed, so that runs of several seeds are judged on the same films."""
+
+
+def _batches(
+    tensors: tuple[torch.Tensor, ...], sampler: Sampler | range, batch_size: int, drop_last: bool
+) -> DataLoader:
+    """Whole batches taken out of tensors at once; on a GPU the films lie there from the start."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    films = TensorDataset(*(tensor.to(device) for tensor in tensors))
+    return DataLoader(films, sampler=BatchSampler(sampler, batch_size, drop_last), batch_size=None)
 
 
 class BoneBreakFilms(lightning.LightningDataModule):
@@ -41,6 +55,7 @@ class BoneBreakFilms(lightning.LightningDataModule):
         self.recipe = recipe
         self.cache = cache
         self.set = bone_break.load(data)
+        self.boxed = BoxedFilms(data, "train", recipe.size, cache) if recipe.places else None
         known = splits.committed(self.set)
         if known is not None:
             self.groups = known[0]
@@ -60,29 +75,38 @@ class BoneBreakFilms(lightning.LightningDataModule):
 
     @cached_property
     def split(self) -> Split:
-        official_test = np.array([film.part == "test" for film in self.films])
+        official_test = np.array([film.part == "test" and not self.recipe.whole for film in self.films])
         return split_films(
             self.labels,
             official_test,
             self.groups,
             folds=self.recipe.folds,
             fold=self.recipe.fold,
-            seed=self.recipe.seed,
+            seed=FOLD_SEED,
         )
 
     def loader(self, indices: np.ndarray, *, shuffle: bool = False) -> DataLoader:
         """Batches of uint8 (N, 1, size, size) and labels (N,); a last batch of one is dropped while shuffling."""
-        films = TensorDataset(
-            torch.from_numpy(self.squares[indices])[:, None], torch.from_numpy(self.labels[indices]).long()
-        )
+        tensors = (torch.from_numpy(self.squares[indices])[:, None], torch.from_numpy(self.labels[indices]).long())
+        sampler = RandomSampler(indices) if shuffle else range(len(indices))
         lonely = shuffle and len(indices) % self.recipe.batch_size == 1
-        return DataLoader(films, self.recipe.batch_size, shuffle=shuffle, drop_last=lonely)
+        return _batches(tensors, sampler, self.recipe.batch_size, lonely)
 
-    def train_dataloader(self) -> DataLoader:
-        return self.loader(self.split.train, shuffle=True)
+    def _boxed_loader(self, places: Places, boxed: BoxedFilms, batches: int) -> DataLoader:
+        """As many batches of boxed films, masks and whether fractured, drawn with the recipe's share of fractures."""
+        share = boxed.fractured.mean()
+        weights = np.where(boxed.fractured, places.fractured / share, (1.0 - places.fractured) / (1.0 - share))
+        sampler = WeightedRandomSampler(weights.tolist(), batches * places.batch_size)
+        return _batches(boxed.tensors(), sampler, places.batch_size, False)
 
-    def val_dataloader(self) -> DataLoader:
-        return self.loader(self.split.validation)
+    def train_dataloader(self) -> CombinedLoader:
+        loaders = {"types": self.loader(self.split.train, shuffle=True)}
+        if self.recipe.places and self.boxed:
+            loaders["places"] = self._boxed_loader(self.recipe.places, self.boxed, len(loaders["types"]))
+        return CombinedLoader(loaders, "max_size_cycle")
+
+    def val_dataloader(self) -> DataLoader | list:
+        return self.loader(self.split.validation) if len(self.split.validation) else []
 
     def class_counts(self) -> torch.Tensor:
         """Training films per class, int (C,)."""
@@ -106,6 +130,7 @@ class BoneBreakFilms(lightning.LightningDataModule):
             "limits": bone_break.LIMITS,
             "groups": len(set(self.groups.tolist())),
             "parts": parts,
+            "places": self.boxed.as_card() if self.boxed else None,
         }
 
     def split_table(self) -> str:

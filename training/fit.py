@@ -1,7 +1,8 @@
 """Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml --data FOLDER [--init FILE] [--resume]``.
 
-Everything lands in ``runs/<name>/``: best and last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
-``initial.json``. ``export`` makes the model under ``weights/`` out of it.
+Everything lands in ``runs/<name>/``: the last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
+``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation films
+would only make those films useless for judging. ``export`` makes the model under ``weights/`` out of it.
 """
 
 from __future__ import annotations
@@ -16,22 +17,21 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
-    EarlyStopping,
     ModelCheckpoint,
     RichProgressBar,
     Timer,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from app.network import build_network, channels_last
+from app.network import FractureNetwork, build_network, channels_last
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.films import BoneBreakFilms
-from training.initial import Initial, load_initial
+from training.initial import Initial, load_initial, local_layers
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["best_checkpoint", "fit", "load_task"]
+__all__ = ["fit", "load_task"]
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     seconds: dict[Literal["32-true", "bf16-mixed"], float] = {}
     for precision in ("32-true", "bf16-mixed"):
-        network = build_network(recipe.architecture, len(CLASSES), stride=recipe.stride)
-        network = channels_last(network)
+        network = channels_last(_network(recipe))
         pixels = torch.randn(8, 3, recipe.size, recipe.size).contiguous(memory_format=torch.channels_last)
         for step in range(3):
             if step == 1:
@@ -56,10 +55,21 @@ def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
     return min(seconds, key=lambda precision: seconds[precision])
 
 
+def _network(recipe: Recipe) -> FractureNetwork:
+    return build_network(
+        recipe.architecture,
+        len(CLASSES),
+        stride=recipe.stride,
+        dropout=recipe.dropout,
+        head=recipe.head,
+        places=recipe.places is not None,
+    )
+
+
 def _build(recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None) -> tuple:
-    network = build_network(recipe.architecture, len(CLASSES), stride=recipe.stride, dropout=recipe.dropout)
+    network = _network(recipe)
     if initial is None:
-        initial = load_initial(network, recipe.architecture, init)
+        initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
     return FractureTypes(recipe, channels_last(network), initial.fresh, films.class_counts()), initial
 
 
@@ -74,25 +84,26 @@ def fit(
     cache: Path = CACHE,
     progress: bool = True,
 ) -> Path:
-    """Trains until the recipe's epochs are over or validation loss no longer falls.
+    """Trains for the recipe's epochs.
 
     Args:
         recipe: what to train.
         data: folder with the bone-break set.
         run: folder for everything that is written.
-        init: initial layers; torchvision's download where absent.
+        init: file with initial layers, or folder of such files; torchvision's download where absent.
         resume: go on from the run's last checkpoint, if there is one.
         precision: "auto", "32-true" or "bf16-mixed".
         cache: where decoded films are kept.
         progress: draw a progress bar.
 
     Returns:
-        The checkpoint with the lowest validation loss.
+        The checkpoint after the last epoch.
     """
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     run.mkdir(parents=True, exist_ok=True)
     films = BoneBreakFilms(recipe, data, cache)
     last = run / "last.ckpt"
+    (run / "effort.json").unlink(missing_ok=True)
     going_on = resume and last.is_file()
     known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
     task, initial = _build(recipe, films, known, init)
@@ -103,11 +114,9 @@ def fit(
         precision = faster_precision(recipe)
     # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
     attempt = 1 + len(list(run.glob("logs/csv-*")))
-    best = ModelCheckpoint(run, "best", monitor="validation_loss", enable_version_counter=False)
-    # Lightning's save_last writes only when the best is written, so a resumed run would forget epochs.
     newest = ModelCheckpoint(run, "last", enable_version_counter=False)
     timer = Timer(duration=None)
-    callbacks: list[Callback] = [best, newest, timer, EarlyStopping("validation_loss", patience=recipe.patience)]
+    callbacks: list[Callback] = [newest, timer]
     trainer = lightning.Trainer(
         max_epochs=recipe.head_epochs + recipe.tune_epochs,
         precision=precision,
@@ -127,19 +136,7 @@ def fit(
         "device": "GPU" if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
     }
     (run / "effort.json").write_text(json.dumps(effort, indent=2))
-    return Path(best.best_model_path)
-
-
-def best_checkpoint(run: Path) -> Path:
-    """The run's checkpoint with the lowest validation loss.
-
-    Raises:
-        FileNotFoundError: the run has none.
-    """
-    checkpoint = run / "best.ckpt"
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
-    return checkpoint
+    return last
 
 
 def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakFilms, Initial]:
@@ -149,7 +146,9 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
         FileNotFoundError: the run has no finished training.
         ValueError: the films would be split otherwise than when the run was trained.
     """
-    checkpoint = best_checkpoint(run)
+    effort = run / "effort.json"
+    if not effort.is_file():
+        raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
     recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
     initial = Initial(**json.loads((run / "initial.json").read_text()))
     films = BoneBreakFilms(recipe, data, cache)
@@ -159,5 +158,5 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
             "judged as validation; train again"
         )
     task, _ = _build(recipe, films, initial, None)
-    task.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"])
+    task.load_state_dict(torch.load(run / "last.ckpt", map_location="cpu", weights_only=False)["state_dict"])
     return task.eval(), films, initial

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torchvision import models
 
-from app.network import ARCHITECTURES, FractureNetwork
+from app.bodies import ARCHITECTURES
+from app.network import FractureNetwork
 
-__all__ = ["Initial", "load_initial"]
+__all__ = ["Initial", "load_initial", "local_layers"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,17 @@ class Initial:
         return {**asdict(self), "fresh": sorted({name.split(".")[0] for name in self.fresh})}
 
 
+def local_layers(init: Path | None, architecture: str) -> Path | None:
+    """The file of initial layers for an architecture: ``init`` itself, or, in a folder, the file named after it.
+
+    A file is named after an architecture when its name up to the first "-" is the architecture's, "_" for "-".
+    """
+    if init is None or not init.is_dir():
+        return init
+    wanted = architecture.replace("-", "_")
+    return next((path for path in sorted(init.glob("*.safetensors")) if path.stem.split("-")[0] == wanted), None)
+
+
 def load_initial(network: FractureNetwork, architecture: str, file: Path | None) -> Initial:
     """Fills the body with pretrained weights as far as they go.
 
@@ -57,6 +69,9 @@ def load_initial(network: FractureNetwork, architecture: str, file: Path | None)
             raise FileNotFoundError(f"no initial layers at {file}")
         return _fill(network, load_file(file), file.name, hashlib.sha256(file.read_bytes()).hexdigest())
     published = ARCHITECTURES[architecture].published
+    if not published:
+        log.warning("NO PRETRAINED LAYERS for %s: training starts from RANDOM weights.", architecture)
+        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
     try:
         state = models.get_weight(published).get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:

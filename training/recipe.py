@@ -8,7 +8,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.network import ARCHITECTURES
+from app.bodies import ARCHITECTURES
+from app.network import Head
 
 __all__ = ["Augment", "Precision", "Recipe", "load_recipe"]
 
@@ -29,6 +30,17 @@ class Augment(BaseModel):
     contrast: float = Field(0.25, ge=0, lt=1, description="relative change of the spread around the film's mean")
 
 
+class Places(BaseModel):
+    """Learning where fractures lie, from boxed films, beside the types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: int = Field(32, ge=2, description="boxed films beside each batch of typed ones")
+    fractured: float = Field(0.5, gt=0, lt=1, description="share of fractured films among the boxed ones drawn")
+    weight: float = Field(1.0, gt=0, description="of the places' loss beside the types'")
+    positive_weight: float = Field(4.0, gt=0, description="of a place inside a box beside one outside")
+
+
 class Recipe(BaseModel):
     """How one model is trained; the fields of a YAML file in ``training/recipes``."""
 
@@ -38,14 +50,17 @@ class Recipe(BaseModel):
     architecture: str
     size: int = Field(224, ge=32, le=1024, description="side of the letterboxed square in pixels")
     stride: int = Field(32, description="pixels per place of the class maps, 16 or 32")
+    head: Head = "mean"
+    places: Places | None = Field(None, description="none: the network learns types only")
     dropout: float = Field(0.3, ge=0, lt=1)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     initial_licence: str = Field("BSD-3-Clause (torchvision)", description="of the layers training starts from")
 
     seed: int = 0
-    folds: int = Field(5, ge=2, description="validation is one fold of this many")
-    fold: int = Field(0, ge=0)
+    folds: int = Field(5, ge=2, description="validation is one fold of this many, the same for every seed")
+    fold: int | None = Field(None, description="which fold validates; none: all training films train")
+    whole: bool = Field(False, description="deal the test films out with the others: to cross-validate, never to ship")
 
     batch_size: int = Field(32, ge=2)
     head_epochs: int = Field(2, ge=0, description="phase 1: only layers without pretrained weights learn")
@@ -56,13 +71,15 @@ class Recipe(BaseModel):
     weight_decay: float = Field(0.05, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     class_weighted: bool = True
-    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    mixup: float = Field(0.0, ge=0, description="parameter of the beta distribution (Zhang et al., 2018); 0 for none")
+    cutmix: float = Field(0.0, ge=0, description="the same for pasted patches (Yun et al., 2019)")
+    average: float = Field(0.0, ge=0, lt=1, description="decay of the weights' moving average, which is kept; 0: last")
     augment: Augment = Augment()
 
     def model_post_init(self, _context: object) -> None:
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
-        if self.fold >= self.folds:
+        if self.fold is not None and not 0 <= self.fold < self.folds:
             raise ValueError(f"fold {self.fold} is not one of {self.folds}")
 
 

@@ -1,4 +1,4 @@
-"""What is optimised: the ten-type classification, in two phases, as a Lightning module."""
+"""What is optimised: ten types and, where the recipe says so, the places of fractures, as a Lightning module."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from app.network import FractureNetwork
+from app.network import Evidence, FractureNetwork
 from app.preprocess import normalise
-from training.augment import augment
-from training.recipe import Recipe
+from training.augment import augment, augment_with_masks, mix
+from training.recipe import Places, Recipe
 
 __all__ = ["FractureTypes"]
 
@@ -24,7 +25,10 @@ WARM_UP = 0.05
 
 
 class FractureTypes(lightning.LightningModule):
-    """Class-weighted cross-entropy on fracture types.
+    """Class-weighted cross-entropy on fracture types, beside binary cross-entropy on where fractures lie.
+
+    Every place of a boxed film's fracture map is asked whether it touches a box, and the map's logsumexp whether the
+    film is fractured at all. Both sets of films go through the body in one batch, so that its statistics fit both.
 
     Phase 1 trains only what has no pretrained weights; phase 2 adds the layers the recipe names.
 
@@ -47,6 +51,11 @@ class FractureTypes(lightning.LightningModule):
         self.recipe = recipe
         self.network = network
         self.fresh = set(fresh)
+        self.average = (
+            AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+            if recipe.average
+            else None
+        )
         names = [name for name, _ in network.body.named_parameters()]
         for prefix in recipe.tune:
             if not any(name.startswith(prefix) for name in names):
@@ -81,37 +90,68 @@ class FractureTypes(lightning.LightningModule):
                 # A frozen layer whose statistics still move is not frozen.
                 module.train(name in learning)
 
-    def forward(self, films: torch.Tensor) -> torch.Tensor:
-        """Letterboxed films, float (N, 1, H, W) in 0..1, to logits (N, C)."""
-        pixels = normalise(films, self.recipe.mean, self.recipe.std)
-        return self.network(pixels.contiguous(memory_format=torch.channels_last)).logits
+    @property
+    def trained(self) -> FractureNetwork:
+        """The network that is kept: the moving average where there is one."""
+        return self.network if self.average is None else self.average.module
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> torch.Tensor:
-        films, labels = batch
-        logits = self(augment(films.float() / 255.0, self.recipe.augment))
+    def forward(self, films: torch.Tensor) -> Evidence:
+        """Letterboxed films, float (N, 1, H, W) in 0..1, to what the kept network makes of them."""
+        return self._see(self.trained, films)
+
+    def _see(self, network: FractureNetwork, films: torch.Tensor) -> Evidence:
+        pixels = normalise(films, self.recipe.mean, self.recipe.std)
+        return network(pixels.contiguous(memory_format=torch.channels_last))
+
+    def training_step(self, batch: dict[str, tuple[torch.Tensor, ...]], _index: int) -> torch.Tensor:
+        recipe = self.recipe
+        films, labels = batch["types"]
+        films = augment(films.float() / 255.0, recipe.augment)
+        films, shares = mix(films, labels, len(self.class_weights), recipe.mixup, recipe.cutmix)
+        count = len(films)
+        if "places" in batch:
+            boxed, masks, fractured = batch["places"]
+            boxed, masks = augment_with_masks(boxed.float() / 255.0, masks.float(), recipe.augment)
+            films = torch.cat([films, boxed])
+        evidence = self._see(self.network, films)
         loss = functional.cross_entropy(
-            logits, labels, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
+            evidence.logits[:count], shares, weight=self.class_weights, label_smoothing=recipe.label_smoothing
         )
-        self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=len(labels))
+        self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
+        if recipe.places and evidence.fracture is not None:
+            places = self._place_loss(recipe.places, evidence.fracture[count:], masks, fractured)
+            self.log("place_loss", places, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
+            loss = loss + recipe.places.weight * places
         return loss
+
+    def _place_loss(
+        self, how: Places, fracture: torch.Tensor, masks: torch.Tensor, fractured: torch.Tensor
+    ) -> torch.Tensor:
+        inside = (functional.adaptive_max_pool2d(masks, fracture.shape[1:])[:, 0] > 0.5).float()
+        weight = fracture.new_tensor(how.positive_weight)
+        by_place = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight)
+        presence = fracture.flatten(1).logsumexp(dim=1)
+        return by_place + functional.binary_cross_entropy_with_logits(presence, fractured)
+
+    def on_train_batch_end(self, *_arguments: object) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.network)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> None:
         films, labels = batch
-        logits = self(films.float() / 255.0)
+        logits = self(films.float() / 255.0).logits
         self.log("validation_loss", functional.cross_entropy(logits, labels), prog_bar=True, batch_size=len(labels))
         self.scores.update(logits, labels)
         self.log_dict(self.scores, prog_bar=True, batch_size=len(labels))
-
-    def predict_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> torch.Tensor:
-        return self(batch[0].float() / 255.0)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with one rate for new layers and one for pretrained ones, warm-up and a cosine to zero."""
         body = [p for n, p in self.network.body.named_parameters() if n not in self.fresh]
         new = [p for n, p in self.network.body.named_parameters() if n in self.fresh]
+        heads = [p for n, p in self.network.named_parameters() if not n.startswith("body.")]
         optimiser = torch.optim.AdamW(
             [
-                {"params": new + list(self.network.head.parameters()), "lr": self.recipe.head_rate},
+                {"params": new + heads, "lr": self.recipe.head_rate},
                 {"params": body, "lr": self.recipe.body_rate},
             ],
             weight_decay=self.recipe.weight_decay,

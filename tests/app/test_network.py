@@ -9,7 +9,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torchvision import models
 
-from app.network import ARCHITECTURES, FractureNetwork, build_network
+from app.bodies import ARCHITECTURES
+from app.network import FractureNetwork, Head, build_network
 
 CLASSES = 10
 
@@ -35,26 +36,32 @@ def untouched(name: str, network: FractureNetwork) -> tuple[nn.Module, nn.Module
             if isinstance(module, nn.ReLU):
                 module.inplace = False
         return plain.eval(), plain[0][-1]
+    if name == "mobilenet-v2":
+        plain = models.mobilenet_v2(weights=None, num_classes=CLASSES)
+        head = {f"classifier.1.{k}": v for k, v in network.head.state_dict().items()}
+        plain.load_state_dict({**network.body.state_dict(), **head})
+        return plain.eval(), plain.features[-1]
     plain = getattr(models, name)(weights=None, num_classes=CLASSES)
     state = {**network.body.state_dict(), **{f"fc.{k}": v for k, v in network.head.state_dict().items()}}
     plain.load_state_dict(state)
     return plain.eval(), plain.layer4[-1]
 
 
-@pytest.mark.parametrize("stride", [16, 32])
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_maps_average_to_the_logits(name: str, stride: int) -> None:
+@pytest.mark.parametrize("head", ["mean", "attended"])
+@pytest.mark.parametrize(("name", "stride"), [(name, s) for name, a in ARCHITECTURES.items() for s in a.strides])
+def test_maps_average_to_the_logits(name: str, stride: int, head: Head) -> None:
     torch.manual_seed(0)
-    network = awake(build_network(name, CLASSES, stride=stride))
+    network = awake(build_network(name, CLASSES, stride=stride, head=head, places=head == "attended"))
     with torch.inference_mode():
-        logits, maps = network(torch.randn(2, 3, 64, 96))
+        logits, maps, fracture = network(torch.randn(2, 3, 64, 96))
+    assert (fracture is None) == (head == "mean")
     assert logits.shape == (2, CLASSES)
     assert maps.shape == (2, CLASSES, 64 // stride, 96 // stride)
     torch.testing.assert_close(maps.mean(dim=(2, 3)) + network.head.bias, logits)
     assert logits.std() > 1e-3
 
 
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "mobilenet-v2"])
 def test_agrees_with_pytorch_grad_cam_on_the_untouched_network(name: str) -> None:
     torch.manual_seed(1)
     network = awake(build_network(name, CLASSES))
@@ -62,7 +69,7 @@ def test_agrees_with_pytorch_grad_cam_on_the_untouched_network(name: str) -> Non
     plain, last = untouched(name, network)
     pixels = torch.randn(1, 3, 128, 128)
     with torch.inference_mode():
-        logits, maps = network(pixels)
+        logits, maps, _ = network(pixels)
         torch.testing.assert_close(plain(pixels), logits, rtol=1e-4, atol=1e-5)
     targets = maps[0].amax(dim=(1, 2)).topk(3).indices.tolist()
     for method in (GradCAM, HiResCAM):
@@ -80,15 +87,15 @@ def test_agrees_with_pytorch_grad_cam_on_the_untouched_network(name: str) -> Non
 def test_dropping_channels_keeps_the_sum_while_training() -> None:
     torch.manual_seed(2)
     network = build_network("resnet18", CLASSES, dropout=0.5).train()
-    logits, maps = network(torch.randn(4, 3, 64, 64))
+    logits, maps, _ = network(torch.randn(4, 3, 64, 64))
     torch.testing.assert_close(maps.mean(dim=(2, 3)) + network.head.bias, logits)
-    again, _ = network(torch.randn(4, 3, 64, 64))
+    again, _, _ = network(torch.randn(4, 3, 64, 64))
     assert not torch.equal(logits, again)
 
 
 def test_bodies_take_torchvisions_own_names() -> None:
-    for name in ("resnet18", "vgg16"):
-        theirs = set(getattr(models, name)(weights=None).state_dict())
+    for name in ("resnet18", "vgg16", "mobilenet-v2"):
+        theirs = set(getattr(models, name.replace("-", "_"))(weights=None).state_dict())
         assert set(build_network(name, CLASSES).body.state_dict()) <= theirs
 
 
@@ -97,3 +104,27 @@ def test_refuses_what_it_does_not_know() -> None:
         build_network("resnet19", CLASSES)
     with pytest.raises(ValueError, match="stride"):
         build_network("resnet18", CLASSES, stride=8)
+    with pytest.raises(ValueError, match="fracture map"):
+        build_network("resnet18", CLASSES, head="attended")
+
+
+def test_the_attended_head_looks_where_the_fracture_map_points() -> None:
+    torch.manual_seed(3)
+    network = build_network("resnet18", CLASSES, stride=16, head="attended", places=True).eval()
+    features = torch.randn(1, 512, 6, 6)
+    assert network.attended is not None
+    assert network.places is not None
+    with torch.inference_mode():
+        # Features along the map's own direction make one place a fracture beyond doubt.
+        direction = network.places.weight[0] / network.places.weight.norm() ** 2
+        features[0, :, 2, 4] += 40.0 * direction
+        logits, maps, fracture = network.judge(features)
+        assert fracture.flatten(1).argmax().item() == 2 * 6 + 4
+        alone = network.head(features.mean(dim=(2, 3))) + network.attended(features[:, :, 2, 4])
+    torch.testing.assert_close(logits, alone, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(maps.mean(dim=(2, 3)) + network.head.bias, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_the_pre_activation_body_loads_the_published_names() -> None:
+    names = set(build_network("resnet50v2", CLASSES, stride=16).body.state_dict())
+    assert {"bn0.weight", "conv0.weight", "stage1.0.downsample.weight", "stage3.5.conv3.weight"} <= names

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from training.augment import augment, random_affine
+from training.augment import augment, augment_with_masks, mix, random_affine
 from training.recipe import Augment
 
 STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
@@ -69,3 +69,29 @@ def test_the_padding_stays_black() -> None:
     films[:, :, :, :10] = 0.0
     changed = augment(films, STILL.model_copy(update={"brightness": 0.3, "contrast": 0.3}))
     assert changed[:, :, :, :10].max() < 1e-5
+
+
+def test_masks_move_with_their_films() -> None:
+    torch.manual_seed(6)
+    films = blob(20, 40, 10)
+    how = STILL.model_copy(update={"rotation": 30.0, "shift": 0.1, "flip": True})
+    changed, masks = augment_with_masks(films, (films > 0.6).float(), how)
+    for film, mask in zip(changed, masks, strict=True):
+        (y, x), (v, u) = centre(film), centre(mask)
+        assert abs(y - v) < 0.5
+        assert abs(x - u) < 0.5
+
+
+def test_mixed_labels_follow_the_mixed_pixels() -> None:
+    films = torch.stack([torch.full((1, 40, 40), float(i)) for i in range(4)])
+    labels = torch.arange(4)
+    alone, shares = mix(films, labels, 4, 0.0, 0.0)
+    assert torch.equal(alone, films)
+    assert torch.equal(shares, torch.eye(4))
+    for seed in range(20):
+        torch.manual_seed(seed)
+        for mixup, cutmix in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
+            mixed, shares = mix(films, labels, 4, mixup, cutmix)
+            # With films as bright as their label, mean brightness is the mean label.
+            torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), shares @ torch.arange(4.0), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(shares.sum(dim=1), torch.ones(4))

@@ -18,12 +18,14 @@ from app.classifier import Classifier
 from app.weights import load_card
 from training import fit as fitting
 from training.cli import cli
+from training.cross_validate import cross_validate, read_folds
 from training.data.bone_break import CLASSES
 from training.data.cache import squares
 from training.evaluate import evaluate
 from training.export import export
 from training.films import BoneBreakFilms
 from training.initial import load_initial
+from training.metrics import fit_temperature
 from training.recipe import Augment, Recipe
 from training.task import FractureTypes
 
@@ -31,6 +33,7 @@ TINY = Recipe(
     name="tiny",
     architecture="resnet18",
     size=64,
+    folds=2,
     batch_size=8,
     head_epochs=1,
     tune_epochs=2,
@@ -61,9 +64,17 @@ def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def shipped(run: Path, drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folds(run: Path, drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same recipe's cross-validation."""
+    folder = tmp_path_factory.mktemp("folds")
+    cross_validate(TINY, drawn_set, folder, init=stem, precision="32-true", cache=run / "cache")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shipped(run: Path, folds: Path, drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = tmp_path_factory.mktemp("weights")
-    export(run, drawn_set, weights, run / "cache")
+    export(run, folds, drawn_set, weights, run / "cache")
     evaluate("tiny", drawn_set, weights, run / "cache")
     return weights
 
@@ -72,7 +83,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(run: Path) -> None:
     assert torch.load(run / "last.ckpt", weights_only=False)["epoch"] == 2
     logs = sorted(run.glob("logs/csv-*/metrics.csv"))
     assert len(logs) == 2
-    assert [row["epoch"] for row in csv.DictReader(logs[1].open()) if row["validation_loss"]] == ["1", "2"]
+    assert [row["epoch"] for row in csv.DictReader(logs[1].open()) if row["training_loss"]] == ["1", "2"]
     assert list(run.glob("logs/tensorboard/events*"))
     assert json.loads((run / "effort.json").read_text())["epochs"] == 3
 
@@ -115,9 +126,9 @@ def test_the_shipped_model_is_the_trained_one(shipped: Path, run: Path, drawn_se
     card = load_card("tiny", shipped)
     stored = load_file(shipped / "tiny" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
-    best = torch.load(run / "best.ckpt", weights_only=False)["state_dict"]
+    trained = torch.load(run / "last.ckpt", weights_only=False)["state_dict"]
     for name, tensor in stored.items():
-        assert torch.equal(tensor, best[f"network.{name}"].half() if tensor.is_floating_point() else tensor) or (
+        assert torch.equal(tensor, trained[f"network.{name}"].half() if tensor.is_floating_point() else tensor) or (
             not tensor.is_floating_point()
         )
     assert card.initial["fresh"] == ["layer4"]
@@ -142,14 +153,53 @@ def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run
     assert (shipped / "tiny" / "per_class.png").stat().st_size > 1000
 
 
-def test_a_run_of_another_split_is_not_exported(run: Path, drawn_set: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_split_is_not_exported(run: Path, folds: Path, drawn_set: Path, tmp_path: Path) -> None:
     moved = tmp_path / "run"
     shutil.copytree(run, moved)
     table = (moved / "split.csv").read_text()
-    swapped = table.replace(",train\n", ",?\n").replace(",validation\n", ",train\n").replace(",?\n", ",validation\n")
-    (moved / "split.csv").write_text(swapped)
+    (moved / "split.csv").write_text(table.replace(",leaked\n", ",train\n"))
     with pytest.raises(ValueError, match="train again"):
-        export(moved, drawn_set, tmp_path / "weights", run / "cache")
+        export(moved, folds, drawn_set, tmp_path / "weights", run / "cache")
+
+
+def test_folds_of_another_recipe_calibrate_nothing(run: Path, folds: Path, drawn_set: Path, tmp_path: Path) -> None:
+    other = TINY.model_copy(update={"dropout": 0.7})
+    with pytest.raises(ValueError, match="another recipe"):
+        read_folds(folds, other)
+    with pytest.raises(ValueError, match="another recipe"):
+        cross_validate(other, drawn_set, folds, cache=run / "cache")
+    with pytest.raises(FileNotFoundError, match="cross-validate"):
+        export(run, tmp_path, drawn_set, tmp_path / "weights", run / "cache")
+
+
+def test_every_training_film_is_judged_once_by_a_model_that_never_saw_it(
+    run: Path, folds: Path, drawn_set: Path
+) -> None:
+    found = read_folds(folds, TINY)
+    films = BoneBreakFilms(TINY, drawn_set, run / "cache")
+    assert sorted(found.films) == sorted(films.split.train)
+    assert np.array_equal(found.labels, films.labels[found.films])
+    for fold in (0, 1):
+        rows = list(csv.DictReader((folds / f"fold{fold}" / "split.csv").open()))
+        part = {row["film"]: row["part"] for row in rows}
+        with np.load(folds / f"fold{fold}" / "judged.npz") as judged:
+            assert {part[films.films[i].name] for i in judged["films"]} == {"validation"}
+
+
+def test_the_cards_calibration_is_the_folds(shipped: Path, folds: Path) -> None:
+    card, found = load_card("tiny", shipped), read_folds(folds, TINY)
+    assert card.temperature == pytest.approx(fit_temperature(found.logits, found.labels))
+    share = float((found.logits.argmax(axis=1) == found.labels).mean())
+    assert card.metrics["cross_validation"]["accuracy"]["value"] == pytest.approx(share)
+    assert card.typical_evidence == pytest.approx(float(np.median(found.evidence)))
+
+
+def test_a_whole_cross_validation_deals_the_test_films_out(drawn_set: Path, run: Path) -> None:
+    films = BoneBreakFilms(TINY.model_copy(update={"fold": 0, "whole": True}), drawn_set, run / "cache")
+    assert len(films.split.test) == len(films.split.leaked) == 0
+    groups = films.groups
+    assert not set(groups[films.split.train]) & set(groups[films.split.validation])
+    assert len(films.split.train) + len(films.split.validation) == len(films.films)
 
 
 def test_other_films_are_refused(shipped: Path, drawn_set: Path, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import ExifTags, Image
 from rich.progress import track
 
-from app.preprocess import letterbox
+from app.preprocess import Placement, letterbox
 from app.radiograph import read
 
-__all__ = ["CACHE", "key_of", "squares"]
+__all__ = ["CACHE", "key_of", "placements", "squares"]
 
 CACHE = Path(".cache/films")
 
@@ -42,3 +43,15 @@ def squares(paths: Sequence[Path], size: int, cache: Path = CACHE) -> np.ndarray
     np.save(partial, values)
     partial.replace(target)
     return values
+
+
+def placements(paths: Sequence[Path], size: int) -> tuple[Placement, ...]:
+    """Where each film lies in its square; read from the files' headers."""
+    found = []
+    for path in paths:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+                width, height = height, width
+        found.append(Placement.fit(height, width, size))
+    return tuple(found)

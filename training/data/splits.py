@@ -41,7 +41,7 @@ class Split:
 
 
 def split_films(
-    labels: np.ndarray, official_test: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int
+    labels: np.ndarray, official_test: np.ndarray, groups: np.ndarray, *, folds: int, fold: int | None, seed: int
 ) -> Split:
     """Splits the official training films into training and validation, group by group.
 
@@ -50,18 +50,20 @@ def split_films(
         official_test: bool (N,).
         groups: group number per film, int (N,); films of one group are near-duplicates.
         folds: one over the share of validation films; 5 gives 20 %.
-        fold: which of them validates, 0 to folds - 1.
+        fold: which of them validates, 0 to folds - 1; none if None, and all usable films train.
         seed: of the shuffle.
 
     Raises:
         ValueError: fold outside 0 to folds - 1.
     """
-    if not 0 <= fold < folds:
+    if fold is not None and not 0 <= fold < folds:
         raise ValueError(f"fold {fold} is not one of {folds}")
     twin_of_test = np.isin(groups, groups[official_test])
     usable = np.flatnonzero(~twin_of_test)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    train, validation = list(splitter.split(usable, labels[usable], groups[usable]))[fold]
+    train, validation = np.arange(len(usable)), np.arange(0)
+    if fold is not None:
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        train, validation = list(splitter.split(usable, labels[usable], groups[usable]))[fold]
     return Split(
         train=usable[train],
         validation=usable[validation],

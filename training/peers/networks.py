@@ -6,48 +6,27 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import nn
 from torchvision import models
 
-__all__ = ["NETWORKS", "AttentionFusion", "CustomCNN", "load_initial"]
+from app.bodies import ARCHITECTURES, CustomCNN
+
+__all__ = ["NETWORKS", "load_initial"]
 
 
-class CustomCNN(nn.Sequential):
-    """Three blocks of convolution, batch norm, leaky ReLU and dropout, then pooling and one linear layer."""
-
-    def __init__(self, classes: int, dropout: float) -> None:
-        layers: list[nn.Module] = []
-        for before, after in ((3, 32), (32, 64), (64, 128)):
-            layers += [
-                nn.Conv2d(before, after, 3, padding=1),
-                nn.BatchNorm2d(after),
-                nn.LeakyReLU(),
-                nn.MaxPool2d(2),
-                nn.Dropout2d(dropout),
-            ]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128 * 16, classes))
+def _custom_cnn(classes: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        *CustomCNN(dropout).children(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128 * 16, classes)
+    )
 
 
-class AttentionFusion(nn.Module):
-    """EfficientNet-B3 beside two attention blocks over 16 px patches with stride 8; their features are joined."""
-
-    WIDTH = 128
-
-    def __init__(self, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.body = models.efficientnet_b3(weights=None).features
-        self.patches = nn.Conv2d(3, self.WIDTH, 16, stride=8)
-        block = nn.TransformerEncoderLayer(self.WIDTH, 4, 2 * self.WIDTH, dropout, batch_first=True)
-        self.attention = nn.TransformerEncoder(block, 2)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(1536 + self.WIDTH, classes))
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels (N, 3, H, W) to logits (N, C)."""
-        seen = self.body(pixels).mean(dim=(2, 3))
-        attended = self.attention(self.patches(pixels).flatten(2).transpose(1, 2)).mean(dim=1)
-        return self.head(torch.cat([seen, attended], dim=1))
+def _attention_fusion(classes: int, dropout: float) -> nn.Sequential:
+    entry = ARCHITECTURES["efficientnet-b3-attention"]
+    body = entry.body(32)
+    return nn.Sequential(
+        body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(entry.channels, classes)
+    )
 
 
 def _resnet(build: Callable[..., models.ResNet], classes: int, dropout: float) -> models.ResNet:
@@ -57,14 +36,14 @@ def _resnet(build: Callable[..., models.ResNet], classes: int, dropout: float) -
 
 
 NETWORKS: dict[str, Callable[[int, float], nn.Module]] = {
-    "custom-cnn": CustomCNN,
+    "custom-cnn": _custom_cnn,
     "resnet18": partial(_resnet, models.resnet18),
     "resnet50": partial(_resnet, models.resnet50),
     "mobilenet-v2": lambda classes, dropout: models.mobilenet_v2(weights=None, num_classes=classes, dropout=dropout),
     "convnext-tiny": lambda classes, dropout: models.convnext_tiny(
         weights=None, num_classes=classes, stochastic_depth_prob=dropout
     ),
-    "efficientnet-b3-attention": AttentionFusion,
+    "efficientnet-b3-attention": _attention_fusion,
 }
 
 

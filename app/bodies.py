@@ -1,0 +1,172 @@
+"""Bodies: what turns pixels into feature maps; a new one is an entry in ``ARCHITECTURES``.
+
+Parameter names are those of the published weights, so that these load without renaming.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torchvision import models
+
+__all__ = ["ARCHITECTURES", "Architecture", "CustomCNN", "PatchAttentionFusion", "PreActivationResNet50"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network becomes a body.
+
+    Attributes:
+        title: as people know it.
+        body: takes the stride of the feature map in pixels and returns the module.
+        channels: K, the number of feature maps the body returns.
+        strides: the strides it can be built with.
+        published: name of torchvision's weights for it; empty where it has none.
+    """
+
+    title: str
+    body: Callable[[int], nn.Module]
+    channels: int
+    strides: tuple[int, ...] = (16, 32)
+    published: str = ""
+
+
+def _resnet(build: Callable[..., models.ResNet], stride: int) -> nn.Sequential:
+    network = build(weights=None)
+    if stride == 16:
+        for module in network.layer4.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+    return nn.Sequential(OrderedDict((n, m) for n, m in network.named_children() if n not in ("avgpool", "fc")))
+
+
+def _vgg16(stride: int) -> nn.Sequential:
+    layers = list(models.vgg16(weights=None).features.children())
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False
+    # The last pooling layer is all that separates stride 16 from 32.
+    return nn.Sequential(OrderedDict(features=nn.Sequential(*layers[: -1 if stride == 16 else None])))
+
+
+def _mobilenet_v2(stride: int) -> nn.Sequential:
+    features = models.mobilenet_v2(weights=None).features
+    if stride == 16:
+        for module in features[14].modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+    return nn.Sequential(OrderedDict(features=features))
+
+
+class _PreActivationBlock(nn.Module):
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        inner = after // 4
+        self.bn1 = nn.BatchNorm2d(before)
+        self.conv1 = nn.Conv2d(before, inner, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, after, 1, bias=False)
+        if before != after or stride > 1:
+            self.downsample = nn.Conv2d(before, after, 1, stride, bias=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        active = functional.relu(self.bn1(features))
+        shortcut = self.downsample(active) if hasattr(self, "downsample") else features
+        inner = self.conv1(active)
+        inner = self.conv2(functional.relu(self.bn2(inner)))
+        return self.conv3(functional.relu(self.bn3(inner))) + shortcut
+
+
+class PreActivationResNet50(nn.Module):
+    """ResNet-50 V2 up to its third stage (He et al., 2016, "Identity mappings in deep residual networks").
+
+    Without the fourth stage features have stride 16 and 1024 channels; ``norm`` closes the residual sum, as every
+    pre-activation network's last stage does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn0 = nn.BatchNorm2d(3)
+        self.conv0 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        for number, (before, after, blocks) in enumerate(((64, 256, 3), (256, 512, 4), (512, 1024, 6)), start=1):
+            stride = 1 if number == 1 else 2
+            first = _PreActivationBlock(before, after, stride)
+            rest = [_PreActivationBlock(after, after, 1) for _ in range(blocks - 1)]
+            self.add_module(f"stage{number}", nn.Sequential(first, *rest))
+        self.norm = nn.BatchNorm2d(1024)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, 3, H, W) to features (N, 1024, H / 16, W / 16)."""
+        features = functional.relu(self.bn1(self.conv0(self.bn0(pixels))))
+        features = functional.max_pool2d(features, 3, 2, 1)
+        for number in (1, 2, 3):
+            features = self.get_submodule(f"stage{number}")(features)
+        return functional.relu(self.norm(features))
+
+
+class PatchAttentionFusion(nn.Module):
+    """EfficientNet-B3 beside two attention blocks over 16 px patches with stride 8; their maps are joined.
+
+    The attention's map is pooled to the convolutions' grid, so that every place still has its own features.
+    """
+
+    WIDTH = 128
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = models.efficientnet_b3(weights=None).features
+        self.patches = nn.Conv2d(3, self.WIDTH, 16, stride=8)
+        block = nn.TransformerEncoderLayer(self.WIDTH, 4, 2 * self.WIDTH, 0.1, batch_first=True)
+        self.attention = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, 3, H, W) to features (N, 1664, H / 32, W / 32)."""
+        seen = self.features(pixels)
+        patches = self.patches(pixels)
+        attended = self.attention(patches.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(patches.shape)
+        return torch.cat([seen, functional.adaptive_avg_pool2d(attended, seen.shape[2:])], dim=1)
+
+
+class CustomCNN(nn.Sequential):
+    """Three blocks of convolution, batch norm, leaky ReLU, pooling and dropout; stride 8, 128 channels."""
+
+    def __init__(self, dropout: float = 0.25) -> None:
+        layers: list[nn.Module] = []
+        for before, after in ((3, 32), (32, 64), (64, 128)):
+            layers += [
+                nn.Conv2d(before, after, 3, padding=1),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(),
+                nn.MaxPool2d(2),
+                nn.Dropout2d(dropout),
+            ]
+        super().__init__(*layers)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "resnet18": Architecture(
+        "ResNet-18", lambda s: _resnet(models.resnet18, s), 512, published="ResNet18_Weights.IMAGENET1K_V1"
+    ),
+    "resnet50": Architecture(
+        "ResNet-50", lambda s: _resnet(models.resnet50, s), 2048, published="ResNet50_Weights.IMAGENET1K_V2"
+    ),
+    "resnet50v2": Architecture("ResNet-50 V2", lambda _: PreActivationResNet50(), 1024, (16,)),
+    "vgg16": Architecture("VGG16", _vgg16, 512, published="VGG16_Weights.IMAGENET1K_V1"),
+    "mobilenet-v2": Architecture("MobileNetV2", _mobilenet_v2, 1280, published="MobileNet_V2_Weights.IMAGENET1K_V2"),
+    "efficientnet-b3-attention": Architecture(
+        "EfficientNet-B3 with attention",
+        lambda _: PatchAttentionFusion(),
+        1664,
+        (32,),
+        "EfficientNet_B3_Weights.IMAGENET1K_V1",
+    ),
+    "custom-cnn": Architecture("Custom CNN", lambda _: CustomCNN(), 128, (8,)),
+}

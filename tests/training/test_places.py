@@ -1,0 +1,148 @@
+"""Learning and judging where fractures lie, on drawn films."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.network import build_network
+from app.preprocess import Placement
+from training.boxed import BoxedFilms, box_mask
+from training.cross_validate import cross_validate, summarise
+from training.data.film import Film
+from training.localise import BASELINES, hit
+from training.recipe import Augment, Places, Recipe
+from training.task import FractureTypes
+
+STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
+JOINT = Recipe(
+    name="joint",
+    architecture="custom-cnn",
+    size=64,
+    stride=8,
+    head="attended",
+    places=Places(batch_size=8),
+    folds=2,
+    batch_size=8,
+    head_epochs=0,
+    tune_epochs=1,
+    tune=(),
+    augment=STILL,
+)
+
+
+def film(*boxes: tuple[float, float, float, float]) -> Film:
+    return Film("drawn", Path("drawn.png"), 1, "", boxes=boxes)
+
+
+def test_a_box_lies_where_the_letterbox_puts_it() -> None:
+    placement = Placement.fit(200, 100, 64)
+    mask = box_mask(film((0.5, 0.25, 0.5, 0.1)), placement)
+    rows, columns = np.nonzero(mask)
+    assert mask.shape == (64, 64)
+    assert (rows.min(), rows.max()) == (12, 19)
+    assert (columns.min(), columns.max()) == (24, 39)
+    assert box_mask(film((0.5, 0.5, 1e-6, 1e-6)), placement).sum() >= 1
+
+
+def test_a_peak_is_inside_near_or_far() -> None:
+    placement = Placement.fit(160, 160, 160)
+    boxed = film((0.25, 0.25, 0.1, 0.1))
+
+    def peak(row: int, column: int) -> np.ndarray:
+        found = np.zeros((160, 160), np.float32)
+        found[row, column] = 1.0
+        return found
+
+    assert hit(peak(40, 40), boxed, placement) == (True, True, 1.0)
+    assert hit(peak(53, 40), boxed, placement) == (False, True, 0.0)
+    assert hit(peak(120, 120), boxed, placement) == (False, False, 0.0)
+    assert hit(np.full((160, 160), -1.0, np.float32), boxed, placement).energy == 0.0
+    flat = hit(np.ones((10, 10), np.float32), boxed, placement)
+    assert flat.energy == pytest.approx(0.01, rel=0.15)
+    with pytest.raises(ValueError, match="no box"):
+        hit(peak(1, 1), film(), placement)
+
+
+def test_heat_in_the_padding_is_no_peak() -> None:
+    placement = Placement.fit(160, 80, 160)
+    found = np.zeros((160, 160), np.float32)
+    found[80, 5] = 9.0
+    found[80, 80] = 1.0
+    assert hit(found, film((0.5, 0.5, 0.1, 0.1)), placement).inside
+
+
+def test_baselines_know_nothing_but_their_rule() -> None:
+    rng = np.random.default_rng(0)
+    square = np.zeros((160, 160), np.uint8)
+    square[:16, :16] = 255
+    maps = {name: draw(square, (10, 10), rng) for name, draw in BASELINES.items()}
+    assert {found.shape for found in maps.values()} == {(10, 10)}
+    assert maps["the film's brightness"].argmax() == 0
+    assert np.unravel_index(maps["centred Gaussian"].argmax(), (10, 10)) in {(4, 4), (4, 5), (5, 4), (5, 5)}
+    assert not np.array_equal(maps["random"], BASELINES["random"](square, (10, 10), rng))
+
+
+def test_drawn_fractures_are_learnt_to_be_pointed_at() -> None:
+    torch.manual_seed(0)
+    network = build_network("custom-cnn", 10, stride=8, head="attended", places=True)
+    task = FractureTypes(JOINT, network, (), torch.ones(10)).train()
+    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    rng = np.random.default_rng(0)
+
+    def batch(count: int) -> dict[str, tuple[torch.Tensor, ...]]:
+        films, masks = torch.randint(0, 90, (2, count, 1, 64, 64), dtype=torch.uint8)
+        masks = torch.zeros_like(masks)
+        for i in range(0, count, 2):
+            row, column = rng.integers(4, 48, 2)
+            films[i, 0, row : row + 12, column : column + 12] = 230
+            masks[i, 0, row : row + 12, column : column + 12] = 1
+        return {
+            "types": (films, torch.randint(0, 10, (count,))),
+            "places": (films, masks, torch.arange(count) % 2 == 0),
+        }
+
+    for _ in range(60):
+        seen = batch(16)
+        seen["places"] = (*seen["places"][:2], seen["places"][2].float())
+        optimiser.zero_grad()
+        task.training_step(seen, 0).backward()
+        optimiser.step()
+    films, masks, fractured = batch(40)["places"]
+    with torch.inference_mode():
+        fracture = task.eval()(films.float() / 255.0).fracture
+    assert fracture is not None
+    inside = torch.nn.functional.adaptive_max_pool2d(masks.float(), 8)[:, 0].flatten(1)
+    peaks = inside.gather(1, fracture.flatten(1).argmax(dim=1, keepdim=True))[fractured, 0]
+    assert peaks.mean() > 0.8
+    presence = fracture.flatten(1).logsumexp(dim=1)
+    assert presence[fractured].mean() > presence[~fractured].mean() + 1.0
+
+
+def test_a_joint_cross_validation_judges_types_and_places(drawn_atlas: Path, tmp_path: Path) -> None:
+    found = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", precision="32-true", cache=tmp_path / "cache")
+    summary = summarise(found)
+    assert summary["types"]["films"] == len(set(found.films.tolist()))
+    boxed = BoxedFilms(drawn_atlas, "validation", 64, tmp_path / "cache")
+    assert len(summary["places"]["presence_auroc"]) == 2
+    assert summary["places"]["fracture_peak_in_box"]["n"] == boxed.fractured.sum() > 0
+    trained = {film.name for film in BoxedFilms(drawn_atlas, "train", 64, tmp_path / "cache").films}
+    assert not trained & {film.name for film in boxed.films}
+    again = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", cache=tmp_path / "cache")
+    assert np.array_equal(again.logits, found.logits)
+
+
+def test_the_moving_average_is_what_is_kept() -> None:
+    recipe = JOINT.model_copy(update={"average": 0.9})
+    task = FractureTypes(
+        recipe, build_network("custom-cnn", 10, stride=8, head="attended", places=True), (), torch.ones(10)
+    )
+    start = task.network.head.weight.detach().clone()
+    task.on_train_batch_end()
+    with torch.no_grad():
+        task.network.head.weight.add_(1.0)
+    task.on_train_batch_end()
+    torch.testing.assert_close(task.trained.head.weight, start + 0.1)

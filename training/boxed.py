@@ -1,0 +1,105 @@
+"""FracAtlas films with their fracture boxes as masks: what teaches and judges where a network looks."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.preprocess import Placement
+from training.data import fracatlas, splits
+from training.data.cache import CACHE, placements, squares
+from training.data.film import Film, readable
+from training.data.grouping import find_groups
+
+__all__ = ["BoxedFilms", "box_mask"]
+
+log = logging.getLogger(__name__)
+
+
+def box_mask(film: Film, placement: Placement) -> np.ndarray:
+    """A film's fracture boxes, painted on the model's square: uint8 (size, size), 1 inside a box.
+
+    Each box covers at least one pixel, however small it is.
+    """
+    mask = np.zeros((placement.size, placement.size), np.uint8)
+    for x, y, width, height in film.boxes:
+        left = placement.left + int((x - width / 2) * placement.width)
+        top = placement.top + int((y - height / 2) * placement.height)
+        right = placement.left + int(np.ceil((x + width / 2) * placement.width))
+        bottom = placement.top + int(np.ceil((y + height / 2) * placement.height))
+        mask[max(0, top) : max(bottom, top + 1), max(0, left) : max(right, left + 1)] = 1
+    return mask
+
+
+class BoxedFilms:
+    """One part of FracAtlas, letterboxed.
+
+    Args:
+        data: folder that holds the set.
+        part: "train", "validation" or "test" of the committed split.
+        size: side of the square in pixels.
+        cache: where decoded films are kept.
+
+    Raises:
+        FileNotFoundError: the set is not there.
+    """
+
+    def __init__(self, data: Path, part: str, size: int, cache: Path = CACHE) -> None:
+        whole = fracatlas.load(data)
+        known = splits.committed(whole)
+        if known is None:
+            log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
+            whole, decoded = readable(whole)
+            known = None, splits.part_films(whole, find_groups(whole, decoded, cache).groups)
+        self.part = part
+        self.films = tuple(film for film, its in zip(whole.films, known[1], strict=True) if its == part)
+        self.size = size
+        self.cache = cache
+
+    @cached_property
+    def squares(self) -> np.ndarray:
+        """uint8 (N, size, size)."""
+        return squares([film.path for film in self.films], self.size, self.cache)
+
+    @cached_property
+    def placements(self) -> tuple[Placement, ...]:
+        return placements([film.path for film in self.films], self.size)
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """uint8 (N, size, size), 1 inside a fracture box."""
+        pairs = zip(self.films, self.placements, strict=True)
+        return np.stack([box_mask(film, placement) for film, placement in pairs])
+
+    @cached_property
+    def fractured(self) -> np.ndarray:
+        """bool (N,)."""
+        return np.array([film.label == 1 for film in self.films])
+
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Films and masks, uint8 (N, 1, size, size), and whether fractured, float (N,)."""
+        return (
+            torch.from_numpy(self.squares)[:, None],
+            torch.from_numpy(self.masks)[:, None],
+            torch.from_numpy(self.fractured).float(),
+        )
+
+    def as_card(self) -> dict[str, Any]:
+        """Number of films and one hash over their names and bytes."""
+        digest = hashlib.sha256()
+        for film in self.films:
+            digest.update(film.name.encode())
+            digest.update(hashlib.sha256(film.path.read_bytes()).digest())
+        return {
+            "set": "fracatlas",
+            "part": self.part,
+            "films": len(self.films),
+            "fractured": int(self.fractured.sum()),
+            "sha256": digest.hexdigest(),
+        }

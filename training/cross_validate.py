@@ -1,0 +1,213 @@
+"""Cross-validation of a recipe: ``python -m training cross-validate RECIPE --data FOLDER``.
+
+Every fold's model judges the films it was not trained on, so that together they give one out-of-fold prediction a
+film; each also judges FracAtlas' validation films, if it was taught places. Finished folds are kept under the run's
+folder and not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.metrics import roc_auc_score
+
+from training.boxed import BoxedFilms
+from training.data.bone_break import CLASSES
+from training.data.cache import CACHE, placements
+from training.fit import fit, load_task
+from training.localise import hit
+from training.metrics import bootstrap, expected_calibration_error, fit_temperature, report
+from training.recipe import Precision, Recipe
+from training.task import FractureTypes
+
+__all__ = ["OutOfFold", "cross_validate", "read_folds", "summarise"]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What models said of films they were not trained on.
+
+    Attributes:
+        films: indices into the set's films, int (N,), each at most once.
+        labels: int (N,).
+        logits: float32 (N, C).
+        mirrored: the same for the mirrored films.
+        evidence: strongest evidence for the predicted type on the film, float32 (N,), in logits.
+        presence: a fold's scores of FracAtlas' validation films, float (M,); empty for networks without places.
+        fractured: bool (M,), of the same films.
+        peaks: of the fractured ones and each fold: fracture map's peak in a box, predicted type's peak in a box.
+        minutes: of training, all folds together.
+    """
+
+    films: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    mirrored: np.ndarray
+    evidence: np.ndarray
+    presence: list[np.ndarray]
+    fractured: list[np.ndarray]
+    peaks: list[np.ndarray]
+    minutes: float
+
+
+def _see(task: FractureTypes, squares: np.ndarray, mirrored: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    logits, maps, fracture = [], [], []
+    device = next(task.network.parameters()).device
+    with torch.inference_mode():
+        for start in range(0, len(squares), 64):
+            films = torch.from_numpy(squares[start : start + 64])[:, None].to(device).float() / 255.0
+            evidence = task(films.flip(3) if mirrored else films)
+            best = evidence.logits.argmax(dim=1)
+            logits.append(evidence.logits.cpu())
+            maps.append(evidence.maps[torch.arange(len(best)), best].cpu())
+            if evidence.fracture is not None:
+                fracture.append(evidence.fracture.cpu())
+    seen = torch.cat(fracture).numpy() if fracture else np.zeros((0, 0, 0), np.float32)
+    return torch.cat(logits).numpy(), torch.cat(maps).numpy(), seen
+
+
+def _judge(run: Path, data: Path, cache: Path) -> dict[str, np.ndarray]:
+    task, films, _ = load_task(run, data, cache)
+    if torch.cuda.is_available():
+        task = task.cuda()
+    indices = films.split.validation
+    logits, maps, _ = _see(task, films.squares[indices])
+    mirrored, _, _ = _see(task, films.squares[indices], mirrored=True)
+    placed = placements([films.films[i].path for i in indices], task.recipe.size)
+    evidence = [float(m[p.padding(*m.shape) <= 0.5].max(initial=0.0)) for m, p in zip(maps, placed, strict=True)]
+    judged = {
+        "films": indices,
+        "labels": films.labels[indices],
+        "logits": logits,
+        "mirrored": mirrored,
+        "evidence": np.array(evidence, np.float32),
+    }
+    if task.recipe.places:
+        boxed = BoxedFilms(data, "validation", task.recipe.size, cache)
+        _, maps, fracture = _see(task, boxed.squares)
+        judged["presence"] = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
+        judged["fractured"] = boxed.fractured
+        judged["peaks"] = np.array(
+            [
+                [hit(m, boxed.films[i], boxed.placements[i]).inside for m in (fracture[i], maps[i])]
+                for i in np.flatnonzero(boxed.fractured)
+            ]
+        )
+    return judged
+
+
+def cross_validate(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    *,
+    folds: Sequence[int] | None = None,
+    init: Path | None = None,
+    precision: Precision = "auto",
+    cache: Path = CACHE,
+    progress: bool = False,
+) -> OutOfFold:
+    """Trains and judges a model a fold.
+
+    Args:
+        recipe: what to train.
+        data: folder with the sets.
+        run: folder for the folds' runs; an unfinished fold is resumed, a finished one read.
+        folds: which to run; all of the recipe's where not given.
+        init: initial layers.
+        precision: of training.
+        cache: where decoded films are kept.
+        progress: draw progress bars.
+
+    Raises:
+        ValueError: the folder holds folds of another recipe.
+    """
+    parts: list[dict[str, np.ndarray]] = []
+    minutes = 0.0
+    for fold in folds if folds is not None else range(recipe.folds):
+        chosen = recipe.model_copy(update={"fold": fold})
+        where = run / f"fold{fold}"
+        known = where / "recipe.json"
+        if known.is_file() and Recipe.model_validate_json(known.read_text()) != chosen:
+            raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
+        if not (where / "judged.npz").is_file():
+            fit(chosen, data, where, init=init, resume=True, precision=precision, cache=cache, progress=progress)
+            np.savez(where / "judged.npz", **_judge(where, data, cache))
+            (where / "last.ckpt").unlink()
+        parts.append(_read(where))
+        minutes += json.loads((where / "effort.json").read_text())["minutes"]
+    return _join(parts, minutes)
+
+
+def read_folds(run: Path, recipe: Recipe) -> OutOfFold:
+    """The finished cross-validation of a recipe, all folds of it; the recipe's own fold and seed do not matter.
+
+    Raises:
+        FileNotFoundError: a fold is not finished.
+        ValueError: the folds are another recipe's.
+    """
+    parts = []
+    minutes = 0.0
+    for fold in range(recipe.folds):
+        where = run / f"fold{fold}"
+        if not (where / "judged.npz").is_file():
+            raise FileNotFoundError(f"{where} is not finished; run `python -m training cross-validate` first")
+        theirs = Recipe.model_validate_json((where / "recipe.json").read_text())
+        if theirs != recipe.model_copy(update={"fold": fold, "seed": theirs.seed}):
+            raise ValueError(f"{where} holds a run of another recipe")
+        parts.append(_read(where))
+        minutes += json.loads((where / "effort.json").read_text())["minutes"]
+    return _join(parts, minutes)
+
+
+def _read(where: Path) -> dict[str, np.ndarray]:
+    with np.load(where / "judged.npz") as stored:
+        return dict(stored)
+
+
+def _join(parts: list[dict[str, np.ndarray]], minutes: float) -> OutOfFold:
+    names = ("films", "labels", "logits", "mirrored", "evidence")
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in names}
+    lists = {key: [part[key] for part in parts if key in part] for key in ("presence", "fractured", "peaks")}
+    return OutOfFold(**joined, **lists, minutes=round(minutes, 1))
+
+
+def summarise(found: OutOfFold) -> dict[str, Any]:
+    """Figures over all folds' films, ready for JSON.
+
+    Calibration is judged by temperatures fitted on the other half of the films, so that no film judges itself.
+    """
+    temperature = fit_temperature(found.logits, found.labels)
+    figures = report(found.logits, found.labels, list(CLASSES), temperature)
+    averaged = np.log(softmax(found.logits, axis=1) / 2 + softmax(found.mirrored, axis=1) / 2)
+    half = np.random.default_rng(0).permutation(len(found.films)) % 2 == 0
+    scaled = np.empty_like(found.logits)
+    for side in (half, ~half):
+        scaled[side] = found.logits[side] / fit_temperature(found.logits[~side], found.labels[~side])
+    summary = {
+        "types": figures,
+        "mirrored_too": bootstrap(averaged.argmax(axis=1) == found.labels),
+        "temperature": temperature,
+        "calibration_error_before": expected_calibration_error(softmax(found.logits, axis=1), found.labels)["value"],
+        "calibration_error_crossed": expected_calibration_error(softmax(scaled, axis=1), found.labels)["value"],
+        "minutes": found.minutes,
+    }
+    if found.presence:
+        # Folds share these films, so intervals are over films, each the mean of the folds' models.
+        peaks = np.stack(found.peaks).mean(axis=0)
+        summary["places"] = {
+            "presence_auroc": [
+                float(roc_auc_score(fractured, score))
+                for fractured, score in zip(found.fractured, found.presence, strict=True)
+            ],
+            "fracture_peak_in_box": bootstrap(peaks[:, 0]),
+            "type_peak_in_box": bootstrap(peaks[:, 1]),
+        }
+    return summary
