@@ -50,8 +50,8 @@ class ModelCard(BaseModel):
         mean, std: per channel, of brightness in 0..1.
         temperature: divides the logits before the softmax (Guo et al., 2017, "On calibration of modern neural
             networks").
-        typical_evidence: median, over validation films, of the predicted type's strongest evidence; the unit heat is
-            drawn in.
+        typical_evidence: median, over films in cross-validation, of the predicted type's strongest evidence; the unit
+            heat is drawn in.
         metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
     """
 

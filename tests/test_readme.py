@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -16,6 +15,7 @@ from typer.testing import CliRunner
 from app.cli import cli as app_cli
 from app.weights import load_card
 from training.cli import cli as training_cli
+from training.report import fill, tables
 
 README = Path("README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
@@ -67,23 +67,17 @@ def test_figures_are_the_cards() -> None:
     )
 
 
-def test_data_figures_are_the_audits() -> None:
-    names = ("bone-break", "fracatlas", "multi-region")
-    audits = [json.loads(Path(f"training/data/audits/{name}.json").read_text()) for name in names]
-    near = [audit["near_duplicates"] for audit in audits]
-    rows = {
-        "films": [f"{audit['films']:,}" for audit in audits],
-        "files that are byte for byte another one": [
-            f"{audit['exact_copies']['files_that_are_copies']:,}" for audit in audits
-        ],
-        "different films, near-duplicates counted once": [f"{found['different_films']:,}" for found in near],
-        "groups of one film under different labels": [str(len(found["contradictory_groups"])) for found in near],
-    }
-    for name, cells in rows.items():
-        assert f"| {name} | {' | '.join(cells)} |" in README
-    crossing = "test films with a copy in train"
-    for audit in (audits[0], audits[2]):
-        assert f"{audit['near_duplicates']['across_parts'][crossing]} of {audit['by_part']['test']}" in README
+def test_tables_are_the_reports() -> None:
+    contents = tables()
+    assert fill(README, contents) == README
+    assert {name for name in contents if f"<!-- report: {name} -->" in README} >= {"data", "peers"}
+
+
+def test_filled_tables_replace_only_themselves() -> None:
+    text = "a\n<!-- report: x -->\n<!-- end -->\nb\n<!-- report: y -->\nold\n<!-- end -->\nc"
+    once = fill(text, {"x": "1", "y": "2"})
+    assert once == "a\n<!-- report: x -->\n1\n<!-- end -->\nb\n<!-- report: y -->\n2\n<!-- end -->\nc"
+    assert fill(once, {"x": "1", "y": "2"}) == once
 
 
 def test_spaces_can_start_it() -> None:

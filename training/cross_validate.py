@@ -21,13 +21,14 @@ from sklearn.metrics import roc_auc_score
 from training.boxed import BoxedFilms
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE, placements
+from training.films import BoneBreakFilms
 from training.fit import fit, load_task
 from training.localise import hit
 from training.metrics import bootstrap, expected_calibration_error, fit_temperature, report
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["OutOfFold", "cross_validate", "read_folds", "summarise"]
+__all__ = ["OutOfFold", "cross_validate", "judge_types", "read_folds", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -73,22 +74,26 @@ def _see(task: FractureTypes, squares: np.ndarray, mirrored: bool = False) -> tu
     return torch.cat(logits).numpy(), torch.cat(maps).numpy(), seen
 
 
-def _judge(run: Path, data: Path, cache: Path) -> dict[str, np.ndarray]:
-    task, films, _ = load_task(run, data, cache)
-    if torch.cuda.is_available():
-        task = task.cuda()
-    indices = films.split.validation
+def judge_types(task: FractureTypes, films: BoneBreakFilms, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """What a trained task says of some films: the arrays of ``OutOfFold`` from "films" to "evidence"."""
     logits, maps, _ = _see(task, films.squares[indices])
     mirrored, _, _ = _see(task, films.squares[indices], mirrored=True)
     placed = placements([films.films[i].path for i in indices], task.recipe.size)
     evidence = [float(m[p.padding(*m.shape) <= 0.5].max(initial=0.0)) for m, p in zip(maps, placed, strict=True)]
-    judged = {
+    return {
         "films": indices,
         "labels": films.labels[indices],
         "logits": logits,
         "mirrored": mirrored,
         "evidence": np.array(evidence, np.float32),
     }
+
+
+def _judge(run: Path, data: Path, cache: Path) -> dict[str, np.ndarray]:
+    task, films, _ = load_task(run, data, cache)
+    if torch.cuda.is_available():
+        task = task.cuda()
+    judged = judge_types(task, films, films.split.validation)
     if task.recipe.places:
         boxed = BoxedFilms(data, "validation", task.recipe.size, cache)
         _, maps, fracture = _see(task, boxed.squares)

@@ -57,9 +57,44 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     target = weights / name
     write_card(card, target)
     (target / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    _plot_reliability({"out of fold": card.metrics["cross_validation"], "test": figures}, target / "reliability.png")
+    _plot_curve(card.training["curve"], target / "curves.png")
     _plot_confusion(figures, [kind.title for kind in card.classes], target / "confusion.png")
     _plot_classes(figures, target / "per_class.png")
     return card
+
+
+def _plot_reliability(parts: dict[str, dict], target: Path) -> None:
+    figure, axes = plt.subplots(figsize=(5.5, 5), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="as sure as right")
+    for name, figures in parts.items():
+        error = figures["expected_calibration_error"]
+        filled = [row for row in error["bins"] if row["films"]]
+        axes.plot(
+            [row["confidence"] for row in filled],
+            [row["accuracy"] for row in filled],
+            marker="o",
+            label=f"{name}: {figures['films']} films, error {error['value']:.3f}",
+        )
+        for row in filled:
+            axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
+    axes.set_xlabel("confidence after scaling")
+    axes.set_ylabel("share right (numbers: films in the bin)")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+
+
+def _plot_curve(rows: list[dict], target: Path) -> None:
+    figure, axes = plt.subplots(figsize=(5.5, 3.5), layout="constrained")
+    for name in sorted({key for row in rows for key in row} - {"epoch"}):
+        points = [(row["epoch"] + 1, row[name]) for row in rows if name in row]
+        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False)
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
 
 
 def _plot_confusion(figures: dict, titles: list[str], target: Path) -> None:

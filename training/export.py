@@ -18,7 +18,7 @@ from training.cross_validate import read_folds, summarise
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.films import BoneBreakFilms
-from training.fit import load_task
+from training.fit import curve, load_task
 
 __all__ = ["INTENDED_USE", "explain_part", "export"]
 
@@ -87,6 +87,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
         recipe=recipe.model_dump(mode="json"),
         training={
             **json.loads((run / "effort.json").read_text()),
+            "curve": curve(run),
             "parameters": sum(p.numel() for p in task.trained.parameters()),
         },
     )

@@ -7,6 +7,7 @@ would only make those films useless for judging. ``export`` makes the model unde
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import time
@@ -31,7 +32,7 @@ from training.initial import Initial, load_initial, local_layers
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["fit", "load_task"]
+__all__ = ["curve", "fit", "load_task"]
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,18 @@ def fit(
     }
     (run / "effort.json").write_text(json.dumps(effort, indent=2))
     return last
+
+
+def curve(run: Path) -> list[dict[str, float]]:
+    """What a run logged, one row an epoch: "epoch" and whatever losses there are; later attempts overwrite earlier."""
+    rows: dict[int, dict[str, float]] = {}
+    for log in sorted(run.glob("logs/csv-*/metrics.csv"), key=lambda path: int(path.parent.name.split("-")[1])):
+        with log.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                losses = {key: round(float(value), 4) for key, value in row.items() if key.endswith("loss") and value}
+                if losses:
+                    rows.setdefault(int(row["epoch"]), {}).update(losses)
+    return [{"epoch": epoch, **rows[epoch]} for epoch in sorted(rows)]
 
 
 def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakFilms, Initial]:

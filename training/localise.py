@@ -9,16 +9,24 @@ Three measures a map, each with its interval over films:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from rich.progress import track
 
-from app.preprocess import Placement
+from app.classifier import Classifier
+from app.preprocess import Placement, letterbox
+from app.radiograph import read
+from training.boxed import BoxedFilms
 from training.data.film import Film
+from training.metrics import bootstrap
 
-__all__ = ["BASELINES", "TOLERANCE", "Hit", "hit"]
+__all__ = ["BASELINES", "TOLERANCE", "Hit", "hit", "localise"]
 
 TOLERANCE = 0.05
 """Share of the film's diagonal by which a peak may miss a box in the lenient pointing game."""
@@ -86,3 +94,61 @@ BASELINES: dict[str, Callable[[np.ndarray, tuple[int, int], np.random.Generator]
     "the film's brightness": _brightness,
 }
 """Maps that know nothing of fractures: the model's square (size, size), the map's shape and a generator to a map."""
+
+
+def _summary(hits: Sequence[Hit]) -> dict[str, Any]:
+    values = np.array(hits, float)
+    return {name: bootstrap(values[:, column]) for column, name in enumerate(Hit._fields)}
+
+
+def _sizes(films: Sequence[Film]) -> list[str]:
+    """Each film's third by the share of it that boxes cover."""
+    covered = np.array([sum(width * height for _, _, width, height in film.boxes) for film in films])
+    low, high = np.quantile(covered, [1 / 3, 2 / 3])
+    names = (f"up to {low:.2%} of the film", f"{low:.2%} to {high:.2%}", f"over {high:.2%}")
+    return [names[int(share > low) + int(share > high)] for share in covered]
+
+
+def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, Any]:
+    """Judges a model's maps and those of the baselines on FracAtlas' fractured validation films.
+
+    Args:
+        name: folder under ``weights``; ``localisation.json`` is written into it.
+        data: folder that holds FracAtlas.
+        weights: folder of models.
+        seed: of the random maps.
+
+    Returns:
+        Films, and by map the three measures with intervals, over all films, by region and by size of the boxes.
+
+    Raises:
+        WeightsError: no such model.
+        FileNotFoundError: the films are not there.
+    """
+    classifier = Classifier.load(name, weights)
+    films = [film for film in BoxedFilms(data, "validation", classifier.card.size).films if film.boxes]
+    rng = np.random.default_rng(seed)
+    hits: dict[str, list[Hit]] = defaultdict(list)
+    for start in track(range(0, len(films), 16), "Localising"):
+        some = films[start : start + 16]
+        for film, explained in zip(some, classifier.explain([read(film.path) for film in some]), strict=True):
+            maps = {"evidence for the predicted type": explained.evidence(explained.prediction.best)}
+            if explained.fracture is not None:
+                maps["fracture map"] = np.exp(explained.fracture)
+            square = letterbox(explained.film, explained.placement.size)[0]
+            shape = explained.maps.shape[1:]
+            maps.update({baseline: draw(square, shape, rng) for baseline, draw in BASELINES.items()})
+            for key, class_map in maps.items():
+                hits[key].append(hit(class_map, film, explained.placement))
+    groups = {"by_region": [film.region or "unknown" for film in films], "by_size": _sizes(films)}
+    found: dict[str, Any] = {"part": "validation", "films": len(films), "maps": {}}
+    for key, of_map in hits.items():
+        row: dict[str, Any] = _summary(of_map)
+        for kind, values in groups.items():
+            row[kind] = {
+                value: _summary([h for h, its in zip(of_map, values, strict=True) if its == value])
+                for value in sorted(set(values))
+            }
+        found["maps"][key] = row
+    (weights / name / "localisation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found

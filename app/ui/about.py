@@ -25,6 +25,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def describe(card: ModelCard) -> str:
     """A model's card as HTML; every figure is the card's."""
     parts = [f"<h2>{html.escape(card.title)}</h2>", f"<p><strong>{html.escape(card.intended_use)}</strong></p>"]
+    if folds := card.metrics.get("cross_validation"):
+        parts.append(
+            f"<p>In cross-validation over {folds['films']} training films, each judged by a network that had not seen "
+            f"it or a near-duplicate, it named the labelled type of {_interval(folds['accuracy'])}.</p>"
+        )
     if test := card.metrics.get("test"):
         parts += [
             "<h3>How good is it?</h3>",
@@ -61,9 +66,9 @@ def describe(card: ModelCard) -> str:
         parts.append("<p>No test figures: this model has not been evaluated.</p>")
     parts += [
         "<h3>What it learnt from</h3>",
-        f"<p>{_films(card, 'train')} training and {_films(card, 'validation')} validation films of "
-        f"{html.escape(str(card.data.get('title', 'an unnamed set')))}. No near-duplicates that our search finds "
-        f"straddle training, validation and test. "
+        f"<p>{_films(card, 'train')} training films of "
+        f"{html.escape(str(card.data.get('title', 'an unnamed set')))}{_boxed(card)}. No near-duplicates that our "
+        f"search finds straddle training and test. "
         f"First layers: {html.escape(str(card.initial.get('source', 'unknown')))}; random at the start: "
         f"{html.escape(', '.join(card.initial.get('fresh', [])) or 'none')} and the head. "
         f"Trained on {html.escape(card.date)} for {card.training.get('epochs', '?')} epochs "
@@ -77,6 +82,13 @@ def describe(card: ModelCard) -> str:
 
 def _films(card: ModelCard, part: str) -> str:
     return str(card.data.get("parts", {}).get(part, {}).get("films", "unknown"))
+
+
+def _boxed(card: ModelCard) -> str:
+    places = card.data.get("places")
+    if not places:
+        return ""
+    return f", and where fractures lie from {places['films']} FracAtlas films, {places['fractured']} of them fractured"
 
 
 def _triple(test: dict) -> str:

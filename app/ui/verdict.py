@@ -36,15 +36,15 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None)
 
 
 def _track_record(card: ModelCard, probability: float) -> str:
-    """How often the model was right on validation films when it was about this sure."""
-    bins = card.metrics.get("validation", {}).get("expected_calibration_error", {}).get("bins")
+    """How often the model was right on films it had not seen when it was about this sure."""
+    bins = card.metrics.get("cross_validation", {}).get("expected_calibration_error", {}).get("bins")
     if not bins:
         return ""
     place = min(int(probability * len(bins)), len(bins) - 1)
     films, accuracy = bins[place]["films"], bins[place]["accuracy"]
     if not films:
-        return "It was never this sure on a validation film, so there is no saying how often it is right then."
-    return f"When it was about this sure on validation films, it was right on {round(films * accuracy)} of {films}."
+        return "In cross-validation it was never this sure, so there is no saying how often it is right then."
+    return f"When it was about this sure in cross-validation, it was right on {round(films * accuracy)} of {films}."
 
 
 def _record(card: ModelCard, best: str) -> str:

@@ -89,7 +89,7 @@ def test_what_was_not_run_says_so(tmp_path: Path) -> None:
     share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 99}
     rows["convnext-tiny"]["published"] = {"accuracy": share, "epochs": 3, "start": "from scratch"}
     save(rows, path)
-    assert "50.0% (40.0% to 60.0%; n = 99)" in markdown(load_rows(RECIPES, path))
+    assert "50.0 % (40.0 to 60.0; 99 films)" in markdown(load_rows(RECIPES, path))
     page = data_tab.describe(tmp_path)
     assert "50.0% (40.0% to 60.0%), 99 films" in page
     assert page.count("not run") == 2 * len(RECIPES) - 1

@@ -29,6 +29,10 @@ def mark_boxes(film: np.ndarray) -> list[tuple[float, float, float, float]]:
         longest = max(wide, high) / SIDE
         if not SMALLEST <= longest <= LARGEST or area < 6 or area > 0.9 * wide * high + 8:
             continue
+        # Strips of collimator or cassette run along the film's edge.
+        at_edge = left < 2 or top < 2 or left + wide > width - 2 or top + high > height - 2
+        if at_edge and max(wide, high) > 2.5 * min(wide, high):
+            continue
         ring = 3
         patch = small[max(0, top - ring) : top + high + ring, max(0, left - ring) : left + wide + ring]
         around = np.asarray(patch[patch < BRIGHT], dtype=float)

@@ -32,15 +32,17 @@ def _cell(run: dict[str, Any] | None) -> str:
     if run is None:
         return "not run"
     share = run["accuracy"]
-    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}; n = {share['n']})"
+    low, high = (f"{100 * share[key]:.1f}" for key in ("low", "high"))
+    return f"{100 * share['value']:.1f} % ({low} to {high}; {share['n']} films)"
 
 
 def markdown(rows: dict[str, dict[str, Any]]) -> str:
     """The table, one line a row."""
     lines = ["| recipe | claimed | its own split | without the leak | run here |", "| --- | --- | --- | --- | --- |"]
     for row in rows.values():
-        claimed = "none published" if row["claimed"] is None else f"{row['claimed']:.1%}"
+        claimed = "" if row["claimed"] is None else f"{100 * row['claimed']:.1f} %"
         run = row["published"]
-        how = f"{run['epochs']} epochs, {run['start']}" if run else ""
+        start = "from scratch" if run and run["start"] == "from scratch" else "from ImageNet layers"
+        how = f"{run['epochs']} epochs {start}" if run else ""
         lines.append(f"| {row['title']} | {claimed} | {_cell(run)} | {_cell(row['leak_free'])} | {how} |")
     return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""Seeds, ablation, localisation and the report: figures that come from runs, on drawn films."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from tests.training.test_places import JOINT
+from training.ablate import Ablation, Switch, ablate, load_ablation
+from training.cross_validate import cross_validate
+from training.evaluate import evaluate
+from training.export import export
+from training.films import BoneBreakFilms
+from training.localise import localise
+from training.report import STYLE, report, tables
+from training.seeds import seeds
+
+PLANS = sorted(Path("training/recipes/ablation").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_plans_are_valid_and_every_switch_changes_something(path: Path) -> None:
+    plan = load_ablation(path)
+    recipes = [plan.recipe(name) for name in ("base", *plan.switches)]
+    assert len({recipe.model_dump_json() for recipe in recipes}) == len(recipes)
+    assert all(recipe.fold is None and not recipe.whole for recipe in recipes)
+
+
+def test_a_switch_that_changes_nothing_real_is_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    fields = "{name: x, architecture: resnet18, tune: [layer4]}"
+    plan.write_text(f"base: {fields}\nfolds: [0]\nswitches: {{a: {{says: a, changes: {{speed: 9}}}}}}\n")
+    with pytest.raises(ValidationError, match="speed"):
+        load_ablation(plan)
+
+
+def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_path: Path) -> None:
+    plan = Ablation(
+        base=JOINT,
+        folds=(0,),
+        switches={"alone": Switch(says="types alone", changes={"head": "mean", "places": None})},
+    )
+    options = {"precision": "32-true", "results": tmp_path / "ablation.json", "cache": tmp_path / "cache"}
+    rows = ablate(plan, drawn_atlas, tmp_path / "runs", None, **options)
+    assert list(rows) == ["base", "alone"]
+    assert rows["base"]["difference"]["value"] == 0.0
+    difference = rows["alone"]["accuracy"]["value"] - rows["base"]["accuracy"]["value"]
+    assert rows["alone"]["difference"]["value"] == pytest.approx(difference)
+    assert "presence_auroc" in rows["base"]
+    assert "presence_auroc" not in rows["alone"]
+    judged = (tmp_path / "runs" / "alone" / "fold0" / "judged.npz").stat().st_mtime_ns
+    again = ablate(plan, drawn_atlas, tmp_path / "runs", None, names=("alone",), **options)
+    assert again == rows
+    assert (tmp_path / "runs" / "alone" / "fold0" / "judged.npz").stat().st_mtime_ns == judged
+
+
+@pytest.fixture(scope="module")
+def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a repository holds after a model was trained on drawn films: its weights and all of its figures."""
+    root = tmp_path_factory.mktemp("repository")
+    cache, weights = root / "cache", root / "weights"
+    recipe = JOINT.model_copy(update={"name": "resnet18"})
+    options = {"precision": "32-true", "cache": cache}
+    cross_validate(recipe, drawn_atlas, root / "folds", **options)
+    results = root / "training" / "results"
+    seeds(recipe, (0, 1), drawn_atlas, root / "seeds", results=results / "seeds", **options)
+    export(root / "seeds" / "seed0", root / "folds", drawn_atlas, weights, cache)
+    evaluate("resnet18", drawn_atlas, weights, cache)
+    localise("resnet18", drawn_atlas, weights)
+    return root
+
+
+def test_seeds_are_judged_on_the_test_films(repository: Path, drawn_atlas: Path) -> None:
+    found = json.loads((repository / "training/results/seeds/resnet18.json").read_text())
+    films = BoneBreakFilms(JOINT, drawn_atlas, repository / "cache")
+    shares = []
+    for number in ("0", "1"):
+        with np.load(repository / "seeds" / f"seed{number}" / "test.npz") as judged:
+            assert np.array_equal(judged["films"], films.split.test)
+            shares.append(float((judged["logits"].argmax(axis=1) == films.labels[films.split.test]).mean()))
+        assert found["seeds"][number]["accuracy"]["value"] == pytest.approx(shares[-1])
+    assert found["mean"] == pytest.approx(np.mean(shares))
+    assert found["spread"] == pytest.approx(np.std(shares, ddof=1))
+
+
+def test_the_exported_seed_and_the_judged_one_are_the_same_network(repository: Path) -> None:
+    card = json.loads((repository / "weights/resnet18/card.json").read_text())
+    found = json.loads((repository / "training/results/seeds/resnet18.json").read_text())
+    # Half precision may tip a film or two of a network that has learnt next to nothing.
+    assert abs(card["metrics"]["test"]["accuracy"]["value"] - found["seeds"]["0"]["accuracy"]["value"]) <= 0.2
+    assert card["training"]["curve"][0].keys() >= {"epoch", "training_loss", "place_loss"}
+    assert card["data"]["places"]["set"] == "fracatlas"
+
+
+def test_localisation_knows_maps_baselines_regions_and_sizes(repository: Path) -> None:
+    found = json.loads((repository / "weights/resnet18/localisation.json").read_text())
+    assert found["part"] == "validation"
+    assert set(found["maps"]) == {
+        "evidence for the predicted type",
+        "fracture map",
+        "random",
+        "centred Gaussian",
+        "the film's brightness",
+    }
+    for row in found["maps"].values():
+        assert row["inside"]["n"] == found["films"] > 0
+        assert row["inside"]["value"] <= row["near"]["value"]
+        for kind in ("by_region", "by_size"):
+            assert sum(its["inside"]["n"] for its in row[kind].values()) == found["films"]
+
+
+def test_the_report_says_what_was_measured_and_what_was_not(repository: Path) -> None:
+    (repository / "README.md").write_text("<!-- report: figures -->\n<!-- end -->\n")
+    markdown, page = report(repository)
+    text = markdown.read_text()
+    card = json.loads((repository / "weights/resnet18/card.json").read_text())
+    assert f"{100 * card['metrics']['test']['accuracy']['value']:.1f} %" in text
+    assert "Not a medical device" in text
+    assert "not run" in text
+    assert STYLE in page.read_text()
+    assert "<table>" in page.read_text()
+    assert tables(repository)["figures"] in (repository / "README.md").read_text()
+    first = text, page.read_text(), (repository / "README.md").read_text()
+    report(repository)
+    assert (markdown.read_text(), page.read_text(), (repository / "README.md").read_text()) == first

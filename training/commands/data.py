@@ -1,0 +1,139 @@
+"""Commands about the data sets, and about what others measured on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.options import Data, data_folder, refuse
+from training.data.film import DataSet
+
+__all__ = ["cli"]
+
+cli = typer.Typer()
+
+
+@cli.command()
+def download(
+    name: Annotated[str, typer.Argument(help="bone-break, fracatlas or multi-region")],
+    data: Data = None,
+) -> None:
+    """Fetch a data set from its publisher (needs internet)."""
+    from training import download as downloading
+
+    try:
+        typer.echo(downloading.download(name, data_folder(data)))
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
+        raise refuse(error) from None
+
+
+@cli.command()
+def examples(
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Folder to fill")] = Path("examples"),
+    count: Annotated[int, typer.Option(help="Films wanted", min=1)] = 6,
+) -> None:
+    """Fill examples/ with FracAtlas films (CC BY 4.0), which the demo then offers to try."""
+    from training.examples import collect
+
+    try:
+        copies = collect(data_folder(data), out, count)
+    except FileNotFoundError as error:
+        raise refuse(error) from None
+    typer.echo(f"{len(copies)} films in {out}")
+
+
+@cli.command()
+def split(
+    name: Annotated[str, typer.Argument(help="bone-break, fracatlas or multi-region")],
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Folder to write")] = Path("training/splits"),
+) -> None:
+    """Group a data set's near-duplicates and deal them out; writes the CSV that everything trains by."""
+    from training.data import splits
+    from training.data.film import readable
+    from training.data.grouping import find_groups
+
+    dataset, decoded = readable(_load(name, data))
+    groups = find_groups(dataset, decoded).groups
+    typer.echo(splits.write(dataset, groups, splits.part_films(dataset, groups), out))
+
+
+@cli.command()
+def audit(
+    name: Annotated[str, typer.Argument(help="bone-break, fracatlas or multi-region")],
+    out: Annotated[Path, typer.Option(help="Folder for the page with thumbnails; never commit it")],
+    data: Data = None,
+    init: Annotated[Path | None, typer.Option(help="Pretrained ResNet-18 layers for the label check")] = None,
+    summary: Annotated[Path, typer.Option(help="Folder for the summary without films")] = Path("training/data/audits"),
+) -> None:
+    """Count what is duplicated, leaked, contradictory or marked in a data set."""
+    import json
+
+    from training import audit as auditing
+    from training.audit_page import write_page
+
+    found = auditing.audit(_load(name, data), init)
+    summary.mkdir(parents=True, exist_ok=True)
+    target = summary / f"{name}.json"
+    target.write_text(json.dumps(found.summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    typer.echo(f"{write_page(found, out)} and {target}")
+
+
+@cli.command()
+def peers(
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes to run; all where none is named")] = None,
+    data: Data = None,
+    init: Annotated[Path | None, typer.Option(help="Folder with initial layers, for recipes that use them")] = None,
+    table_only: Annotated[
+        bool, typer.Option("--table", help="Print the table of what was run, and run nothing")
+    ] = False,
+) -> None:
+    """Re-run the accuracies others publish, on their own split and without its leak."""
+    import numpy as np
+
+    from training.data import splits
+    from training.data.cache import squares
+    from training.peers import protocol
+    from training.peers.recipe import load_all
+    from training.peers.run import run
+    from training.peers.table import load_rows, markdown, save
+
+    recipes = load_all()
+    unknown = set(names or []) - recipes.keys()
+    if unknown:
+        raise refuse(ValueError(f"Unknown: {', '.join(sorted(unknown))}. Known are {', '.join(recipes)}."))
+    for name in () if table_only else names or recipes:
+        recipe = recipes[name]
+        dataset = _load(recipe.data, data)
+        known = splits.committed(dataset)
+        if known is None:
+            raise refuse(ValueError(f"These are not the films of training/splits/{recipe.data}.csv."))
+        pixels = squares([film.path for film in dataset.films], recipe.size)
+        labels = np.array([film.label for film in dataset.films])
+        start = (
+            next(iter(sorted(init.glob(f"{recipe.initial}*.safetensors"))), None) if init and recipe.initial else None
+        )
+        precision = "32-true" if recipe.network == "mobilenet-v2" else "bf16-mixed"
+        rows = load_rows(recipes)
+        for kind, sides in (
+            ("published", protocol.published(dataset, recipe.protocol, recipe.judged)),
+            ("leak_free", protocol.leak_free(dataset, recipe.protocol, known[0], recipe.judged)),
+        ):
+            rows[name][kind] = run(recipe, pixels, labels, sides, start, precision)
+            typer.echo(f"{name}, {kind}: {rows[name][kind]}", err=True)
+        save(rows)
+    typer.echo(markdown(load_rows(recipes)))
+
+
+def _load(name: str, data: Path | None) -> DataSet:
+    from training.data import SETS
+
+    if name not in SETS:
+        raise refuse(ValueError(f"There is no data set '{name}'; known are {', '.join(SETS)}."))
+    try:
+        return SETS[name](data_folder(data))
+    except FileNotFoundError as error:
+        raise refuse(error) from None

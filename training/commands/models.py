@@ -1,0 +1,208 @@
+"""Commands that make and judge models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.options import Data, Init, Weights, data_folder, refuse
+from training.recipe import Precision
+
+__all__ = ["cli"]
+
+cli = typer.Typer()
+
+
+@cli.command()
+def fit(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, such as training/recipes/resnet18.yaml")],
+    data: Data = None,
+    init: Init = None,
+    run: Annotated[Path | None, typer.Option(help="Folder to write; runs/<name> where not given")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint")] = False,
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+    fold: Annotated[int | None, typer.Option(help="Validate on this fold instead of the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's")] = None,
+    progress: Annotated[bool, typer.Option(help="Draw a progress bar")] = True,
+) -> None:
+    """Train a recipe on the bone-break films."""
+    from pydantic import ValidationError
+
+    from training import fit as fitting
+    from training.recipe import load_recipe
+
+    changes = {name: value for name, value in (("fold", fold), ("seed", seed)) if value is not None}
+    try:
+        chosen = load_recipe(recipe, **changes)
+        last = fitting.fit(
+            chosen,
+            data_folder(data),
+            run or Path("runs") / chosen.name,
+            init=init,
+            resume=resume,
+            precision=precision,
+            progress=progress,
+        )
+    except (FileNotFoundError, ValidationError, ValueError) as error:
+        raise refuse(error) from None
+    typer.echo(f"trained weights: {last}")
+
+
+@cli.command(name="cross-validate")
+def cross_validate(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, such as training/recipes/resnet18.yaml")],
+    data: Data = None,
+    init: Init = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the folds; runs/folds/<name> where not given")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's")] = None,
+    fold: Annotated[
+        list[int] | None, typer.Option("--fold", help="Only this fold; may be given more than once")
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Deal the test films out too: a final figure")] = False,
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+) -> None:
+    """Train and judge a recipe fold by fold; finished folds are not repeated."""
+    from pydantic import ValidationError
+
+    from training import cross_validate as validating
+    from training.recipe import load_recipe
+
+    try:
+        changes = {} if seed is None else {"seed": seed}
+        chosen = load_recipe(recipe, whole=whole, **changes)
+        where = run or Path("runs/whole" if whole else "runs/folds") / chosen.name
+        found = validating.cross_validate(
+            chosen, data_folder(data), where, folds=fold or None, init=init, precision=precision
+        )
+    except (FileNotFoundError, ValidationError, ValueError) as error:
+        raise refuse(error) from None
+    summary = validating.summarise(found)
+    _print_figures(summary["types"], "out-of-fold")
+    typer.echo(f"mirrored too: {summary['mirrored_too']}; places: {summary.get('places', 'not learnt')}")
+
+
+@cli.command()
+def seeds(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, such as training/recipes/resnet18.yaml")],
+    data: Data = None,
+    init: Init = None,
+    count: Annotated[int, typer.Option(help="Seeds 0 to count - 1", min=1)] = 3,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the runs; runs/seeds/<name> where not given")] = None,
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+) -> None:
+    """Train a recipe on all training films with several seeds and judge each on the test films: the final figure."""
+    from pydantic import ValidationError
+
+    from training import seeds as seeding
+    from training.recipe import load_recipe
+
+    try:
+        chosen = load_recipe(recipe)
+        where = runs or Path("runs/seeds") / chosen.name
+        found = seeding.seeds(chosen, range(count), data_folder(data), where, init=init, precision=precision)
+    except (FileNotFoundError, ValidationError, ValueError) as error:
+        raise refuse(error) from None
+    spread = "" if found["spread"] is None else f", standard deviation {found['spread']:.1%}"
+    typer.echo(f"test accuracy of {count} seeds: mean {found['mean']:.1%}{spread}")
+
+
+@cli.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder a training run wrote, such as runs/resnet18")],
+    folds: Annotated[Path, typer.Option(help="Folder its recipe's cross-validation wrote")],
+    data: Data = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Make a run's weights a model of the demo, calibrated on its recipe's out-of-fold predictions."""
+    from training import export as exporting
+
+    try:
+        card = exporting.export(run, folds, data_folder(data), weights)
+    except (FileNotFoundError, ValueError) as error:
+        raise refuse(error) from None
+    _print_figures(card.metrics["cross_validation"], "out-of-fold")
+
+
+@cli.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
+    data: Data = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Judge a model on the official test films: the final figure, never a choice."""
+    from app.errors import WeightsError
+    from training import evaluate as evaluating
+
+    try:
+        card = evaluating.evaluate(model, data_folder(data), weights)
+    except (FileNotFoundError, ValueError, WeightsError) as error:
+        raise refuse(error) from None
+    _print_figures(card.metrics["test"], "test")
+
+
+@cli.command()
+def localise(
+    model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
+    data: Data = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Judge where a model looks, by the fracture boxes of FracAtlas' validation films, against trivial maps."""
+    from app.errors import WeightsError
+    from training import localise as localising
+
+    try:
+        found = localising.localise(model, data_folder(data), weights)
+    except (FileNotFoundError, ValueError, WeightsError) as error:
+        raise refuse(error) from None
+    for name, row in found["maps"].items():
+        inside, near, energy = (row[key] for key in ("inside", "near", "energy"))
+        typer.echo(
+            f"{name}: peak in a box {inside['value']:.1%} ({inside['low']:.1%} to {inside['high']:.1%}), "
+            f"near one {near['value']:.1%}, energy in boxes {energy['value']:.1%} ({inside['n']} films)"
+        )
+
+
+@cli.command()
+def ablate(
+    plan: Annotated[Path, typer.Argument(help="YAML file with a base recipe and switches")],
+    names: Annotated[list[str] | None, typer.Argument(help="Switches to run; all where none is named")] = None,
+    data: Data = None,
+    init: Init = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs")] = Path("runs/ablation"),
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+) -> None:
+    """Measure what each switch of a plan gives alone, by cross-validation; finished ones are not repeated."""
+    from pydantic import ValidationError
+
+    from training import ablate as switching
+
+    try:
+        chosen = switching.load_ablation(plan)
+        rows = switching.ablate(chosen, data_folder(data), runs, init, names=tuple(names or ()), precision=precision)
+    except (FileNotFoundError, KeyError, ValidationError, ValueError) as error:
+        raise refuse(error) from None
+    for name, row in rows.items():
+        typer.echo(f"{name}: {row['accuracy']['value']:.1%}, against the base {row['difference']['value']:+.1%}")
+
+
+@cli.command()
+def report() -> None:
+    """Write docs/report.md and docs/report.html from what was measured, and the tables of the README."""
+    from training.report import report as write
+
+    for page in write():
+        typer.echo(page)
+
+
+def _print_figures(figures: dict, part: str) -> None:
+    for key in ("accuracy", "top3"):
+        share = figures[key]
+        typer.echo(
+            f"{part} {key}: {share['value']:.1%} (95 % interval {share['low']:.1%} to {share['high']:.1%}, "
+            f"{share['n']} films)"
+        )
+    for key in ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auroc"):
+        typer.echo(f"{part} {key}: {figures[key]:.3f}")
+    typer.echo(f"{part} expected calibration error: {figures['expected_calibration_error']['value']:.3f}")

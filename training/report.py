@@ -1,0 +1,300 @@
+"""All figures on one page: ``python -m training report``.
+
+Reads what the other commands committed (cards, cross-validations, seeds, ablation, localisation, audits, peers) and
+writes ``docs/report.md``, the same as ``docs/report.html``, the plots beside them, and the marked tables of the README.
+Nothing is computed here, so nothing can be claimed that no command measured.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from app.weights import ModelCard, available, load_card
+from training.peers.recipe import load_all
+from training.peers.table import load_rows, markdown
+
+__all__ = ["fill", "report", "tables"]
+
+ROOT = Path(__file__).resolve().parent.parent
+SETS = ("bone-break", "fracatlas", "multi-region")
+MISSING = "not run"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _with_interval(share: dict[str, float] | None) -> str:
+    if share is None:
+        return MISSING
+    return f"{_percent(share['value'])} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def _figures(card: ModelCard) -> str:
+    test = card.metrics["test"]
+    plain = [
+        ("balanced accuracy", _percent(test["balanced_accuracy"])),
+        (
+            "macro precision / recall / F1",
+            " / ".join(f"{100 * test[f'macro_{key}']:.1f}" for key in ("precision", "recall", "f1")) + " %",
+        ),
+        ("macro one-vs-rest AUROC", f"{test['macro_auroc']:.2f}"),
+        ("expected calibration error", f"{test['expected_calibration_error']['value']:.2f}"),
+    ]
+    folds = card.metrics["cross_validation"]
+    rows = [
+        ["names the labelled type", _with_interval(test["accuracy"]), _with_interval(folds["accuracy"])],
+        ["labelled type among the first three", _with_interval(test["top3"]), _with_interval(folds["top3"])],
+        ["always naming the commonest type", _percent(test["chance_accuracy"]), _percent(folds["chance_accuracy"])],
+    ]
+    rows += [[name, value, ""] for name, value in plain]
+    head = [card.title, f"{test['films']} test films", f"{folds['films']} training films, out of fold"]
+    return _grid(head, rows)
+
+
+def _data(root: Path) -> str:
+    audits = [_read(root / "training" / "data" / "audits" / f"{name}.json") for name in SETS]
+    found = [audit for audit in audits if audit]
+    near = [audit["near_duplicates"] for audit in found]
+
+    def crossing(audit: dict[str, Any]) -> str:
+        tied = audit["near_duplicates"]["across_parts"]
+        part = "test" if "test" in audit["by_part"] else "validation"
+        count = tied.get(f"{part} films with a copy in train", 0)
+        return f"{count:,} of {audit['by_part'][part]:,}" + ("" if part == "test" else " (validation)")
+
+    rows = [
+        ["films", *(f"{audit['films']:,}" for audit in found)],
+        [
+            "files that are byte for byte another one",
+            *(f"{audit['exact_copies']['files_that_are_copies']:,}" for audit in found),
+        ],
+        ["different films, near-duplicates counted once", *(f"{each['different_films']:,}" for each in near)],
+        ["test films with a near-duplicate in training", *(crossing(audit) for audit in found)],
+        ["groups of one film under different labels", *(str(len(each["contradictory_groups"])) for each in near)],
+    ]
+    return _grid(["", *(audit["set"] for audit in found)], rows)
+
+
+def tables(root: Path = ROOT) -> dict[str, str]:
+    """The tables of the README by the name in their marker, as Markdown."""
+    return {
+        "figures": _figures(load_card("resnet18", root / "weights")),
+        "data": _data(root),
+        "peers": markdown(load_rows(load_all())),
+    }
+
+
+def fill(text: str, contents: dict[str, str]) -> str:
+    """A text with what stands between ``<!-- report: NAME -->`` and ``<!-- end -->`` replaced.
+
+    Raises:
+        KeyError: a marker names a table there is none of.
+    """
+
+    def replaced(found: re.Match[str]) -> str:
+        return f"<!-- report: {found[1]} -->\n{contents[found[1]]}\n<!-- end -->"
+
+    return re.sub(r"<!-- report: (\w+) -->\n.*?<!-- end -->", replaced, text, flags=re.S)
+
+
+def _models(cards: list[ModelCard], root: Path) -> str:
+    rows = []
+    for card in cards:
+        folds, test, training = card.metrics["cross_validation"], card.metrics.get("test"), card.training
+        seeds = _read(root / "training" / "results" / "seeds" / f"{card.name}.json")
+        looks = _read(root / "weights" / card.name / "localisation.json")
+        places = folds.get("places")
+        rows.append(
+            [
+                card.title,
+                f"{training['parameters'] / 1e6:.1f} M",
+                f"{training['epochs']} epochs, {training['minutes']} min, {training['device']}",
+                _with_interval(folds["accuracy"]),
+                _with_interval(test["accuracy"]) if test else MISSING,
+                f"{_percent(seeds['mean'])} ± {100 * seeds['spread']:.1f} ({len(seeds['seeds'])})"
+                if seeds
+                else MISSING,
+                f"{card.calibration['error_before']:.3f} / {card.calibration['error_after']:.3f}",
+                f"{sum(places['presence_auroc']) / len(places['presence_auroc']):.2f}" if places else "not taught",
+                _with_interval(looks["maps"]["evidence for the predicted type"]["inside"]) if looks else MISSING,
+            ]
+        )
+    head = [
+        "model",
+        "parameters",
+        "trained",
+        "out-of-fold accuracy",
+        "test accuracy",
+        "mean over seeds ± standard deviation (seeds)",
+        "calibration error before / after",
+        "presence AUROC",
+        "peak in a box",
+    ]
+    return _grid(head, rows)
+
+
+def _ablation(found: dict[str, Any]) -> str:
+    def optional(row: dict[str, Any], key: str, digits: int = 2) -> str:
+        return f"{row[key]:.{digits}f}" if key in row else "-"
+
+    rows = [
+        [
+            row["says"],
+            _with_interval(row["accuracy"]),
+            "" if name == "base" else _with_interval(row["difference"]),
+            _percent(row["top3"]),
+            f"{row['macro_auroc']:.3f}",
+            optional(row, "presence_auroc"),
+            _percent(row["type_peak_in_box"]) if "type_peak_in_box" in row else "-",
+            f"{row['minutes']:.0f}",
+        ]
+        for name, row in found["rows"].items()
+    ]
+    head = [
+        "switch",
+        "accuracy",
+        "against the base",
+        "top-3",
+        "macro AUROC",
+        "presence AUROC",
+        "peak in a box",
+        "minutes",
+    ]
+    return _grid(head, rows)
+
+
+def _localisation(found: dict[str, Any]) -> str:
+    rows = [
+        [name, *(_with_interval(row[key]) for key in ("inside", "near", "energy"))]
+        for name, row in found["maps"].items()
+    ]
+    return _grid(["map", "peak in a box", "peak in or near a box", "energy in boxes"], rows)
+
+
+def _breakdown(found: dict[str, Any]) -> str:
+    row = found["maps"]["evidence for the predicted type"]
+    rows = [
+        [value, str(its["inside"]["n"]), _with_interval(its["inside"]), _with_interval(its["near"])]
+        for kind in ("by_region", "by_size")
+        for value, its in row[kind].items()
+    ]
+    return _grid(["region or size of the boxes", "films", "peak in a box", "peak in or near a box"], rows)
+
+
+def _page(root: Path) -> str:
+    cards = [load_card(name, root / "weights") for name in available(root / "weights")]
+    contents = tables(root)
+    parts = [
+        "# Report: what was measured, and how",
+        "**For study, not for diagnosis. Not a medical device.**",
+        "Every figure is read from files that the commands named here wrote. Intervals are 95 % bootstrap intervals "
+        "over films; they say nothing of the spread between trainings, for which there is the column of seeds.",
+        "## Models",
+        _models(cards, root),
+        "`python -m training cross-validate`, `fit`, `export`, `evaluate`, `seeds`, `localise`. Choices were made on "
+        "out-of-fold predictions of training films alone; the weights after the last epoch are kept, no epoch was "
+        "picked; the test films were judged once per final model and seed. Calibration error after scaling is judged "
+        "with temperatures fitted on the other half of the films.",
+    ]
+    whole = {card.name: _read(root / "training" / "results" / "whole" / f"{card.name}.json") for card in cards}
+    if any(whole.values()):
+        rows = [
+            [
+                card.title,
+                _with_interval(its["types"]["accuracy"]),
+                _with_interval(its["mirrored_too"]),
+                _with_interval(its["types"]["top3"]),
+            ]
+            for card in cards
+            if (its := whole[card.name])
+        ]
+        parts += [
+            "## Cross-validation over all films",
+            "Five folds over all 1,129 films, test films included, near-duplicates kept together "
+            "(`python -m training cross-validate RECIPE --whole`). To compare with figures published on random splits "
+            "of the same films.",
+            _grid(["model", "accuracy", "mirrored film averaged in", "top-3"], rows),
+        ]
+    parts += [
+        "## What others publish",
+        "Their own split and one without its leak; short runs, so compare the columns with each other "
+        "(`python -m training peers`).",
+        contents["peers"],
+    ]
+    for card in cards:
+        looks = _read(root / "weights" / card.name / "localisation.json")
+        parts += [f"## {card.title}", contents["figures"] if card.name == "resnet18" else _figures(card)]
+        parts += [
+            f"![{words} of {card.title}](../weights/{card.name}/{file})"
+            for file, words in (
+                ("curves.png", "Training curves"),
+                ("confusion.png", "Confusion matrix"),
+                ("reliability.png", "Reliability"),
+                ("per_class.png", "Precision and recall by type"),
+            )
+            if (root / "weights" / card.name / file).is_file()
+        ]
+        if looks:
+            parts += [
+                f"Where it looks, on {looks['films']} fractured FracAtlas validation films "
+                f"(`python -m training localise {card.name}`):",
+                _localisation(looks),
+                _breakdown(looks),
+            ]
+    ablation = _read(root / "training" / "results" / "ablation.json")
+    if ablation:
+        folds = ", ".join(str(fold) for fold in ablation["folds"])
+        parts += [
+            "## What was tried",
+            f"One switch at a time against the base, on folds {folds} of the training films "
+            "(`python -m training ablate training/recipes/ablation/resnet18.yaml`). Differences are paired by film; "
+            "an interval that holds zero decides nothing.",
+            _ablation(ablation),
+        ]
+    parts += ["## The data", "Counted by `python -m training audit NAME`.", contents["data"]]
+    return "\n\n".join(parts) + "\n"
+
+
+STYLE = "body{font:16px/1.5 system-ui;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1c2b2d}" + (
+    "table{border-collapse:collapse;display:block;overflow-x:auto;font-size:.9rem}"
+    "td,th{border-bottom:1px solid #d5dddd;padding:.3rem .6rem;text-align:left}img{max-width:32rem;width:100%}"
+)
+
+
+def report(root: Path = ROOT) -> tuple[Path, Path]:
+    """Writes the page and fills the README's tables.
+
+    Args:
+        root: of the repository.
+
+    Returns:
+        The page as Markdown and as HTML.
+    """
+    page = _page(root)
+    folder = root / "docs"
+    folder.mkdir(exist_ok=True)
+    (folder / "report.md").write_text(page, encoding="utf-8")
+    body = MarkdownIt("commonmark").enable("table").render(page)
+    (folder / "report.html").write_text(
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<title>Report</title><style>{STYLE}</style><body>{body}</body></html>\n",
+        encoding="utf-8",
+    )
+    readme = root / "README.md"
+    readme.write_text(fill(readme.read_text(encoding="utf-8"), tables(root)), encoding="utf-8")
+    return folder / "report.md", folder / "report.html"

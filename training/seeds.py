@@ -1,0 +1,81 @@
+"""The final figure of a recipe and its spread: ``python -m training seeds RECIPE --data FOLDER``.
+
+One network a seed, trained on all training films, judged once on the official test films. The first seed's run is the
+one to export; that is settled before anything is judged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+
+from training.cross_validate import judge_types
+from training.data.bone_break import CLASSES
+from training.data.cache import CACHE
+from training.fit import fit, load_task
+from training.metrics import report
+from training.recipe import Precision, Recipe
+
+__all__ = ["RESULTS", "seeds"]
+
+RESULTS = Path(__file__).with_name("results") / "seeds"
+
+
+def seeds(
+    recipe: Recipe,
+    numbers: Sequence[int],
+    data: Path,
+    runs: Path,
+    *,
+    init: Path | None = None,
+    precision: Precision = "auto",
+    results: Path = RESULTS,
+    cache: Path = CACHE,
+) -> dict[str, Any]:
+    """Trains what has not been trained yet, judges it, and writes the figures.
+
+    Args:
+        recipe: what to train; its own seed and fold do not matter.
+        numbers: the seeds.
+        data: folder with the sets.
+        runs: folder for a run a seed.
+        init: initial layers.
+        precision: of training.
+        results: folder that gets ``<recipe name>.json``.
+        cache: where decoded films are kept.
+
+    Returns:
+        Mean and standard deviation of accuracy, and a seed: accuracy and top-3, with the mirrored film averaged in
+        or not, and minutes.
+    """
+    rows: dict[str, Any] = {}
+    for number in numbers:
+        chosen = recipe.model_copy(update={"seed": number, "fold": None})
+        where = runs / f"seed{number}"
+        if not (where / "test.npz").is_file():
+            fit(chosen, data, where, init=init, resume=True, precision=precision, cache=cache, progress=False)
+            task, films, _ = load_task(where, data, cache)
+            np.savez(where / "test.npz", **judge_types(task, films, films.split.test))
+        with np.load(where / "test.npz") as judged:
+            logits, mirrored, labels = judged["logits"], judged["mirrored"], judged["labels"]
+        figures = report(logits, labels, list(CLASSES), 1.0)
+        both = report(
+            np.logaddexp(log_softmax(logits, axis=1), log_softmax(mirrored, axis=1)), labels, list(CLASSES), 1.0
+        )
+        rows[str(number)] = {
+            "accuracy": figures["accuracy"],
+            "top3": figures["top3"],
+            "mirrored_too": both["accuracy"],
+            "minutes": json.loads((where / "effort.json").read_text())["minutes"],
+        }
+    values = [row["accuracy"]["value"] for row in rows.values()]
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    found = {"recipe": recipe.name, "mean": float(np.mean(values)), "spread": spread, "seeds": rows}
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{recipe.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
