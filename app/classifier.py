@@ -163,12 +163,20 @@ class Classifier:
             explained += self._explain_batch(films[start : start + batch_size])
         return explained
 
+    def features(self, film: Radiograph) -> torch.Tensor:
+        """What the body makes of one film, for methods that need no more than the head: float32 (1, K, h, w)."""
+        with torch.inference_mode():
+            return self.network.body(self._pixels([letterbox(film, self.card.size)[0]]))
+
+    def _pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
+        brightness = torch.from_numpy(np.stack(squares))[:, None]
+        pixels = normalise(brightness, self.card.mean, self.card.std)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
     def _explain_batch(self, films: Sequence[Radiograph]) -> list[Explanation]:
         boxed = [letterbox(film, self.card.size) for film in films]
-        brightness = torch.from_numpy(np.stack([square for square, _ in boxed]))[:, None]
-        pixels = normalise(brightness, self.card.mean, self.card.std)
         with torch.inference_mode():
-            logits, maps, fracture = self.network(pixels.contiguous(memory_format=torch.channels_last))
+            logits, maps, fracture = self.network(self._pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)
         biases = self.network.head.bias.numpy()
         return [

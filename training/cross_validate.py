@@ -60,7 +60,8 @@ class OutOfFold:
 
 def _see(task: FractureTypes, squares: np.ndarray, mirrored: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     logits, maps, fracture = [], [], []
-    device = next(task.network.parameters()).device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = task.to(device)
     with torch.inference_mode():
         for start in range(0, len(squares), 64):
             films = torch.from_numpy(squares[start : start + 64])[:, None].to(device).float() / 255.0
@@ -91,8 +92,6 @@ def judge_types(task: FractureTypes, films: BoneBreakFilms, indices: np.ndarray)
 
 def _judge(run: Path, data: Path, cache: Path) -> dict[str, np.ndarray]:
     task, films, _ = load_task(run, data, cache)
-    if torch.cuda.is_available():
-        task = task.cuda()
     judged = judge_types(task, films, films.split.validation)
     if task.recipe.places:
         boxed = BoxedFilms(data, "validation", task.recipe.size, cache)

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from app.cam import METHODS, last_layer_map
 from app.classifier import Classifier
 from app.preprocess import Placement, letterbox
 from app.radiograph import read
@@ -135,6 +136,10 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
             maps = {"evidence for the predicted type": explained.evidence(explained.prediction.best)}
             if explained.fracture is not None:
                 maps["fracture map"] = np.exp(explained.fracture)
+            features = classifier.features(explained.film)
+            target = classifier.classes.index(explained.prediction.best)
+            for method, how in METHODS.items():
+                maps[how.title] = last_layer_map(classifier.network, features, target, method)
             square = letterbox(explained.film, explained.placement.size)[0]
             shape = explained.maps.shape[1:]
             maps.update({baseline: draw(square, shape, rng) for baseline, draw in BASELINES.items()})

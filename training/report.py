@@ -62,6 +62,8 @@ def _figures(card: ModelCard) -> str:
         ["always naming the commonest type", _percent(test["chance_accuracy"]), _percent(folds["chance_accuracy"])],
     ]
     rows += [[name, value, ""] for name, value in plain]
+    left_out = card.data["parts"]["leaked"]["films"]
+    rows.append(["training films left out for a near-duplicate among the test films", str(left_out), str(left_out)])
     head = [card.title, f"{test['films']} test films", f"{folds['films']} training films, out of fold"]
     return _grid(head, rows)
 

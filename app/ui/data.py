@@ -74,9 +74,10 @@ def _accuracy(run: dict[str, Any] | None) -> str:
 def _peer_table(rows: list[dict[str, Any]]) -> str:
     cells = []
     for row in rows:
-        claimed = "none published" if row["claimed"] is None else f"{row['claimed']:.1%}"
+        claimed = "" if row["claimed"] is None else f"{row['claimed']:.1%}"
         run = row["published"]
-        how = f"{run['epochs']} epochs, {run['start']}" if run else ""
+        start = "from scratch" if run and run["start"] == "from scratch" else "from ImageNet layers"
+        how = f"{run['epochs']} epochs {start}" if run else ""
         cells.append([row["title"], claimed, _accuracy(run), _accuracy(row["leak_free"]), how])
     return table(["Recipe", "Claimed", "On its own split", "Without the leak", "Run here"], cells)
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from app.cam import METHODS
 from tests.training.test_places import JOINT
 from training.ablate import Ablation, Switch, ablate, load_ablation
 from training.cross_validate import cross_validate
 from training.evaluate import evaluate
 from training.export import export
 from training.films import BoneBreakFilms
-from training.localise import localise
+from training.localise import BASELINES, localise
 from training.report import STYLE, report, tables
 from training.seeds import seeds
 
@@ -99,13 +100,8 @@ def test_the_exported_seed_and_the_judged_one_are_the_same_network(repository: P
 def test_localisation_knows_maps_baselines_regions_and_sizes(repository: Path) -> None:
     found = json.loads((repository / "weights/resnet18/localisation.json").read_text())
     assert found["part"] == "validation"
-    assert set(found["maps"]) == {
-        "evidence for the predicted type",
-        "fracture map",
-        "random",
-        "centred Gaussian",
-        "the film's brightness",
-    }
+    named = {"evidence for the predicted type", "fracture map", *BASELINES, *(how.title for how in METHODS.values())}
+    assert set(found["maps"]) == named
     for row in found["maps"].values():
         assert row["inside"]["n"] == found["films"] > 0
         assert row["inside"]["value"] <= row["near"]["value"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from app.ui import data as data_tab
+from training.data import splits
 from training.data.film import DataSet, Film
 from training.peers.networks import NETWORKS, load_initial
 from training.peers.protocol import leak_free, published
@@ -103,3 +104,11 @@ def test_the_page_shows_what_is_committed() -> None:
 
         audit = json.loads(path.read_text())
         assert f"{audit['near_duplicates']['different_films']:,}" in page
+
+
+def test_committed_leak_free_runs_were_made_with_the_committed_groups() -> None:
+    rows = load_rows(RECIPES)
+    runs = [(row["data"], row["leak_free"]) for row in rows.values() if row["leak_free"]]
+    assert {name for name, _ in runs} == {"bone-break", "multi-region"}
+    for name, its in runs:
+        assert its["split_sha256"] == splits.digest(name)

@@ -87,6 +87,9 @@ def peers(
     names: Annotated[list[str] | None, typer.Argument(help="Recipes to run; all where none is named")] = None,
     data: Data = None,
     init: Annotated[Path | None, typer.Option(help="Folder with initial layers, for recipes that use them")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="published or leak_free: re-run this side and keep the other; both if not given")
+    ] = None,
     table_only: Annotated[
         bool, typer.Option("--table", help="Print the table of what was run, and run nothing")
     ] = False,
@@ -122,7 +125,11 @@ def peers(
             ("published", protocol.published(dataset, recipe.protocol, recipe.judged)),
             ("leak_free", protocol.leak_free(dataset, recipe.protocol, known[0], recipe.judged)),
         ):
+            if only not in (None, kind):
+                continue
             rows[name][kind] = run(recipe, pixels, labels, sides, start, precision)
+            if kind == "leak_free":
+                rows[name][kind]["split_sha256"] = splits.digest(dataset.name)
             typer.echo(f"{name}, {kind}: {rows[name][kind]}", err=True)
         save(rows)
     typer.echo(markdown(load_rows(recipes)))

@@ -1,6 +1,6 @@
 """Near-duplicates: films that are one film, turned, mirrored, cropped, re-encoded or brightened, and their groups.
 
-Links between films are found by the three measures of ``similarity``; films linked directly or through others share a
+Links between films are found by the measures of ``similarity``; films linked directly or through others share a
 group. Grouping too much costs a little data, too little leaks, so thresholds lean towards grouping.
 """
 
@@ -34,16 +34,19 @@ class Thresholds:
         bits: differing bits of 256, at most.
         correlation: over all turns, at least.
         matches: places that agree on one transform, at least.
+        detail_matches: the same for pairs that are alike in detail only, among which chance finds more.
     """
 
     bits: int = 76
     correlation: float = 0.9
     matches: int = 10
+    detail_matches: int = 14
 
     def __str__(self) -> str:
         return (
             f"hash distance <= {self.bits} of 256 bits, correlation over all turns >= {self.correlation}, "
-            f"matching features >= {self.matches}, {NEIGHBOURS} neighbours compared by features"
+            f"matching features >= {self.matches} ({self.detail_matches} where films are alike in detail only), "
+            f"{NEIGHBOURS} neighbours by each measure compared by features"
         )
 
 
@@ -106,10 +109,12 @@ def find_links(films: Sequence[np.ndarray], thresholds: Thresholds = LENIENT) ->
                 a, b = (i, j) if start <= i < start + len(bits) else (j, i)
                 found.setdefault((i, j), Link(i, j, measure, round(float(value[a - start, b]), 3)))
         candidates |= _nearest(bits, start, NEIGHBOURS) | _nearest(-likeness, start, NEIGHBOURS)
-    open_pairs = sorted(candidates - found.keys())
     # Products of small matrices gain nothing from BLAS's own threads, which would fight with these for the cores.
     with ThreadPoolExecutor() as pool, threadpool_limits(1):
         described = list(track(pool.map(similarity.features, boxed), "Features", total=len(boxed)))
+    in_detail = _nearest(-similarity.detail_likeness(described), 0, NEIGHBOURS)
+    open_pairs = sorted((candidates | in_detail) - found.keys())
+    with ThreadPoolExecutor() as pool, threadpool_limits(1):
 
         def compare(pair: tuple[int, int]) -> int:
             return similarity.matches(described[pair[0]], described[pair[1]])
@@ -117,7 +122,7 @@ def find_links(films: Sequence[np.ndarray], thresholds: Thresholds = LENIENT) ->
         # One pair at a time is too little work for a thread's overhead.
         counts = list(track(pool.map(compare, open_pairs, chunksize=64), "Matching", total=len(open_pairs)))
     for (i, j), count in zip(open_pairs, counts, strict=True):
-        if count >= thresholds.matches:
+        if count >= (thresholds.matches if (i, j) in candidates else thresholds.detail_matches):
             found[i, j] = Link(i, j, "features", float(count))
     return [found[pair] for pair in sorted(found)]
 

@@ -25,7 +25,7 @@ DOI = "10.6084/m9.figshare.22363012"
 CLASSES = ("not fractured", "fractured")
 REGIONS = ("hand", "leg", "hip", "shoulder", "mixed")
 VIEWS = ("frontal", "lateral", "oblique")
-STRICT = Thresholds(bits=36, matches=25)
+STRICT = Thresholds(bits=36, matches=25, detail_matches=30)
 """Looser ones chain hundreds of different patients' hands, all laid on the plate alike, into one group."""
 
 FOLDERS = {"Non_fractured": 0, "Fractured": 1}

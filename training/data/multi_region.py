@@ -20,7 +20,7 @@ __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
 
 KAGGLE_HANDLE = "bmadushanirodrigo/fracture-multi-region-x-ray-data"
 CLASSES = ("not fractured", "fractured")
-TURNED = Thresholds(bits=36, correlation=0.8, matches=20)
+TURNED = Thresholds(bits=36, correlation=0.8, matches=20, detail_matches=24)
 """Copies here are turned about their centre and little else, which the correlation over all turns sees at once."""
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}

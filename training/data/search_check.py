@@ -50,6 +50,7 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "with a dark margin": lambda film: np.pad(film, 40),
     "cropped by 5 %": lambda film: _cropped(film, 0.05),
     "cropped by 15 %": lambda film: _cropped(film, 0.15),
+    "cropped by 40 %": lambda film: _cropped(film, 0.4),
     "turned by 7 degrees": lambda film: _turned(film, 7),
     "turned by 38 degrees": lambda film: _turned(film, 38),
     "turned by 7 degrees, mirrored, cropped by 5 %": lambda film: _cropped(_turned(film, 7)[:, ::-1], 0.05),
@@ -70,7 +71,8 @@ def brute_force(
 
     Returns:
         Films in the sample, pairs compared, pairs that are twins by brute force, and how many of those the groups
-        have apart: overlooked by the search, or strangers that only so many comparisons bring up.
+        have apart: overlooked by the search, or strangers that only so many comparisons bring up; features count
+        from ``detail_matches`` on, since far more pairs are compared than the search proposes.
     """
     count = len(decoded)
     size = max(1, min(round(count / 10), MOST_PAIRS // count))
@@ -93,7 +95,7 @@ def brute_force(
         def twins(pair: tuple[int, int]) -> bool:
             row, other = pair
             return bool(near[pair]) or (
-                similarity.matches(described[sample[row]], described[other]) >= thresholds.matches
+                similarity.matches(described[sample[row]], described[other]) >= thresholds.detail_matches
             )
 
         found = list(track(pool.map(twins, pairs, chunksize=256), "Brute force", total=len(pairs)))

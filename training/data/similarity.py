@@ -6,11 +6,15 @@
   Finds copies turned by any angle, however often; blind to crops and shifts.
 - ``matches``: SIFT features (Lowe, 2004) that agree on one similarity transform (RANSAC), mirrored too. Finds crops,
   shifts, scales and collages; blind on blurred films without detail. Costs milliseconds a pair, so it is asked only
-  about pairs the others bring up.
+  about pairs that the others or ``detail_likeness`` bring up.
+
+``detail_likeness`` compares films by the sum of their features (VLAD), which a crop or a shift hardly changes; it is
+too coarse to tell twins from two people's hands, but twins are among the nearest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -18,8 +22,19 @@ import imagehash
 import numpy as np
 import torch
 from PIL import Image
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
-__all__ = ["Features", "features", "hash_distances", "hashes", "matches", "polar_correlations", "polar_spectra"]
+__all__ = [
+    "Features",
+    "detail_likeness",
+    "features",
+    "hash_distances",
+    "hashes",
+    "matches",
+    "polar_correlations",
+    "polar_spectra",
+]
 
 HASH_SIDE = 16
 THUMBNAIL = 128
@@ -33,6 +48,8 @@ SIFT_FEATURES = 250
 RATIO = 0.85
 REPROJECTION = 4.0
 CELL = 6
+
+WORDS, SAMPLE = 128, 40_000
 
 
 def _trim(film: np.ndarray) -> np.ndarray:
@@ -121,6 +138,38 @@ def _sift(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def features(square: np.ndarray) -> Features:
     """Features of a letterboxed film: uint8 (256, 256)."""
     return Features(*_sift(square), *_sift(np.ascontiguousarray(square[:, ::-1])))
+
+
+def _summed(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:
+    sums = np.zeros(words.shape, np.float32)
+    if len(descriptors):
+        nearest = (descriptors @ words.T - 0.5 * np.square(words).sum(axis=1)).argmax(axis=1)
+        np.add.at(sums, nearest, descriptors - words[nearest])
+    sums /= np.linalg.norm(sums, axis=1, keepdims=True) + 1e-9
+    return (sums / (np.linalg.norm(sums) + 1e-9)).ravel()
+
+
+def detail_likeness(films: Sequence[Features], seed: int = 0) -> np.ndarray:
+    """How alike films are in detail wherever it lies, upright or mirrored: float32 (N, N), at most 1.
+
+    Vectors of locally aggregated descriptors (Jegou et al., 2010, "Aggregating local descriptors into a compact image
+    representation"), words from k-means on a sample of the films' own descriptors.
+
+    Args:
+        films: features of each.
+        seed: of the sample and of k-means.
+    """
+    pool = np.concatenate([film.descriptors for film in films])
+    if len(pool) < WORDS:
+        return np.zeros((len(films), len(films)), np.float32)
+    sample = np.random.default_rng(seed).choice(len(pool), min(SAMPLE, len(pool)), replace=False)
+    # One thread, since sums in another order could move a film across the limit from run to run.
+    with threadpool_limits(1):
+        words = MiniBatchKMeans(WORDS, random_state=seed, n_init=1, batch_size=4096).fit(pool[sample]).cluster_centers_
+    upright = np.stack([_summed(film.descriptors, words) for film in films])
+    likeness = upright @ upright.T
+    mirrored = np.stack([_summed(film.mirrored_descriptors, words) for film in films])
+    return np.maximum(likeness, upright @ mirrored.T)
 
 
 def _agreeing(places: np.ndarray, descriptors: np.ndarray, other_places: np.ndarray, others: np.ndarray) -> int:
