@@ -120,18 +120,20 @@ def peers(
             next(iter(sorted(init.glob(f"{recipe.initial}*.safetensors"))), None) if init and recipe.initial else None
         )
         precision = "32-true" if recipe.network == "mobilenet-v2" else "bf16-mixed"
-        rows = load_rows(recipes)
         for kind, sides in (
             ("published", protocol.published(dataset, recipe.protocol, recipe.judged)),
             ("leak_free", protocol.leak_free(dataset, recipe.protocol, known[0], recipe.judged)),
         ):
             if only not in (None, kind):
                 continue
-            rows[name][kind] = run(recipe, pixels, labels, sides, start, precision)
+            found = run(recipe, pixels, labels, sides, start, precision)
             if kind == "leak_free":
-                rows[name][kind]["split_sha256"] = splits.digest(dataset.name)
-            typer.echo(f"{name}, {kind}: {rows[name][kind]}", err=True)
-        save(rows)
+                found["split_sha256"] = splits.digest(dataset.name)
+            typer.echo(f"{name}, {kind}: {found}", err=True)
+            # Read again, since another run may have written meanwhile.
+            rows = load_rows(recipes)
+            rows[name][kind] = found
+            save(rows)
     typer.echo(markdown(load_rows(recipes)))
 
 
