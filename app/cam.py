@@ -96,6 +96,6 @@ def last_layer_map(network: FractureNetwork, features: torch.Tensor, class_index
         (gradient,) = torch.autograd.grad(logit, leaf)
     # No target layers, so that the package hangs no hooks.
     drawn = formula(network, []).get_cam_image(
-        features, None, [], leaf.detach().numpy(), gradient.numpy(), eigen_smooth=False
+        features, network, [], leaf.detach().numpy(), gradient.numpy(), eigen_smooth=False
     )
     return np.maximum(drawn[0], 0.0).astype(np.float32)

@@ -143,7 +143,7 @@ def cross_validate(
             raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
         if not (where / "judged.npz").is_file():
             fit(chosen, data, where, init=init, resume=True, precision=precision, cache=cache, progress=progress)
-            np.savez(where / "judged.npz", **_judge(where, data, cache))
+            np.savez(where / "judged.npz", **_judge(where, data, cache))  # ty: ignore[invalid-argument-type]
             (where / "last.ckpt").unlink()
         parts.append(_read(where))
         minutes += json.loads((where / "effort.json").read_text())["minutes"]
@@ -177,10 +177,23 @@ def _read(where: Path) -> dict[str, np.ndarray]:
 
 
 def _join(parts: list[dict[str, np.ndarray]], minutes: float) -> OutOfFold:
-    names = ("films", "labels", "logits", "mirrored", "evidence")
-    joined = {key: np.concatenate([part[key] for part in parts]) for key in names}
-    lists = {key: [part[key] for part in parts if key in part] for key in ("presence", "fractured", "peaks")}
-    return OutOfFold(**joined, **lists, minutes=round(minutes, 1))
+    def joined(key: str) -> np.ndarray:
+        return np.concatenate([part[key] for part in parts])
+
+    def listed(key: str) -> list[np.ndarray]:
+        return [part[key] for part in parts if key in part]
+
+    return OutOfFold(
+        films=joined("films"),
+        labels=joined("labels"),
+        logits=joined("logits"),
+        mirrored=joined("mirrored"),
+        evidence=joined("evidence"),
+        presence=listed("presence"),
+        fractured=listed("fractured"),
+        peaks=listed("peaks"),
+        minutes=round(minutes, 1),
+    )
 
 
 def summarise(found: OutOfFold) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def seeds(
         if not (where / "test.npz").is_file():
             fit(chosen, data, where, init=init, resume=True, precision=precision, cache=cache, progress=False)
             task, films, _ = load_task(where, data, cache)
-            np.savez(where / "test.npz", **judge_types(task, films, films.split.test))
+            np.savez(where / "test.npz", **judge_types(task, films, films.split.test))  # ty: ignore[invalid-argument-type]
         with np.load(where / "test.npz") as judged:
             logits, mirrored, labels = judged["logits"], judged["mirrored"], judged["labels"]
         figures = report(logits, labels, list(CLASSES), 1.0)

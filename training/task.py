@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import lightning
 import torch
@@ -93,7 +94,7 @@ class FractureTypes(lightning.LightningModule):
     @property
     def trained(self) -> FractureNetwork:
         """The network that is kept: the moving average where there is one."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None else cast(FractureNetwork, self.average.module)
 
     def forward(self, films: torch.Tensor) -> Evidence:
         """Letterboxed films, float (N, 1, H, W) in 0..1, to what the kept network makes of them."""
@@ -133,7 +134,7 @@ class FractureTypes(lightning.LightningModule):
         presence = fracture.flatten(1).logsumexp(dim=1)
         return by_place + functional.binary_cross_entropy_with_logits(presence, fractured)
 
-    def on_train_batch_end(self, *_arguments: object) -> None:
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         if self.average is not None:
             self.average.update_parameters(self.network)
 

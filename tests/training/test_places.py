@@ -141,8 +141,8 @@ def test_the_moving_average_is_what_is_kept() -> None:
         recipe, build_network("custom-cnn", 10, stride=8, head="attended", places=True), (), torch.ones(10)
     )
     start = task.network.head.weight.detach().clone()
-    task.on_train_batch_end()
+    task.on_train_batch_end(None, None, 0)
     with torch.no_grad():
         task.network.head.weight.add_(1.0)
-    task.on_train_batch_end()
+    task.on_train_batch_end(None, None, 0)
     torch.testing.assert_close(task.trained.head.weight, start + 0.1)

@@ -26,7 +26,8 @@ PLANTED = 40
 
 
 def _encoded(film: np.ndarray) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_GRAYSCALE)
+    written = cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, 40])[1]
+    return np.asarray(cv2.imdecode(written, cv2.IMREAD_GRAYSCALE))
 
 
 def _turned(film: np.ndarray, degrees: float) -> np.ndarray:

@@ -31,7 +31,8 @@ def _attention_fusion(classes: int, dropout: float) -> nn.Sequential:
 
 def _resnet(build: Callable[..., models.ResNet], classes: int, dropout: float) -> models.ResNet:
     network = build(weights=None)
-    network.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, classes))
+    head = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, classes))
+    network.fc = head  # ty: ignore[invalid-assignment]
     return network
 
 
