@@ -85,7 +85,7 @@ class FractureNetwork(nn.Module):
             pixels: float (N, 3, H, W), normalised as the weights expect.
 
         Returns:
-            Evidence in float32, mean(maps) + bias == logits.
+            Evidence in float32 (float64 from a network of doubles), mean(maps) + bias == logits.
         """
         return self.judge(self.body(pixels))
 
@@ -102,7 +102,8 @@ class FractureNetwork(nn.Module):
 
 
 def _per_place(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
-    return functional.conv2d(features, layer.weight.to(features.dtype)[:, :, None, None]).float()
+    mapped = functional.conv2d(features, layer.weight.to(features.dtype)[:, :, None, None])
+    return mapped.to(torch.promote_types(mapped.dtype, torch.float32))
 
 
 def build_network(
