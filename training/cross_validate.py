@@ -28,7 +28,7 @@ from training.metrics import bootstrap, expected_calibration_error, fit_temperat
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["OutOfFold", "cross_validate", "judge_types", "read_folds", "summarise"]
+__all__ = ["OutOfFold", "cross_validate", "judge_types", "read_folds", "summarise", "summarise_types"]
 
 
 @dataclass(frozen=True)
@@ -196,24 +196,34 @@ def _join(parts: list[dict[str, np.ndarray]], minutes: float) -> OutOfFold:
     )
 
 
-def summarise(found: OutOfFold) -> dict[str, Any]:
-    """Figures over all folds' films, ready for JSON.
+def summarise_types(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Figures and calibration of out-of-fold predictions, ready for JSON.
 
     Calibration is judged by temperatures fitted on the other half of the films, so that no film judges itself.
+
+    Args:
+        logits: float (N, C).
+        labels: int (N,).
     """
-    temperature = fit_temperature(found.logits, found.labels)
-    figures = report(found.logits, found.labels, list(CLASSES), temperature)
-    averaged = np.log(softmax(found.logits, axis=1) / 2 + softmax(found.mirrored, axis=1) / 2)
-    half = np.random.default_rng(0).permutation(len(found.films)) % 2 == 0
-    scaled = np.empty_like(found.logits)
+    temperature = fit_temperature(logits, labels)
+    half = np.random.default_rng(0).permutation(len(labels)) % 2 == 0
+    scaled = np.empty_like(logits)
     for side in (half, ~half):
-        scaled[side] = found.logits[side] / fit_temperature(found.logits[~side], found.labels[~side])
-    summary = {
-        "types": figures,
-        "mirrored_too": bootstrap(averaged.argmax(axis=1) == found.labels),
+        scaled[side] = logits[side] / fit_temperature(logits[~side], labels[~side])
+    return {
+        "types": report(logits, labels, list(CLASSES), temperature),
         "temperature": temperature,
-        "calibration_error_before": expected_calibration_error(softmax(found.logits, axis=1), found.labels)["value"],
-        "calibration_error_crossed": expected_calibration_error(softmax(scaled, axis=1), found.labels)["value"],
+        "calibration_error_before": expected_calibration_error(softmax(logits, axis=1), labels)["value"],
+        "calibration_error_crossed": expected_calibration_error(softmax(scaled, axis=1), labels)["value"],
+    }
+
+
+def summarise(found: OutOfFold) -> dict[str, Any]:
+    """Figures over all folds' films, ready for JSON: types, calibration, mirrored films and, where taught, places."""
+    averaged = np.log(softmax(found.logits, axis=1) / 2 + softmax(found.mirrored, axis=1) / 2)
+    summary = {
+        **summarise_types(found.logits, found.labels),
+        "mirrored_too": bootstrap(averaged.argmax(axis=1) == found.labels),
         "minutes": found.minutes,
     }
     if found.presence:

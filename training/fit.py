@@ -11,6 +11,7 @@ import csv
 import json
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -84,6 +85,7 @@ def fit(
     precision: Precision = "auto",
     cache: Path = CACHE,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Trains for the recipe's epochs.
 
@@ -96,6 +98,7 @@ def fit(
         precision: "auto", "32-true" or "bf16-mixed".
         cache: where decoded films are kept.
         progress: draw a progress bar.
+        callbacks: what else watches the training.
 
     Returns:
         The checkpoint after the last epoch.
@@ -117,13 +120,13 @@ def fit(
     attempt = 1 + len(list(run.glob("logs/csv-*")))
     newest = ModelCheckpoint(run, "last", enable_version_counter=False)
     timer = Timer(duration=None)
-    callbacks: list[Callback] = [newest, timer]
+    watching: list[Callback] = [newest, timer, *callbacks, *([RichProgressBar()] if progress else [])]
     trainer = lightning.Trainer(
         max_epochs=recipe.head_epochs + recipe.tune_epochs,
         precision=precision,
         accelerator="auto",
         devices=1,
-        callbacks=[*callbacks, RichProgressBar()] if progress else callbacks,
+        callbacks=watching,
         logger=[TensorBoardLogger(run, "logs", "tensorboard"), CSVLogger(run, "logs", f"csv-{attempt}")],
         log_every_n_steps=10,
         enable_progress_bar=progress,

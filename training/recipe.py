@@ -39,6 +39,9 @@ class Places(BaseModel):
     fractured: float = Field(0.5, gt=0, lt=1, description="share of fractured films among the boxed ones drawn")
     weight: float = Field(1.0, gt=0, description="of the places' loss beside the types'")
     positive_weight: float = Field(4.0, gt=0, description="of a place inside a box beside one outside")
+    target: Literal["touch", "share"] = Field(
+        "touch", description="of a place: whether a box touches it, or how much of it compared with its best neighbour"
+    )
 
 
 class Recipe(BaseModel):
@@ -62,6 +65,8 @@ class Recipe(BaseModel):
     fold: int | None = Field(None, description="which fold validates; none: all training films train")
     whole: bool = Field(False, description="deal the test films out with the others: to cross-validate, never to ship")
 
+    early_size: int | None = Field(None, ge=32, description="side of the square in the first early_epochs epochs")
+    early_epochs: int = Field(0, ge=0, description="progressive learning (Tan and Le, 2021, EfficientNetV2)")
     batch_size: int = Field(32, ge=2)
     head_epochs: int = Field(2, ge=0, description="phase 1: only layers without pretrained weights learn")
     tune_epochs: int = Field(24, ge=0, description="phase 2: the layers named in tune learn as well")
@@ -79,6 +84,8 @@ class Recipe(BaseModel):
     def model_post_init(self, _context: object) -> None:
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
+        if (self.early_size is None) != (self.early_epochs == 0):
+            raise ValueError("early_size and early_epochs go together")
         if self.fold is not None and not 0 <= self.fold < self.folds:
             raise ValueError(f"fold {self.fold} is not one of {self.folds}")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import lightning
 import torch
@@ -19,17 +20,39 @@ from app.preprocess import normalise
 from training.augment import augment, augment_with_masks, mix
 from training.recipe import Places, Recipe
 
-__all__ = ["FractureTypes"]
+__all__ = ["FractureTypes", "place_targets"]
 
 WARM_UP = 0.05
 """Share of all steps in which the learning rates rise from zero."""
 
 
+def place_targets(masks: torch.Tensor, shape: Sequence[int], target: Literal["touch", "share"]) -> torch.Tensor:
+    """What a fracture map should say of each place.
+
+    Args:
+        masks: 1 inside a box, float (N, 1, H, W).
+        shape: of the map, h and w.
+        target: "touch": 1 where a box touches the place. "share": how much of the place boxes cover, relative to the
+            best covered one of its neighbourhood of three by three, so that the map peaks in the middle of a box and a
+            box far smaller than a place still has a place of its own.
+
+    Returns:
+        float (N, h, w) in 0..1.
+    """
+    height, width = shape
+    if target == "touch":
+        return (functional.adaptive_max_pool2d(masks, (height, width))[:, 0] > 0.5).float()
+    covered = functional.adaptive_avg_pool2d(masks, (height, width))
+    best = functional.max_pool2d(covered, 3, stride=1, padding=1)
+    return (covered / best.clamp(min=torch.finfo(covered.dtype).tiny))[:, 0]
+
+
 class FractureTypes(lightning.LightningModule):
     """Class-weighted cross-entropy on fracture types, beside binary cross-entropy on where fractures lie.
 
-    Every place of a boxed film's fracture map is asked whether it touches a box, and the map's logsumexp whether the
-    film is fractured at all. Both sets of films go through the body in one batch, so that its statistics fit both.
+    Every place of a boxed film's fracture map is asked for the boxes there (``place_targets``), and the map's
+    logsumexp whether the film is fractured at all. Both sets of films go through the body in one batch, so that its
+    statistics fit both.
 
     Phase 1 trains only what has no pretrained weights; phase 2 adds the layers the recipe names.
 
@@ -107,12 +130,12 @@ class FractureTypes(lightning.LightningModule):
     def training_step(self, batch: dict[str, tuple[torch.Tensor, ...]], _index: int) -> torch.Tensor:
         recipe = self.recipe
         films, labels = batch["types"]
-        films = augment(films.float() / 255.0, recipe.augment)
+        films = augment(self._sized(films), recipe.augment)
         films, shares = mix(films, labels, len(self.class_weights), recipe.mixup, recipe.cutmix)
         count = len(films)
         if "places" in batch:
             boxed, masks, fractured = batch["places"]
-            boxed, masks = augment_with_masks(boxed.float() / 255.0, masks.float(), recipe.augment)
+            boxed, masks = augment_with_masks(self._sized(boxed), self._sized_mask(masks), recipe.augment)
             films = torch.cat([films, boxed])
         evidence = self._see(self.network, films)
         loss = functional.cross_entropy(
@@ -125,10 +148,23 @@ class FractureTypes(lightning.LightningModule):
             loss = loss + recipe.places.weight * places
         return loss
 
+    def _side(self) -> int:
+        early = self.recipe.early_size
+        return early if early and self.current_epoch < self.recipe.early_epochs else self.recipe.size
+
+    def _sized(self, films: torch.Tensor) -> torch.Tensor:
+        side = self._side()
+        films = films.float() / 255.0
+        return films if films.shape[-1] == side else functional.interpolate(films, (side, side), mode="area")
+
+    def _sized_mask(self, masks: torch.Tensor) -> torch.Tensor:
+        # The greatest, not the mean: a small fracture must not fade with the film's size.
+        return functional.adaptive_max_pool2d(masks.float(), self._side())
+
     def _place_loss(
         self, how: Places, fracture: torch.Tensor, masks: torch.Tensor, fractured: torch.Tensor
     ) -> torch.Tensor:
-        inside = (functional.adaptive_max_pool2d(masks, fracture.shape[1:])[:, 0] > 0.5).float()
+        inside = place_targets(masks, fracture.shape[1:], how.target)
         weight = fracture.new_tensor(how.positive_weight)
         by_place = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight)
         presence = fracture.flatten(1).logsumexp(dim=1)

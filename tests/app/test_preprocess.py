@@ -61,6 +61,15 @@ def test_heat_in_the_padding_never_reaches_the_film() -> None:
     assert placement.padding(14, 14)[7].max() == 0.0
 
 
+def test_a_peak_between_two_places_is_drawn_between_them() -> None:
+    placement = Placement.fit(200, 200, size=200)
+    heat = np.zeros((10, 10), np.float32)
+    heat[4, 4:6] = 1.0
+    row, column = np.unravel_index(placement.onto_film(heat).argmax(), (200, 200))
+    assert abs(row - 90) <= 1
+    assert abs(column - 100) <= 1
+
+
 def test_padding_measures_shares_of_places() -> None:
     share = Placement.fit(100, 200, size=224).padding(7, 7)
     assert share.shape == (7, 7)

@@ -15,7 +15,7 @@ from training.cross_validate import cross_validate, summarise
 from training.data.film import Film
 from training.localise import BASELINES, hit
 from training.recipe import Augment, Places, Recipe
-from training.task import FractureTypes
+from training.task import FractureTypes, place_targets
 
 STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
 JOINT = Recipe(
@@ -84,6 +84,41 @@ def test_baselines_know_nothing_but_their_rule() -> None:
     assert maps["the film's brightness"].argmax() == 0
     assert np.unravel_index(maps["centred Gaussian"].argmax(), (10, 10)) in {(4, 4), (4, 5), (5, 4), (5, 5)}
     assert not np.array_equal(maps["random"], BASELINES["random"](square, (10, 10), rng))
+
+
+def test_what_a_place_is_asked_for() -> None:
+    masks = torch.zeros(3, 1, 32, 32)
+    masks[0, 0, 8:16, 6:16] = 1.0
+    masks[1, 0, 17, 18] = 1.0
+    touched = place_targets(masks, (4, 4), "touch")
+    share = place_targets(masks, (4, 4), "share")
+    assert touched[0].nonzero().tolist() == [[1, 0], [1, 1]]
+    assert share[0].nonzero().tolist() == [[1, 0], [1, 1]]
+    assert share[0, 1].tolist() == [0.25, 1.0, 0.0, 0.0]
+    assert share[1, 2, 2] == touched[1, 2, 2] == 1.0
+    assert not share[2].any()
+    assert not touched[2].any()
+
+
+def test_early_epochs_see_smaller_films_and_keep_every_box() -> None:
+    recipe = JOINT.model_copy(update={"early_size": 32, "early_epochs": 1})
+    seen = []
+    network = build_network("custom-cnn", 10, stride=8, head="attended", places=True)
+    task = FractureTypes(recipe, network, (), torch.ones(10)).train()
+    task.log = lambda *_, **__: None  # ty: ignore[invalid-assignment]
+    task.network.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
+    masks = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
+    masks[0, 0, 20, 20] = 1
+    films = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
+    batch = {"types": (films, torch.tensor([0, 1])), "places": (films, masks, torch.tensor([1.0, 0.0]))}
+    assert task._sized_mask(masks).sum() == 1
+    task.training_step(batch, 0)
+    later = FractureTypes(
+        recipe.model_copy(update={"early_size": None, "early_epochs": 0}), network, (), torch.ones(10)
+    )
+    later.log = lambda *_, **__: None  # ty: ignore[invalid-assignment]
+    later.train().training_step(batch, 0)
+    assert seen == [32, 64]
 
 
 def test_drawn_fractures_are_learnt_to_be_pointed_at() -> None:

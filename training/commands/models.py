@@ -109,6 +109,25 @@ def seeds(
 
 
 @cli.command()
+def ensemble(
+    recipes: Annotated[list[Path], typer.Argument(help="YAML files of recipes that were cross-validated")],
+    folds: Annotated[Path, typer.Option(help="Folder of the cross-validations, by recipe")] = Path("runs/folds"),
+    runs: Annotated[Path, typer.Option(help="Folder of the seeds' runs, by recipe")] = Path("runs/seeds"),
+) -> None:
+    """Judge several models asked together, out of fold and, where their seeds were run, on the test films."""
+    from training import ensemble as together
+    from training.recipe import load_recipe
+
+    try:
+        found = together.ensemble([load_recipe(path) for path in recipes], folds, runs)
+    except (FileNotFoundError, ValueError) as error:
+        raise refuse(error) from None
+    _print_figures(found["cross_validation"]["types"], "out-of-fold")
+    for seed, figures in found["test"].items():
+        typer.echo(f"test accuracy, seed {seed}: {figures['accuracy']['value']:.1%}")
+
+
+@cli.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder a training run wrote, such as runs/resnet18")],
     folds: Annotated[Path, typer.Option(help="Folder its recipe's cross-validation wrote")],
@@ -185,6 +204,31 @@ def ablate(
         raise refuse(error) from None
     for name, row in rows.items():
         typer.echo(f"{name}: {row['accuracy']['value']:.1%}, against the base {row['difference']['value']:+.1%}")
+
+
+@cli.command()
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, such as training/recipes/resnet18.yaml")],
+    trials: Annotated[int, typer.Option(help="Trials wanted in all, those of earlier calls included", min=1)] = 20,
+    data: Data = None,
+    init: Init = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the study; runs/tune/<name> where not given")] = None,
+    fold: Annotated[int, typer.Option(help="Fold of the training films that judges")] = 0,
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+) -> None:
+    """Search for learning rates, decay and strength of augmentation; a stopped search goes on where it was."""
+    from pydantic import ValidationError
+
+    from training import tune as tuning
+    from training.recipe import load_recipe
+
+    try:
+        chosen = load_recipe(recipe)
+        where = runs or Path("runs/tune") / chosen.name
+        found = tuning.tune(chosen, data_folder(data), where, trials=trials, fold=fold, init=init, precision=precision)
+    except (FileNotFoundError, ValidationError, ValueError) as error:
+        raise refuse(error) from None
+    typer.echo(f"best of {len(found['trials'])} trials: {found['best']}")
 
 
 @cli.command()

@@ -1,0 +1,53 @@
+"""The search over recipes, on drawn films: goes on where it was, keeps to its ranges, stops what is hopeless."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+
+from training.recipe import Augment, Recipe, load_recipe
+from training.tune import suggest, tune
+
+SMALL = Recipe(
+    name="small",
+    architecture="custom-cnn",
+    size=64,
+    stride=8,
+    folds=2,
+    batch_size=8,
+    head_epochs=0,
+    tune_epochs=2,
+    tune=(),
+    augment=Augment(),
+)
+
+
+def test_a_stopped_search_goes_on_where_it_was(drawn_set: Path, tmp_path: Path) -> None:
+    options = {"precision": "32-true", "results": tmp_path / "results", "cache": tmp_path / "cache"}
+    tune(SMALL, drawn_set, tmp_path / "study", trials=2, **options)
+    found = tune(SMALL, drawn_set, tmp_path / "study", trials=3, **options)
+    assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]
+    assert found["trials"][1]["rotation"] != found["trials"][2]["rotation"]
+    first = found["trials"][0]
+    assert first["body_rate"] == pytest.approx(SMALL.body_rate)
+    assert first["rotation"] == pytest.approx(SMALL.augment.rotation)
+    assert found["best"]["loss"] == min(t["loss"] for t in found["trials"] if t["state"] == "complete")
+    assert all(trial["epochs"] <= 2 for trial in found["trials"])
+    assert json.loads((tmp_path / "results" / "small.json").read_text()) == found
+    assert not list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.parametrize("path", sorted(Path("training/recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_lies_within_what_is_searched(path: Path) -> None:
+    from training.tune import _start
+
+    base = load_recipe(path)
+    start = _start(base)
+    fixed = optuna.trial.FixedTrial(start)
+    again = suggest(fixed, base)
+    assert again == base
+    for name, value in start.items():
+        assert fixed.distributions[name]._contains(value), name

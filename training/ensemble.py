@@ -1,0 +1,87 @@
+"""Several models asked together: ``python -m training ensemble RECIPE RECIPE ...``.
+
+Members' probabilities, each at its own temperature and of the film and its mirror image, are averaged. The out-of-fold
+figure comes from the members' cross-validations, whose folds are the same films; the test figure from their seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from training.cross_validate import OutOfFold, read_folds, summarise_types
+from training.data.bone_break import CLASSES
+from training.metrics import fit_temperature, report
+from training.recipe import Recipe
+
+__all__ = ["RESULTS", "averaged", "ensemble"]
+
+RESULTS = Path(__file__).with_name("results") / "ensembles.json"
+
+
+def averaged(members: Sequence[tuple[np.ndarray, np.ndarray]], temperatures: Sequence[float]) -> np.ndarray:
+    """What members say together.
+
+    Args:
+        members: logits of films and of their mirror images, each float (N, C).
+        temperatures: one a member, dividing its logits.
+
+    Returns:
+        Logarithms of the mean probabilities, float (N, C), to be used like logits.
+    """
+    sides = [
+        softmax(side / temperature, axis=1)
+        for pair, temperature in zip(members, temperatures, strict=True)
+        for side in pair
+    ]
+    return np.log(np.mean(sides, axis=0))
+
+
+def _sorted(found: OutOfFold) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    order = np.argsort(found.films)
+    return found.films[order], found.labels[order], (found.logits[order], found.mirrored[order])
+
+
+def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path = RESULTS) -> dict[str, Any]:
+    """Judges recipes together.
+
+    Args:
+        recipes: of the members.
+        folds: folder with a cross-validation a recipe, by name.
+        seeds: folder with runs on all training films, by recipe and seed; without a seed that all members share there
+            is no test figure.
+        results: JSON that gets a row under the members' names.
+
+    Returns:
+        Members, out-of-fold figures, and by seed accuracy and top-3 on the test films.
+
+    Raises:
+        FileNotFoundError: a cross-validation is not finished.
+        ValueError: members were judged on different films.
+    """
+    found = [_sorted(read_folds(folds / recipe.name, recipe)) for recipe in recipes]
+    films, labels, _ = found[0]
+    if any(not np.array_equal(films, others) for others, _, _ in found):
+        raise ValueError("the members were judged on different films")
+    temperatures = [fit_temperature(logits, labels) for _, _, (logits, _) in found]
+    row: dict[str, Any] = {
+        "members": [recipe.name for recipe in recipes],
+        "cross_validation": summarise_types(averaged([pair for _, _, pair in found], temperatures), labels),
+        "test": {},
+    }
+    runs = [{path.parent.name: path for path in (seeds / r.name).glob("seed*/test.npz")} for r in recipes]
+    for seed in sorted(set.intersection(*(set(each) for each in runs))):
+        judged = [dict(np.load(each[seed])) for each in runs]
+        together = averaged([(its["logits"], its["mirrored"]) for its in judged], temperatures)
+        figures = report(together, judged[0]["labels"], list(CLASSES), 1.0)
+        row["test"][seed.removeprefix("seed")] = {key: figures[key] for key in ("accuracy", "top3")}
+    rows = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    rows[" + ".join(row["members"])] = row
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return row
