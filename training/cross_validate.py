@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from training.boxed import BoxedFilms
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE, placements
+from training.distil import keep
 from training.films import BoneBreakFilms
 from training.fit import fit, load_task
 from training.localise import hit
@@ -90,8 +91,7 @@ def judge_types(task: FractureTypes, films: BoneBreakFilms, indices: np.ndarray)
     }
 
 
-def _judge(run: Path, data: Path, cache: Path) -> dict[str, np.ndarray]:
-    task, films, _ = load_task(run, data, cache)
+def _judge(task: FractureTypes, films: BoneBreakFilms, data: Path, cache: Path) -> dict[str, np.ndarray]:
     judged = judge_types(task, films, films.split.validation)
     if task.recipe.places:
         boxed = BoxedFilms(data, "validation", task.recipe.size, cache)
@@ -142,8 +142,20 @@ def cross_validate(
         if known.is_file() and Recipe.model_validate_json(known.read_text()) != chosen:
             raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
         if not (where / "judged.npz").is_file():
-            fit(chosen, data, where, init=init, resume=True, precision=precision, cache=cache, progress=progress)
-            np.savez(where / "judged.npz", **_judge(where, data, cache))  # ty: ignore[invalid-argument-type]
+            fit(
+                chosen,
+                data,
+                where,
+                init=init,
+                resume=True,
+                precision=precision,
+                cache=cache,
+                progress=progress,
+                teacher=run.parent / chosen.distil.teacher / where.name if chosen.distil else None,
+            )
+            task, films, _ = load_task(where, data, cache)
+            keep(task.trained, where)
+            np.savez(where / "judged.npz", **_judge(task, films, data, cache))  # ty: ignore[invalid-argument-type]
             (where / "last.ckpt").unlink()
         parts.append(_read(where))
         minutes += json.loads((where / "effort.json").read_text())["minutes"]

@@ -25,9 +25,11 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from app.bodies import ARCHITECTURES
 from app.network import FractureNetwork, build_network, channels_last
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
+from training.distil import Teacher, load_kept
 from training.films import BoneBreakFilms
 from training.initial import Initial, load_initial, local_layers
 from training.recipe import Precision, Recipe
@@ -68,11 +70,25 @@ def _network(recipe: Recipe) -> FractureNetwork:
     )
 
 
-def _build(recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None) -> tuple:
+def _build(
+    recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None, teacher: Teacher | None = None
+) -> tuple:
     network = _network(recipe)
     if initial is None:
         initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
-    return FractureTypes(recipe, channels_last(network), initial.fresh, films.class_counts()), initial
+    return FractureTypes(recipe, channels_last(network), initial.fresh, films.class_counts(), teacher), initial
+
+
+def _teacher(recipe: Recipe, run: Path | None, split_table: str) -> Teacher | None:
+    if recipe.distil is None:
+        return None
+    if run is None:
+        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
+    theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
+    if (run / "split.csv").read_text(encoding="utf-8") != split_table:
+        raise ValueError(f"the teacher in {run} was trained on other films, some of which would judge the learner")
+    network = load_kept(_network(theirs), run)
+    return Teacher(channels_last(network), recipe.distil, ARCHITECTURES[recipe.architecture].channels)
 
 
 def fit(
@@ -86,6 +102,7 @@ def fit(
     cache: Path = CACHE,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    teacher: Path | None = None,
 ) -> Path:
     """Trains for the recipe's epochs.
 
@@ -99,9 +116,14 @@ def fit(
         cache: where decoded films are kept.
         progress: draw a progress bar.
         callbacks: what else watches the training.
+        teacher: run to learn from, for recipes that do; it kept its weights and was split alike.
 
     Returns:
         The checkpoint after the last epoch.
+
+    Raises:
+        FileNotFoundError: films, initial layers or the teacher are not there.
+        ValueError: no teacher is named, or one that was split otherwise.
     """
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     run.mkdir(parents=True, exist_ok=True)
@@ -110,7 +132,8 @@ def fit(
     (run / "effort.json").unlink(missing_ok=True)
     going_on = resume and last.is_file()
     known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
-    task, initial = _build(recipe, films, known, init)
+    taught_by = _teacher(recipe, teacher, films.split_table())
+    task, initial = _build(recipe, films, known, init, taught_by)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
@@ -174,5 +197,6 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
             "judged as validation; train again"
         )
     task, _ = _build(recipe, films, initial, None)
-    task.load_state_dict(torch.load(run / "last.ckpt", map_location="cpu", weights_only=False)["state_dict"])
+    state = torch.load(run / "last.ckpt", map_location="cpu", weights_only=False)["state_dict"]
+    task.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("teacher.")})
     return task.eval(), films, initial

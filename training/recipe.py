@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.bodies import ARCHITECTURES
 from app.network import Head
 
-__all__ = ["Augment", "Precision", "Recipe", "load_recipe"]
+__all__ = ["Augment", "Distil", "Places", "Precision", "Recipe", "load_recipe"]
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 
@@ -44,6 +44,17 @@ class Places(BaseModel):
     )
 
 
+class Distil(BaseModel):
+    """Learning from the run of another recipe, beside the labels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    teacher: str = Field(description="name of the recipe; its runs lie beside this one's")
+    weight: float = Field(0.5, gt=0, description="of the teacher's loss beside the labels'")
+    temperature: float = Field(2.0, gt=0)
+    hint: float = Field(0.0, ge=0, description="weight of the teacher's features; 0 for its answers alone")
+
+
 class Recipe(BaseModel):
     """How one model is trained; the fields of a YAML file in ``training/recipes``."""
 
@@ -55,6 +66,7 @@ class Recipe(BaseModel):
     stride: int = Field(32, description="pixels per place of the class maps, 16 or 32")
     head: Head = "mean"
     places: Places | None = Field(None, description="none: the network learns types only")
+    distil: Distil | None = Field(None, description="none: the network learns from labels only")
     dropout: float = Field(0.3, ge=0, lt=1)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

@@ -18,6 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from app.network import Evidence, FractureNetwork
 from app.preprocess import normalise
 from training.augment import augment, augment_with_masks, mix
+from training.distil import Teacher
 from training.recipe import Places, Recipe
 
 __all__ = ["FractureTypes", "place_targets"]
@@ -61,6 +62,7 @@ class FractureTypes(lightning.LightningModule):
         network: with its initial layers loaded.
         fresh: the body's parameters without pretrained weights.
         class_counts: training films per class, int (C,).
+        teacher: whom to learn from beside the labels.
 
     Raises:
         ValueError: the recipe names layers to tune that the body does not have.
@@ -69,11 +71,17 @@ class FractureTypes(lightning.LightningModule):
     class_weights: torch.Tensor
 
     def __init__(
-        self, recipe: Recipe, network: FractureNetwork, fresh: tuple[str, ...], class_counts: torch.Tensor
+        self,
+        recipe: Recipe,
+        network: FractureNetwork,
+        fresh: tuple[str, ...],
+        class_counts: torch.Tensor,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
         self.network = network
+        self.teacher = teacher
         self.fresh = set(fresh)
         self.average = (
             AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
@@ -121,11 +129,11 @@ class FractureTypes(lightning.LightningModule):
 
     def forward(self, films: torch.Tensor) -> Evidence:
         """Letterboxed films, float (N, 1, H, W) in 0..1, to what the kept network makes of them."""
-        return self._see(self.trained, films)
+        return self.trained(self._pixels(films))
 
-    def _see(self, network: FractureNetwork, films: torch.Tensor) -> Evidence:
+    def _pixels(self, films: torch.Tensor) -> torch.Tensor:
         pixels = normalise(films, self.recipe.mean, self.recipe.std)
-        return network(pixels.contiguous(memory_format=torch.channels_last))
+        return pixels.contiguous(memory_format=torch.channels_last)
 
     def training_step(self, batch: dict[str, tuple[torch.Tensor, ...]], _index: int) -> torch.Tensor:
         recipe = self.recipe
@@ -137,7 +145,9 @@ class FractureTypes(lightning.LightningModule):
             boxed, masks, fractured = batch["places"]
             boxed, masks = augment_with_masks(self._sized(boxed), self._sized_mask(masks), recipe.augment)
             films = torch.cat([films, boxed])
-        evidence = self._see(self.network, films)
+        pixels = self._pixels(films)
+        features = self.network.body(pixels)
+        evidence = self.network.judge(features)
         loss = functional.cross_entropy(
             evidence.logits[:count], shares, weight=self.class_weights, label_smoothing=recipe.label_smoothing
         )
@@ -146,6 +156,10 @@ class FractureTypes(lightning.LightningModule):
             places = self._place_loss(recipe.places, evidence.fracture[count:], masks, fractured)
             self.log("place_loss", places, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
             loss = loss + recipe.places.weight * places
+        if self.teacher is not None:
+            taught = self.teacher(pixels, features, evidence, count)
+            self.log("teacher_loss", taught, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
+            loss = loss + self.teacher.how.weight * taught
         return loss
 
     def _side(self) -> int:
@@ -186,6 +200,8 @@ class FractureTypes(lightning.LightningModule):
         body = [p for n, p in self.network.body.named_parameters() if n not in self.fresh]
         new = [p for n, p in self.network.body.named_parameters() if n in self.fresh]
         heads = [p for n, p in self.network.named_parameters() if not n.startswith("body.")]
+        if self.teacher is not None and self.teacher.hint is not None:
+            heads += list(self.teacher.hint.parameters())
         optimiser = torch.optim.AdamW(
             [
                 {"params": new + heads, "lr": self.recipe.head_rate},

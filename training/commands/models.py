@@ -25,6 +25,7 @@ def fit(
     precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
     fold: Annotated[int | None, typer.Option(help="Validate on this fold instead of the recipe's")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Run to learn from, for recipes that do")] = None,
     progress: Annotated[bool, typer.Option(help="Draw a progress bar")] = True,
 ) -> None:
     """Train a recipe on the bone-break films."""
@@ -44,6 +45,7 @@ def fit(
             resume=resume,
             precision=precision,
             progress=progress,
+            teacher=teacher,
         )
     except (FileNotFoundError, ValidationError, ValueError) as error:
         raise refuse(error) from None
