@@ -166,7 +166,7 @@ class Classifier:
     def features(self, film: Radiograph) -> torch.Tensor:
         """What the body makes of one film, for methods that need no more than the head: float32 (1, K, h, w)."""
         with torch.inference_mode():
-            return self.network.body(self._pixels([letterbox(film, self.card.size)[0]]))
+            return self.network.body(self._pixels([letterbox(film, self.card.size, self.card.equalise)[0]]))
 
     def _pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
         brightness = torch.from_numpy(np.stack(squares))[:, None]
@@ -174,7 +174,7 @@ class Classifier:
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def _explain_batch(self, films: Sequence[Radiograph]) -> list[Explanation]:
-        boxed = [letterbox(film, self.card.size) for film in films]
+        boxed = [letterbox(film, self.card.size, self.card.equalise) for film in films]
         with torch.inference_mode():
             logits, maps, fracture = self.network(self._pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)

@@ -67,12 +67,19 @@ class Placement:
         return cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def letterbox(film: Radiograph, size: int) -> tuple[np.ndarray, Placement]:
+def _equalised(brightness: np.ndarray) -> np.ndarray:
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld, 1994): float32 in 0..1, in and out."""
+    levels = np.round(brightness * 255.0).astype(np.uint8)
+    return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(levels).astype(np.float32) / 255.0
+
+
+def letterbox(film: Radiograph, size: int, equalise: bool = False) -> tuple[np.ndarray, Placement]:
     """The film in a black square.
 
     Args:
         film: any size of at least 1 x 1.
         size: side of the square in pixels.
+        equalise: spread each region's contrast, for networks that were trained so.
 
     Returns:
         float32 (size, size) in 0..1, and the Placement that leads back.
@@ -85,7 +92,8 @@ def letterbox(film: Radiograph, size: int) -> tuple[np.ndarray, Placement]:
         interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
     )
     square = np.zeros((size, size), np.float32)
-    placement.crop(square)[:] = film.brightness(inner)
+    brightness = film.brightness(inner)
+    placement.crop(square)[:] = _equalised(brightness) if equalise else brightness
     return square, placement
 
 

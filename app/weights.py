@@ -47,6 +47,7 @@ class ModelCard(BaseModel):
         architecture, stride, head, places: arguments of ``build_network``.
         classes: in the order of the network's outputs.
         size: side of the letterboxed square, in pixels.
+        equalise: whether films are equalised in contrast first.
         mean, std: per channel, of brightness in 0..1.
         temperature: divides the logits before the softmax (Guo et al., 2017, "On calibration of modern neural
             networks").
@@ -65,6 +66,7 @@ class ModelCard(BaseModel):
     places: bool = False
     classes: tuple[FractureType, ...] = Field(min_length=2)
     size: int = Field(ge=32, le=1024)
+    equalise: bool = False
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     temperature: float = Field(gt=0)

@@ -45,12 +45,13 @@ class BoxedFilms:
         part: "train", "validation" or "test" of the committed split.
         size: side of the square in pixels.
         cache: where decoded films are kept.
+        equalise: whether the films' contrast is equalised.
 
     Raises:
         FileNotFoundError: the set is not there.
     """
 
-    def __init__(self, data: Path, part: str, size: int, cache: Path = CACHE) -> None:
+    def __init__(self, data: Path, part: str, size: int, cache: Path = CACHE, equalise: bool = False) -> None:
         whole = fracatlas.load(data)
         known = splits.committed(whole)
         if known is None:
@@ -61,11 +62,12 @@ class BoxedFilms:
         self.films = tuple(film for film, its in zip(whole.films, known[1], strict=True) if its == part)
         self.size = size
         self.cache = cache
+        self.equalise = equalise
 
     @cached_property
     def squares(self) -> np.ndarray:
         """uint8 (N, size, size)."""
-        return squares([film.path for film in self.films], self.size, self.cache)
+        return squares([film.path for film in self.films], self.size, self.cache, self.equalise)
 
     @cached_property
     def placements(self) -> tuple[Placement, ...]:

@@ -94,7 +94,7 @@ def judge_types(task: FractureTypes, films: BoneBreakFilms, indices: np.ndarray)
 def _judge(task: FractureTypes, films: BoneBreakFilms, data: Path, cache: Path) -> dict[str, np.ndarray]:
     judged = judge_types(task, films, films.split.validation)
     if task.recipe.places:
-        boxed = BoxedFilms(data, "validation", task.recipe.size, cache)
+        boxed = BoxedFilms(data, "validation", task.recipe.size, cache, task.recipe.equalise)
         _, maps, fracture = _see(task, boxed.squares)
         judged["presence"] = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
         judged["fractured"] = boxed.fractured

@@ -74,6 +74,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
         places=recipe.places is not None,
         classes=tuple(FractureType(name=n, title=folder.capitalize()) for n, folder in CLASSES.items()),
         size=recipe.size,
+        equalise=recipe.equalise,
         mean=recipe.mean,
         std=recipe.std,
         temperature=1.0,

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import logging
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class BoneBreakFilms(lightning.LightningDataModule):
         self.recipe = recipe
         self.cache = cache
         self.set = bone_break.load(data)
-        self.boxed = BoxedFilms(data, "train", recipe.size, cache) if recipe.places else None
+        self.boxed = BoxedFilms(data, "train", recipe.size, cache, recipe.equalise) if recipe.places else None
         known = splits.committed(self.set)
         if known is not None:
             self.groups = known[0]
@@ -71,12 +72,12 @@ class BoneBreakFilms(lightning.LightningDataModule):
     @cached_property
     def squares(self) -> np.ndarray:
         """uint8 (N, size, size), in the order of ``films``."""
-        return squares([film.path for film in self.films], self.recipe.size, self.cache)
+        return squares([film.path for film in self.films], self.recipe.size, self.cache, self.recipe.equalise)
 
     @cached_property
     def split(self) -> Split:
         official_test = np.array([film.part == "test" and not self.recipe.whole for film in self.films])
-        return split_films(
+        split = split_films(
             self.labels,
             official_test,
             self.groups,
@@ -84,6 +85,11 @@ class BoneBreakFilms(lightning.LightningDataModule):
             fold=self.recipe.fold,
             seed=FOLD_SEED,
         )
+        return replace(split, train=self._uncontested(split.train)) if self.recipe.clean else split
+
+    def _uncontested(self, indices: np.ndarray) -> np.ndarray:
+        labels = {group: set(self.labels[self.groups == group]) for group in self.groups[indices]}
+        return indices[[len(labels[self.groups[index]]) == 1 for index in indices]]
 
     def loader(self, indices: np.ndarray, *, shuffle: bool = False) -> DataLoader:
         """Batches of uint8 (N, 1, size, size) and labels (N,); a last batch of one is dropped while shuffling."""
@@ -145,5 +151,5 @@ class BoneBreakFilms(lightning.LightningDataModule):
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["film", "class", "group", "part"])
         for index, film in enumerate(self.films):
-            writer.writerow([film.name, classes[film.label], self.groups[index], part_of[index]])
+            writer.writerow([film.name, classes[film.label], self.groups[index], part_of.get(index, "contested")])
         return table.getvalue()

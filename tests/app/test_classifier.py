@@ -7,6 +7,7 @@ import pytest
 
 from app.classifier import Classifier
 from app.phantom import draw
+from app.preprocess import letterbox
 from app.radiograph import Radiograph
 
 
@@ -31,6 +32,19 @@ def test_alone_and_in_a_batch_agree(classifier: Classifier, films: list[Radiogra
         assert np.abs(alone.prediction.logits - batched.prediction.logits).max() < 1e-4
         assert np.abs(alone.maps - batched.maps).max() < 1e-4
         assert alone.placement == batched.placement
+
+
+def test_a_card_that_says_so_has_films_equalised(classifier: Classifier, film: Radiograph) -> None:
+    card = classifier.card.model_copy(update={"equalise": True})
+    equalised = Classifier(classifier.network, card)
+    square, _ = letterbox(film, card.size, equalise=True)
+    again = Radiograph(np.round(square * 255).astype(np.uint8), (0, 255))
+    expected = classifier.explain([again])[0].prediction.logits
+    found = equalised.explain([film])[0].prediction.logits
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - classifier.explain([film])[0].prediction.logits).max() > 1e-4
+    plain, ours = (each.features(film) for each in (classifier, equalised))
+    assert not np.array_equal(plain, ours)
 
 
 def test_no_films_no_explanations(classifier: Classifier) -> None:

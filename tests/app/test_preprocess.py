@@ -61,6 +61,19 @@ def test_heat_in_the_padding_never_reaches_the_film() -> None:
     assert placement.padding(14, 14)[7].max() == 0.0
 
 
+def test_equalising_lifts_faint_contrast_and_leaves_the_padding_black() -> None:
+    pixels = np.full((100, 50), 100, np.uint8)
+    pixels[::2, ::2] = 110
+    film = Radiograph(pixels, (0, 255))
+    plain, placement = letterbox(film, 100)
+    square, _ = letterbox(film, 100, equalise=True)
+    assert placement.crop(square).std() > 1.5 * placement.crop(plain).std()
+    assert square.min() >= 0.0
+    assert square.max() <= 1.0
+    square[:, placement.left : placement.left + placement.width] = 0.0
+    assert not square.any()
+
+
 def test_a_peak_between_two_places_is_drawn_between_them() -> None:
     placement = Placement.fit(200, 200, size=200)
     heat = np.zeros((10, 10), np.float32)

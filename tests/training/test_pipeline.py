@@ -211,15 +211,33 @@ def test_other_films_are_refused(shipped: Path, drawn_set: Path, tmp_path: Path)
         evaluate("tiny", other, shipped, tmp_path / "cache")
 
 
-def test_training_and_app_see_the_same_pixels(drawn_set: Path, stem: Path, run: Path) -> None:
+@pytest.mark.parametrize("equalise", [False, True])
+def test_training_and_app_see_the_same_pixels(drawn_set: Path, stem: Path, run: Path, equalise: bool) -> None:
     """The cached, eight-bit way of training and the app's way differ by no more than the rounding to eight bits."""
     from app.preprocess import letterbox
     from app.radiograph import read
 
-    films = BoneBreakFilms(TINY, drawn_set, run / "cache")
+    films = BoneBreakFilms(TINY.model_copy(update={"equalise": equalise}), drawn_set, run / "cache")
     for index in (0, 13, 41):
-        square, _ = letterbox(read(films.films[index].path), TINY.size)
+        square, _ = letterbox(read(films.films[index].path), TINY.size, equalise)
         assert np.abs(films.squares[index] / 255.0 - square).max() <= 0.5 / 255 + 1e-6
+
+
+def test_films_with_a_contested_label_can_be_left_out_of_training(drawn_set: Path, run: Path, tmp_path: Path) -> None:
+    contested = tmp_path / "films"
+    shutil.copytree(drawn_set / "bone-break", contested / "bone-break")
+    ours, theirs = (contested / "bone-break" / CLASSES[name] / "Train" for name in ("spiral", "oblique"))
+    shutil.copy(ours / "film1.png", theirs / "film1.png")
+    pair = {f"{CLASSES[name]}/Train/film1" for name in ("spiral", "oblique")}
+    for fold in (0, 1):
+        before, after = (
+            BoneBreakFilms(TINY.model_copy(update={"clean": clean, "fold": fold}), contested, tmp_path / "cache")
+            for clean in (False, True)
+        )
+        lost = {before.films[i].name for i in set(before.split.train) - set(after.split.train)}
+        assert lost == pair - {before.films[i].name for i in before.split.validation}
+        assert np.array_equal(before.split.validation, after.split.validation)
+        assert after.split_table().count("contested") == len(lost)
 
 
 def test_the_cache_notices_a_changed_film(tmp_path: Path, drawn_set: Path) -> None:

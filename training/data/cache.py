@@ -26,16 +26,17 @@ def key_of(paths: Sequence[Path], *settings: object) -> str:
     return hashlib.sha256(json.dumps([stats, [str(s) for s in settings]]).encode()).hexdigest()[:16]
 
 
-def squares(paths: Sequence[Path], size: int, cache: Path = CACHE) -> np.ndarray:
-    """Every film letterboxed: uint8 (N, size, size), from the cache when the files have not changed.
+def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: bool = False) -> np.ndarray:
+    """Every film letterboxed: uint8 (N, size, size), from the cache when neither files nor settings have changed.
 
     Raises:
         FilmError: a film cannot be read.
     """
-    target = cache / f"squares-{size}-{key_of(paths, size)}.npy"
+    settings = (size, "equalised") if equalise else (size,)
+    target = cache / f"squares-{size}-{key_of(paths, *settings)}.npy"
     if target.exists():
         return np.load(target)
-    boxed = [letterbox(read(path), size)[0] for path in track(paths, f"Letterboxing to {size} px")]
+    boxed = [letterbox(read(path), size, equalise)[0] for path in track(paths, f"Letterboxing to {size} px")]
     values = (np.stack(boxed) * 255.0 + 0.5).astype(np.uint8)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Written under another name first, so that an interrupted run leaves no half file.

@@ -30,7 +30,7 @@ class Split:
 
     Attributes:
         train: films the weights are fitted on.
-        validation: films that choose the epoch, the temperature and everything else.
+        validation: films that judge every choice and fit the temperature.
         test: the official test films, for the final figure only.
         leaked: official training films left out because a twin of theirs is a test film.
     """
