@@ -2,6 +2,6 @@
 
 from app.classifier import Classifier
 from app.ui.page import launch
-from app.weights import available
+from app.weights import ranked
 
-launch(Classifier.load(available()[0]))
+launch([Classifier.load(name) for name in ranked()])

@@ -14,20 +14,24 @@ from app.classifier import Classifier, Explanation
 from app.errors import FilmError, WeightsError
 from app.overlay import heatmap, panel
 from app.radiograph import read
-from app.weights import available
+from app.weights import ranked
 
 cli = typer.Typer(add_completion=False)
 
 DISCLAIMER = "For study, not for diagnosis. Not a medical device."
-Model = Annotated[str | None, typer.Option(help="Name of a folder under weights/; the first one where not given")]
+Model = Annotated[str | None, typer.Option(help="Name of a folder under weights/; the best one where not given")]
+
+
+def _known() -> list[str]:
+    names = ranked()
+    if not names:
+        raise WeightsError("There is no model under weights/; train one with `python -m training fit`.")
+    return names
 
 
 def _load(model: str | None) -> Classifier:
     try:
-        names = available()
-        if not names and model is None:
-            raise WeightsError("There is no model under weights/; train one with `python -m training fit`.")
-        return Classifier.load(model or names[0])
+        return Classifier.load(model or _known()[0])
     except WeightsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -47,7 +51,11 @@ def serve(
     from app.ui.page import launch
 
     try:
-        launch(_load(model), host=host, port=port)
+        names = [model] if model else _known()
+        launch([Classifier.load(name) for name in names], host=host, port=port)
+    except WeightsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
     except OSError:
         typer.echo(f"Nothing can be served on {host}:{port}; it may be in use. Try another --port.", err=True)
         raise typer.Exit(1) from None

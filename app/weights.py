@@ -88,6 +88,15 @@ def available(folder: Path = DEFAULT_FOLDER) -> list[str]:
     return sorted(card.parent.name for card in folder.glob("*/card.json"))
 
 
+def ranked(folder: Path = DEFAULT_FOLDER) -> list[str]:
+    """The same, the best in cross-validation first, models without such a figure last: the order people see."""
+
+    def accuracy(name: str) -> float:
+        return load_card(name, folder).metrics.get("cross_validation", {}).get("accuracy", {}).get("value", 0.0)
+
+    return sorted(available(folder), key=accuracy, reverse=True)
+
+
 def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
     """Reads a model's card.
 

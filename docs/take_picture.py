@@ -12,13 +12,13 @@ from playwright.sync_api import sync_playwright
 from app.classifier import Classifier
 from app.phantom import draw
 from app.ui.page import launch
-from app.weights import available
+from app.weights import ranked
 
 TARGET = Path(__file__).with_name("page.png")
 
 
 def main() -> None:
-    page, address = launch(Classifier.load(available()[0]), host="127.0.0.1", block=False)
+    page, address = launch([Classifier.load(name) for name in ranked()], host="127.0.0.1", block=False)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         film = Path(folder) / "drawing.png"
         cv2.imwrite(str(film), draw("oblique", seed=2))

@@ -55,9 +55,9 @@ def varied(seed: int, height: int = 420, width: int = 300) -> np.ndarray:
     return film
 
 
-def write_tiny_model(folder: Path, name: str = "tiny", stride: int = 16) -> Path:
+def write_tiny_model(folder: Path, name: str = "tiny", stride: int = 16, seed: int = 7) -> Path:
     """An untrained ResNet-18 for 96 px squares with ten classes, in the shape of a shipped model."""
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     network = build_network("resnet18", len(CLASSES), stride=stride).eval()
     with torch.no_grad():
         network.head.weight.mul_(8.0)
@@ -98,6 +98,15 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def classifier(tiny_weights: Path) -> Classifier:
     return Classifier.load("tiny", tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """Another model to choose: the same layout, other weights."""
+    folder = tmp_path_factory.mktemp("more-weights")
+    write_tiny_model(folder, "second", seed=8)
+    found = Classifier.load("second", folder)
+    return Classifier(found.network, found.card.model_copy(update={"title": "Second network"}))
 
 
 @pytest.fixture(scope="session")

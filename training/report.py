@@ -14,7 +14,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from app.weights import ModelCard, available, load_card
+from app.weights import ModelCard, load_card, ranked
 from training.peers.recipe import load_all
 from training.peers.table import load_rows, markdown
 
@@ -95,7 +95,7 @@ def _data(root: Path) -> str:
 def tables(root: Path = ROOT) -> dict[str, str]:
     """The tables of the README by the name in their marker, as Markdown."""
     return {
-        "figures": _figures(load_card("resnet18", root / "weights")),
+        "figures": _figures(load_card(ranked(root / "weights")[0], root / "weights")),
         "data": _data(root),
         "peers": markdown(load_rows(load_all())),
     }
@@ -199,7 +199,7 @@ def _breakdown(found: dict[str, Any]) -> str:
 
 
 def _page(root: Path) -> str:
-    cards = [load_card(name, root / "weights") for name in available(root / "weights")]
+    cards = [load_card(name, root / "weights") for name in ranked(root / "weights")]
     contents = tables(root)
     parts = [
         "# Report: what was measured, and how",
@@ -240,7 +240,7 @@ def _page(root: Path) -> str:
     ]
     for card in cards:
         looks = _read(root / "weights" / card.name / "localisation.json")
-        parts += [f"## {card.title}", contents["figures"] if card.name == "resnet18" else _figures(card)]
+        parts += [f"## {card.title}", _figures(card)]
         parts += [
             f"![{words} of {card.title}](../weights/{card.name}/{file})"
             for file, words in (

@@ -190,7 +190,7 @@ class FractureTypes(lightning.LightningModule):
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> None:
         films, labels = batch
-        logits = self(films.float() / 255.0).logits
+        logits = self(self._sized(films)).logits
         self.log("validation_loss", functional.cross_entropy(logits, labels), prog_bar=True, batch_size=len(labels))
         self.scores.update(logits, labels)
         self.log_dict(self.scores, prog_bar=True, batch_size=len(labels))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 import gradio as gr
 
 from app.weights import ModelCard
 
-__all__ = ["build", "describe", "table"]
+__all__ = ["build", "compare", "describe", "table"]
 
 
 def _interval(share: dict) -> str:
@@ -95,6 +96,29 @@ def _triple(test: dict) -> str:
     return f"{test['macro_precision']:.1%} / {test['macro_recall']:.1%} / {test['macro_f1']:.1%}"
 
 
-def build(card: ModelCard) -> None:
+def compare(cards: Sequence[ModelCard]) -> str:
+    """Models beside each other as HTML; what was not measured says so."""
+
+    def figure(card: ModelCard, part: str, key: str) -> str:
+        found = card.metrics.get(part)
+        return _interval(found[key]) if found else "not measured"
+
+    head = ["Model", "Labelled type named, out of fold", "Among the first three, out of fold", "Named, test films"]
+    rows = [
+        [
+            card.title,
+            figure(card, "cross_validation", "accuracy"),
+            figure(card, "cross_validation", "top3"),
+            figure(card, "test", "accuracy"),
+        ]
+        for card in cards
+    ]
+    return f"<article class='about wide'><h2>The models</h2>{table(head, rows)}</article>"
+
+
+def build(cards: Sequence[ModelCard]) -> None:
     """Lays out the tab inside the current Blocks."""
-    gr.HTML(describe(card))
+    if len(cards) > 1:
+        gr.HTML(compare(cards))
+    for card in cards:
+        gr.HTML(describe(card))

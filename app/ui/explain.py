@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -102,15 +103,32 @@ def _picture(elem_id: str, alt: str) -> gr.Image:
     )
 
 
-def build(classifier: Classifier) -> None:
-    """Lays out the tab inside the current Blocks."""
-    card = classifier.card
+@dataclass(frozen=True)
+class Seen:
+    """The film on the page: how it was explained, the file it came from, and its label where that is known."""
+
+    explanation: Explanation
+    path: str
+    truth: str | None
+
+
+def build(classifiers: Sequence[Classifier]) -> None:
+    """Lays out the tab inside the current Blocks; the first model is asked unless people choose another."""
+    models = {classifier.card.name: classifier for classifier in classifiers}
+    card = classifiers[0].card
     tests = library.held_out_films(card.classes)
     offered = library.examples()
     known = gr.State(None, time_to_live=HOUR)
     with gr.Row(elem_id="workbench"):
         with gr.Column(scale=4, min_width=300):
             source = _film_input()
+            model = gr.Dropdown(
+                [(each.card.title, name) for name, each in models.items()],
+                value=card.name,
+                label="Model",
+                visible=len(models) > 1,
+                elem_id="model",
+            )
             draw_lots = gr.Button("Random test film", elem_id="random-film", visible=bool(tests), size="sm")
             verdict = gr.HTML(WELCOME, elem_id="verdict")
             tray = _tray(offered)
@@ -144,11 +162,13 @@ def build(classifier: Classifier) -> None:
     results = [source, steps, bench, known, verdict, bars, types, plain, *drawn]
 
     def draw(
-        explanation: Explanation | None, name: str | None, colours: str, strength: float, outline: bool
+        seen: Seen | None, name: str | None, colours: str, strength: float, outline: bool
     ) -> tuple[Any, Any, str, str]:
         """Everything that changes with the chosen type or look, from what is already known of the film."""
-        if explanation is None or name is None:
+        if seen is None or name is None:
             return None, None, "", FORGOTTEN
+        explanation = seen.explanation
+        card = models[explanation.model].card
         film = explanation.film.display()
         hot = overlay(film, explanation.heat(name), colour_map=colours, opacity=strength, contour=outline)
         both = (np.dstack([film] * 3), hot)
@@ -158,9 +178,12 @@ def build(classifier: Classifier) -> None:
         idle = (gr.update(visible=True), gr.update(visible=False))
         return (*idle, None, message, "", gr.update(choices=[], value=None), None, None, None, "", "")
 
-    def judge(path: str | None, colours: str, strength: float, outline: bool, truth: str | None = None) -> tuple:
+    def judge(
+        path: str | None, asked: str, colours: str, strength: float, outline: bool, truth: str | None = None
+    ) -> tuple:
         if path is None:
             return nothing(WELCOME)
+        classifier = models[asked]
         try:
             explanation = classifier.explain([read(path)])[0].at_screen_size(SCREEN)
         except FilmError as error:
@@ -169,16 +192,17 @@ def build(classifier: Classifier) -> None:
             log.error("a film could not be explained: %s", type(error).__name__)
             return nothing(words.refusal(OURS))
         best = explanation.prediction.best
-        choices, style = words.bars(card, explanation)
+        choices, style = words.bars(classifier.card, explanation)
+        seen = Seen(explanation, path, truth)
         return (
             gr.update(visible=False),
             gr.update(visible=True),
-            explanation,
-            words.verdict(card, explanation, truth),
+            seen,
+            words.verdict(classifier.card, explanation, truth),
             style,
             gr.update(choices=choices, value=best),
             explanation.film.display(),
-            *draw(explanation, best, colours, strength, outline),
+            *draw(seen, best, colours, strength, outline),
         )
 
     def judge_upload(path: str | None, *settings: Any) -> tuple:
@@ -197,10 +221,15 @@ def build(classifier: Classifier) -> None:
         results = judge(str(path), *settings, kind.name)
         return (results[PLAIN], *results)
 
-    def explain_film(film: gr.FileData) -> dict[str, Any]:
+    def judge_again(seen: Seen | None, *settings: Any) -> tuple:
+        return judge(seen.path if seen else None, *settings, seen.truth if seen else None)
+
+    def explain_film(film: gr.FileData, model: str = card.name) -> dict[str, Any]:
         """Names the fracture type an X-ray shows. For study, not for diagnosis."""
+        if model not in models:
+            raise gr.Error(f"There is no model '{model}'. Known: {', '.join(models)}.", print_exception=False)
         try:
-            explanation = classifier.explain([read(film["path"] if isinstance(film, dict) else film.path)])[0]
+            explanation = models[model].explain([read(film["path"] if isinstance(film, dict) else film.path)])[0]
         except FilmError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception as error:  # noqa: BLE001 - Gradio would log the traceback
@@ -208,7 +237,7 @@ def build(classifier: Classifier) -> None:
             raise gr.Error(OURS, print_exception=False) from None
         prediction = explanation.prediction
         return {
-            "notice": card.intended_use,
+            "notice": models[model].card.intended_use,
             "model": explanation.model,
             "predicted": prediction.best,
             "probabilities": {name: prediction.probability(name) for name in prediction.ranking},
@@ -222,9 +251,10 @@ def build(classifier: Classifier) -> None:
         "show_progress": "hidden",
         "trigger_mode": "always_last",
     }
-    source.input(judge_upload, [source, *looks], results, **heavy)
-    tray.select(judge_example, looks, results, **heavy)
-    draw_lots.click(judge_random, looks, results, **heavy)
+    source.input(judge_upload, [source, model, *looks], results, **heavy)
+    tray.select(judge_example, [model, *looks], results, **heavy)
+    draw_lots.click(judge_random, [model, *looks], results, **heavy)
+    model.input(judge_again, [known, model, *looks], results[1:], **heavy)
     for change in (types.input, colour_map.input, opacity.change, contour.input):
         change(draw, [known, types, *looks], drawn, **light)
     gr.api(explain_film, api_name="explain", concurrency_id=COMPUTE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -27,15 +28,15 @@ HEADER = """
 """
 
 
-def build(classifier: Classifier) -> gr.Blocks:
-    """The page for one model."""
+def build(classifiers: Sequence[Classifier]) -> gr.Blocks:
+    """The page for one or several models, the first of which is asked unless people choose another."""
     with gr.Blocks(title="Fracture types, explained", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.HTML(HEADER.format(count=len(classifier.classes)))
+        gr.HTML(HEADER.format(count=len(classifiers[0].classes)))
         with gr.Tabs():
             with gr.Tab("Explain a film"):
-                explain.build(classifier)
-            with gr.Tab("About the model"):
-                about.build(classifier.card)
+                explain.build(classifiers)
+            with gr.Tab("About the model" if len(classifiers) == 1 else "About the models"):
+                about.build([classifier.card for classifier in classifiers])
             with gr.Tab("Is this data sound?"):
                 data.build()
     return page
@@ -48,19 +49,19 @@ def theme() -> gr.themes.Base:
 
 
 def launch(
-    classifier: Classifier, *, host: str | None = None, port: int | None = None, block: bool = True
+    classifiers: Sequence[Classifier], *, host: str | None = None, port: int | None = None, block: bool = True
 ) -> tuple[gr.Blocks, str]:
     """Serves the page.
 
     Args:
-        classifier: the model to show.
+        classifiers: the models to show, the default first.
         host, port: where to listen; Gradio's own choice where absent, as Spaces wants it.
         block: wait until the server is stopped.
 
     Returns:
         The page and its address.
     """
-    page = build(classifier).queue(max_size=32)
+    page = build(classifiers).queue(max_size=32)
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,

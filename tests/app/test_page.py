@@ -17,8 +17,8 @@ from app.ui.page import launch
 
 
 @pytest.fixture(scope="module")
-def address(classifier: Classifier) -> Iterator[str]:
-    page, url = launch(classifier, host="127.0.0.1", block=False)
+def address(classifier: Classifier, second: Classifier) -> Iterator[str]:
+    page, url = launch([classifier, second], host="127.0.0.1", block=False)
     yield url
     page.close()
 
@@ -40,6 +40,18 @@ def test_the_api_answers_as_the_classifier_does(client: Client, classifier: Clas
         assert probability == pytest.approx(prediction.probability(name), abs=1e-5)
 
 
+def test_the_api_asks_the_model_that_is_named(client: Client, second: Classifier, tmp_path: Path) -> None:
+    picture = draw("spiral", seed=4)
+    path = tmp_path / "arm.png"
+    cv2.imwrite(str(path), picture)
+    answer = client.predict(handle_file(str(path)), second.card.name, api_name="/explain")
+    prediction = second.explain([Radiograph(picture, (0, 255))])[0].prediction
+    assert answer["model"] == second.card.name
+    assert answer["probabilities"][prediction.best] == pytest.approx(prediction.probabilities.max(), abs=1e-5)
+    with pytest.raises(AppError, match="There is no model 'oracle'"):
+        client.predict(handle_file(str(path)), "oracle", api_name="/explain")
+
+
 def test_the_api_keeps_sixteen_bits(client: Client, classifier: Classifier, tmp_path: Path) -> None:
     deep = draw("oblique").astype(np.uint16) * 8
     path = tmp_path / "deep.png"
@@ -55,6 +67,15 @@ def test_the_api_refuses_with_a_sentence(client: Client, tmp_path: Path) -> None
     path.write_bytes(b"<html>no film</html>")
     with pytest.raises(AppError, match="not a picture that can be read"):
         client.predict(handle_file(str(path)), api_name="/explain")
+
+
+def test_models_are_compared_by_their_cards(classifier: Classifier, second: Classifier) -> None:
+    share = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 100}
+    figures = {"cross_validation": {"accuracy": share, "top3": share}}
+    told = about.compare([classifier.card, second.card.model_copy(update={"metrics": figures})])
+    assert told.count("not measured") == 4
+    assert told.count("25.0%") == 2
+    assert "Second network" in told
 
 
 def test_the_about_page_tells_figures_and_limits(classifier: Classifier) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from app.errors import WeightsError
-from app.weights import DEFAULT_FOLDER, available, load_card, load_network
+from app.weights import DEFAULT_FOLDER, available, load_card, load_network, ranked
 from tests.conftest import write_tiny_model
 
 
@@ -28,6 +28,15 @@ def test_loads_what_the_card_promises(folder: Path) -> None:
     assert not network.training
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in network.parameters())
     assert network.head.out_features == len(card.classes)
+
+
+def test_models_are_ranked_by_cross_validation_not_by_name_or_test(folder: Path) -> None:
+    for name, out_of_fold, test in (("a", 0.2, 0.9), ("b", 0.4, 0.1), ("c", 0.3, 0.5)):
+        write_tiny_model(folder, name)
+        path = folder / name / "card.json"
+        figures = {"cross_validation": {"accuracy": {"value": out_of_fold}}, "test": {"accuracy": {"value": test}}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": figures}))
+    assert ranked(folder) == ["b", "c", "a", "tiny"]
 
 
 def test_a_damaged_file_is_told_apart(folder: Path) -> None:

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 
 @pytest.fixture(scope="module")
-def address(classifier: Classifier, drawn_set: Path) -> Iterator[str]:
+def address(classifier: Classifier, second: Classifier, drawn_set: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRACTURE_DATA", str(drawn_set))
-        page, url = launch(classifier, host="127.0.0.1", block=False)
+        page, url = launch([classifier, second], host="127.0.0.1", block=False)
     yield url
     page.close()
 
@@ -85,6 +85,19 @@ def test_a_film_is_named_explained_and_explained_otherwise(visit: Callable[[int]
     expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
     shown(page, "#painted")
     expect(page.locator("#types label").nth(6)).to_have_class(re.compile("selected"))
+
+
+def test_another_model_judges_the_same_film(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    page.locator("#random-film").click()
+    first = shown(page, "#painted")
+    label = page.locator("#verdict .truth strong").inner_text()
+    verdict = page.locator("#verdict").inner_text()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="Second network").click()
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
+    expect(page.locator("#verdict .truth strong")).to_have_text(label)
+    assert page.locator("#verdict").inner_text() != verdict
 
 
 def test_looks_change_without_a_new_verdict(visit: Callable[[int], Page], drawing: Path) -> None:
@@ -174,9 +187,9 @@ def test_nothing_sticks_out_on_a_phone(visit: Callable[[int], Page], drawing: Pa
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
     expect(page.locator(".notice")).to_contain_text("not for diagnosis")
-    for name in ("About the model", "Is this data sound?"):
+    for name in ("About the models", "Is this data sound?"):
         page.get_by_role("tab", name=name).click()
-        expect(page.locator(".about:visible")).to_be_visible()
+        expect(page.locator(".about:visible").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
     page.get_by_role("tab", name="Explain a film").click()
     label = page.locator("#contour label").bounding_box()
