@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,8 @@ def _models(cards: list[ModelCard], root: Path) -> str:
                 _with_interval(folds["accuracy"]),
                 _with_interval(test["accuracy"]) if test else MISSING,
                 f"{_percent(seeds['mean'])} ± {100 * seeds['spread']:.1f} ({len(seeds['seeds'])})"
+                if seeds and seeds["spread"] is not None
+                else "one seed"
                 if seeds
                 else MISSING,
                 f"{card.calibration['error_before']:.3f} / {card.calibration['error_after']:.3f}",
@@ -178,6 +181,36 @@ def _ablation(found: dict[str, Any]) -> str:
         "minutes",
     ]
     return _grid(head, rows)
+
+
+def _ensembles(rows: dict[str, Any]) -> str:
+    def tested(row: dict[str, Any]) -> str:
+        values = [seed["accuracy"]["value"] for seed in row["test"].values()]
+        if not values:
+            return MISSING
+        if len(values) == 1:
+            return _with_interval(next(iter(row["test"].values()))["accuracy"]) + ", one seed"
+        return f"{_percent(sum(values) / len(values))} ± {100 * statistics.stdev(values):.1f} ({len(values)} seeds)"
+
+    cells = [
+        [
+            name,
+            _with_interval(row["cross_validation"]["types"]["accuracy"]),
+            _with_interval(row["cross_validation"]["types"]["top3"]),
+            f"{row['cross_validation']['calibration_error_crossed']:.3f}",
+            tested(row),
+        ]
+        for name, row in rows.items()
+    ]
+    return _grid(["members", "out-of-fold accuracy", "top-3", "calibration error", "test accuracy"], cells)
+
+
+def _tuning(found: dict[str, Any]) -> str:
+    first = found["trials"][0]
+    names = [key for key in found["best"] if key != "loss"]
+    rows = [[name, f"{first[name]:.4g}", f"{found['best'][name]:.4g}"] for name in names]
+    rows.append(["validation loss", f"{first['loss']:.4f}", f"{found['best']['loss']:.4f}"])
+    return _grid(["", "recipe", "best trial"], rows)
 
 
 def _localisation(found: dict[str, Any]) -> str:
@@ -232,6 +265,14 @@ def _page(root: Path) -> str:
             "of the same films.",
             _grid(["model", "accuracy", "mirrored film averaged in", "top-3"], rows),
         ]
+    together = _read(root / "training" / "results" / "ensembles.json")
+    if together:
+        parts += [
+            "## Models asked together",
+            "Mean of the members' probabilities, of the film and its mirror image (`python -m training ensemble RECIPE "
+            "RECIPE`).",
+            _ensembles(together),
+        ]
     parts += [
         "## What others publish",
         "Their own split and one without its leak; short runs, so compare the columns with each other "
@@ -267,6 +308,16 @@ def _page(root: Path) -> str:
             "(`python -m training ablate training/recipes/ablation/resnet18.yaml`). Differences are paired by film; "
             "an interval that holds zero decides nothing.",
             _ablation(ablation),
+        ]
+    for path in sorted((root / "training" / "results" / "tuning").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        stopped = sum(trial["state"] == "pruned" for trial in found["trials"])
+        parts += [
+            f"## Tuning of {path.stem}",
+            f"{len(found['trials'])} trials on fold {found['fold']}, {stopped} of them stopped early "
+            f"(`python -m training tune training/recipes/{path.stem}.yaml`). The best of many on one fold looks better "
+            "than it is.",
+            _tuning(found),
         ]
     parts += ["## The data", "Counted by `python -m training audit NAME`.", contents["data"]]
     return "\n\n".join(parts) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from app.cam import METHODS
 from tests.training.test_places import JOINT
 from training.ablate import Ablation, Switch, ablate, load_ablation
 from training.cross_validate import cross_validate
+from training.ensemble import averaged, ensemble
 from training.evaluate import evaluate
 from training.export import export
 from training.films import BoneBreakFilms
@@ -66,13 +68,43 @@ def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     cache, weights = root / "cache", root / "weights"
     recipe = JOINT.model_copy(update={"name": "resnet18"})
     options = {"precision": "32-true", "cache": cache}
-    cross_validate(recipe, drawn_atlas, root / "folds", **options)
+    cross_validate(recipe, drawn_atlas, root / "folds" / "resnet18", **options)
     results = root / "training" / "results"
-    seeds(recipe, (0, 1), drawn_atlas, root / "seeds", results=results / "seeds", **options)
-    export(root / "seeds" / "seed0", root / "folds", drawn_atlas, weights, cache)
+    seeds(recipe, (0, 1), drawn_atlas, root / "seeds" / "resnet18", results=results / "seeds", **options)
+    export(root / "seeds/resnet18/seed0", root / "folds/resnet18", drawn_atlas, weights, cache)
     evaluate("resnet18", drawn_atlas, weights, cache)
     localise("resnet18", drawn_atlas, weights)
+    ensemble([recipe, recipe], root / "folds", root / "seeds", results / "ensembles.json")
     return root
+
+
+def test_members_who_agree_say_together_what_they_say_alone(repository: Path) -> None:
+    row = json.loads((repository / "training/results/ensembles.json").read_text())["resnet18 + resnet18"]
+    card = json.loads((repository / "weights/resnet18/card.json").read_text())
+    folds = card["metrics"]["cross_validation"]
+    assert row["cross_validation"]["types"]["films"] == folds["films"]
+    assert set(row["test"]) == {"0", "1"}
+    right = np.array([[3.0, 0.0], [0.0, 1.0]])
+    wrong = np.array([[0.0, 9.0], [0.0, 1.0]])
+    assert averaged([(right, right)], [1.0]).argmax(axis=1).tolist() == [0, 1]
+    assert averaged([(right, wrong)], [1.0]).argmax(axis=1).tolist() == [1, 1]
+    cooled = averaged([(right, right), (wrong, wrong)], [1.0, 100.0])
+    assert cooled.argmax(axis=1).tolist() == [0, 1]
+    np.testing.assert_allclose(np.exp(cooled).sum(axis=1), 1.0)
+
+
+def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: Path) -> None:
+
+    shutil.copytree(repository / "folds" / "resnet18", tmp_path / "resnet18")
+    shutil.copytree(repository / "folds" / "resnet18", tmp_path / "other")
+    recipe = JOINT.model_copy(update={"name": "resnet18"})
+    for path in (tmp_path / "other").glob("fold*/recipe.json"):
+        path.write_text(path.read_text().replace('"resnet18"', '"other"'))
+    path = tmp_path / "other" / "fold0" / "judged.npz"
+    judged = dict(np.load(path))
+    np.savez(path, **{**judged, "films": judged["films"] + 1000})
+    with pytest.raises(ValueError, match="different films"):
+        ensemble([recipe, recipe.model_copy(update={"name": "other"})], tmp_path, tmp_path, tmp_path / "rows.json")
 
 
 def test_seeds_are_judged_on_the_test_films(repository: Path, drawn_atlas: Path) -> None:
@@ -80,7 +112,7 @@ def test_seeds_are_judged_on_the_test_films(repository: Path, drawn_atlas: Path)
     films = BoneBreakFilms(JOINT, drawn_atlas, repository / "cache")
     shares = []
     for number in ("0", "1"):
-        with np.load(repository / "seeds" / f"seed{number}" / "test.npz") as judged:
+        with np.load(repository / "seeds" / "resnet18" / f"seed{number}" / "test.npz") as judged:
             assert np.array_equal(judged["films"], films.split.test)
             shares.append(float((judged["logits"].argmax(axis=1) == films.labels[films.split.test]).mean()))
         assert found["seeds"][number]["accuracy"]["value"] == pytest.approx(shares[-1])
@@ -117,6 +149,7 @@ def test_the_report_says_what_was_measured_and_what_was_not(repository: Path) ->
     assert f"{100 * card['metrics']['test']['accuracy']['value']:.1f} %" in text
     assert "Not a medical device" in text
     assert "not run" in text
+    assert "resnet18 + resnet18" in text
     assert STYLE in page.read_text()
     assert "<table>" in page.read_text()
     assert tables(repository)["figures"] in (repository / "README.md").read_text()
