@@ -26,12 +26,14 @@ class Architecture:
         body: takes the stride of the feature map in pixels and returns the module.
         channels: K, the number of feature maps the body returns.
         strides: the strides it can be built with.
+        stages: names of the parts of the body at whose ends maps can be drawn, first to last.
         published: name of torchvision's weights for it; empty where it has none.
     """
 
     title: str
     body: Callable[[int], nn.Module]
     channels: int
+    stages: tuple[str, ...]
     strides: tuple[int, ...] = (16, 32)
     published: str = ""
 
@@ -151,22 +153,39 @@ class CustomCNN(nn.Sequential):
         super().__init__(*layers)
 
 
+RESNET = ("layer1", "layer2", "layer3", "layer4")
+
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": Architecture(
-        "ResNet-18", lambda s: _resnet(models.resnet18, s), 512, published="ResNet18_Weights.IMAGENET1K_V1"
+        "ResNet-18", lambda s: _resnet(models.resnet18, s), 512, RESNET, published="ResNet18_Weights.IMAGENET1K_V1"
     ),
     "resnet50": Architecture(
-        "ResNet-50", lambda s: _resnet(models.resnet50, s), 2048, published="ResNet50_Weights.IMAGENET1K_V2"
+        "ResNet-50", lambda s: _resnet(models.resnet50, s), 2048, RESNET, published="ResNet50_Weights.IMAGENET1K_V2"
     ),
-    "resnet50v2": Architecture("ResNet-50 V2", lambda _: PreActivationResNet50(), 1024, (16,)),
-    "vgg16": Architecture("VGG16", _vgg16, 512, published="VGG16_Weights.IMAGENET1K_V1"),
-    "mobilenet-v2": Architecture("MobileNetV2", _mobilenet_v2, 1280, published="MobileNet_V2_Weights.IMAGENET1K_V2"),
+    "resnet50v2": Architecture(
+        "ResNet-50 V2", lambda _: PreActivationResNet50(), 1024, ("stage1", "stage2", "stage3"), (16,)
+    ),
+    "vgg16": Architecture(
+        "VGG16",
+        _vgg16,
+        512,
+        ("features.3", "features.8", "features.15", "features.22", "features.29"),
+        published="VGG16_Weights.IMAGENET1K_V1",
+    ),
+    "mobilenet-v2": Architecture(
+        "MobileNetV2",
+        _mobilenet_v2,
+        1280,
+        ("features.3", "features.6", "features.13", "features.18"),
+        published="MobileNet_V2_Weights.IMAGENET1K_V2",
+    ),
     "efficientnet-b3-attention": Architecture(
         "EfficientNet-B3 with attention",
         lambda _: PatchAttentionFusion(),
         1664,
+        ("features.2", "features.3", "features.5", "features.8"),
         (32,),
         "EfficientNet_B3_Weights.IMAGENET1K_V1",
     ),
-    "custom-cnn": Architecture("Custom CNN", lambda _: CustomCNN(), 128, (8,)),
+    "custom-cnn": Architecture("Custom CNN", lambda _: CustomCNN(), 128, ("2", "7", "12"), (8,)),
 }

@@ -163,12 +163,8 @@ class Classifier:
             explained += self._explain_batch(films[start : start + batch_size])
         return explained
 
-    def features(self, film: Radiograph) -> torch.Tensor:
-        """What the body makes of one film, for methods that need no more than the head: float32 (1, K, h, w)."""
-        with torch.inference_mode():
-            return self.network.body(self._pixels([letterbox(film, self.card.size, self.card.equalise)[0]]))
-
-    def _pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
+    def pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
+        """Letterboxed films, each float (S, S) in 0..1, as the network takes them: float (N, 3, S, S)."""
         brightness = torch.from_numpy(np.stack(squares))[:, None]
         pixels = normalise(brightness, self.card.mean, self.card.std)
         return pixels.contiguous(memory_format=torch.channels_last)
@@ -176,7 +172,7 @@ class Classifier:
     def _explain_batch(self, films: Sequence[Radiograph]) -> list[Explanation]:
         boxed = [letterbox(film, self.card.size, self.card.equalise) for film in films]
         with torch.inference_mode():
-            logits, maps, fracture = self.network(self._pixels([square for square, _ in boxed]))
+            logits, maps, fracture = self.network(self.pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)
         biases = self.network.head.bias.numpy()
         return [

@@ -7,3 +7,7 @@ class FilmError(ValueError):
 
 class WeightsError(RuntimeError):
     """A model cannot be used; the message says which one, why, and what to do."""
+
+
+class Stopped(Exception):
+    """Slow work that was stopped, or ran out of time; the message is for people."""

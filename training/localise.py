@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from app.cam import METHODS, last_layer_map
 from app.classifier import Classifier
+from app.methods import DEFAULT, METHODS, ask
 from app.preprocess import Placement, letterbox
 from app.radiograph import read
 from training.boxed import BoxedFilms
@@ -128,6 +128,7 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
     """
     classifier = Classifier.load(name, weights)
     films = [film for film in BoxedFilms(data, "validation", classifier.card.size).films if film.boxes]
+    instant = [how for name, how in METHODS.items() if how.cost == "instant" and name != DEFAULT]
     rng = np.random.default_rng(seed)
     hits: dict[str, list[Hit]] = defaultdict(list)
     for start in track(range(0, len(films), 16), "Localising"):
@@ -136,10 +137,8 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
             maps = {"evidence for the predicted type": explained.evidence(explained.prediction.best)}
             if explained.fracture is not None:
                 maps["fracture map"] = np.exp(explained.fracture)
-            features = classifier.features(explained.film)
-            target = classifier.classes.index(explained.prediction.best)
-            for method, how in METHODS.items():
-                maps[how.title] = last_layer_map(classifier.network, features, target, method)
+            question = ask(classifier, explained.film)
+            maps.update({how.title: how.draw(question) for how in instant})
             square = letterbox(explained.film, explained.placement.size)[0]
             shape = explained.maps.shape[1:]
             maps.update({baseline: draw(square, shape, rng) for baseline, draw in BASELINES.items()})

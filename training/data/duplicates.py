@@ -80,12 +80,17 @@ def _nearest(cost: np.ndarray, start: int, count: int) -> set[tuple[int, int]]:
     return _pairs(np.repeat(np.arange(start, start + len(cost)), columns.shape[1]), columns.ravel())
 
 
-def find_links(films: Sequence[np.ndarray], thresholds: Thresholds = LENIENT) -> list[Link]:
+def find_links(
+    films: Sequence[np.ndarray],
+    thresholds: Thresholds = LENIENT,
+    known: dict[bytes, similarity.Features] | None = None,
+) -> list[Link]:
     """All pairs of films that are near-duplicates of each other.
 
     Args:
         films: uint8 (H, W) each.
         thresholds: what makes a twin.
+        known: features of films that are searched again and again; gets the new ones.
 
     Returns:
         Links sorted by indices, at most one a pair.
@@ -109,9 +114,7 @@ def find_links(films: Sequence[np.ndarray], thresholds: Thresholds = LENIENT) ->
                 a, b = (i, j) if start <= i < start + len(bits) else (j, i)
                 found.setdefault((i, j), Link(i, j, measure, round(float(value[a - start, b]), 3)))
         candidates |= _nearest(bits, start, NEIGHBOURS) | _nearest(-likeness, start, NEIGHBOURS)
-    # Products of small matrices gain nothing from BLAS's own threads, which would fight with these for the cores.
-    with ThreadPoolExecutor() as pool, threadpool_limits(1):
-        described = list(track(pool.map(similarity.features, boxed), "Features", total=len(boxed)))
+    described = similarity.describe(boxed, known)
     in_detail = _nearest(-similarity.detail_likeness(described), 0, NEIGHBOURS)
     open_pairs = sorted((candidates | in_detail) - found.keys())
     with ThreadPoolExecutor() as pool, threadpool_limits(1):

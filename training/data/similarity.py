@@ -14,7 +14,9 @@ too coarse to tell twins from two people's hands, but twins are among the neares
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
@@ -22,11 +24,13 @@ import imagehash
 import numpy as np
 import torch
 from PIL import Image
+from rich.progress import track
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 __all__ = [
     "Features",
+    "describe",
     "detail_likeness",
     "features",
     "hash_distances",
@@ -138,6 +142,23 @@ def _sift(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def features(square: np.ndarray) -> Features:
     """Features of a letterboxed film: uint8 (256, 256)."""
     return Features(*_sift(square), *_sift(np.ascontiguousarray(square[:, ::-1])))
+
+
+def describe(squares: Sequence[np.ndarray], known: dict[bytes, Features] | None = None) -> list[Features]:
+    """Features of many films; the same pixels are looked at once.
+
+    Args:
+        squares: uint8 (256, 256) each.
+        known: features by pixels, those of earlier calls; gets the new ones.
+    """
+    known = {} if known is None else known
+    keys = [hashlib.sha256(square.tobytes()).digest() for square in squares]
+    new = {key: square for key, square in zip(keys, squares, strict=True) if key not in known}
+    # Products of small matrices gain nothing from BLAS's own threads, which would fight with these for the cores.
+    with ThreadPoolExecutor() as pool, threadpool_limits(1):
+        found = track(pool.map(features, new.values()), "Features", total=len(new))
+        known.update(zip(new, found, strict=True))
+    return [known[key] for key in keys]
 
 
 def _summed(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:
