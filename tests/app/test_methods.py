@@ -47,7 +47,8 @@ def test_a_map_is_a_map_and_nothing_is_left_behind(
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
     assert found.min() >= 0.0
-    assert found.max() > 0.0
+    # To a network that has learnt nothing a black film may score higher, and then no patch speaks for the class.
+    assert found.max() > 0.0 or method in ("lime", "shap")
     assert told == sorted(told)
     assert (len(told) > 0) == (METHODS[method].cost == "slow" or method == "integrated-gradients")
     if told:
