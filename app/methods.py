@@ -7,7 +7,7 @@ least 0; ``draw`` computes any of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -21,7 +21,7 @@ from app.preprocess import letterbox
 from app.radiograph import Radiograph
 from app.watch import Watch
 
-__all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "draw"]
+__all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "draw", "with_square"]
 
 Cost = Literal["instant", "seconds", "slow"]
 
@@ -249,8 +249,7 @@ def ask(
     """
     card = classifier.card
     square, _ = letterbox(film, card.size, card.equalise)
-    pixels = classifier.pixels([square])
-    black = classifier.pixels([np.zeros_like(square)])
+    pixels, black = classifier.pixels([square, np.zeros_like(square)]).split(1)
     with torch.inference_mode():
         features = classifier.network.body(pixels)
         logits = classifier.network.judge(features).logits[0]
@@ -264,6 +263,14 @@ def ask(
         raise ValueError("A type cannot be told from itself; choose another one.")
     index = classifier.classes.index
     return Question(classifier, square, pixels, black, features, index(target), index(against), watch or Watch())
+
+
+def with_square(question: Question, square: np.ndarray) -> Question:
+    """The same question about another picture, or about the same one to another network: float (S, S) in 0..1."""
+    pixels = question.classifier.pixels([square])
+    with torch.inference_mode():
+        features = question.classifier.network.body(pixels)
+    return replace(question, square=square, pixels=pixels, features=features)
 
 
 def draw(question: Question, method: str = DEFAULT) -> np.ndarray:

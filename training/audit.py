@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from app.marks import is_coloured, mark_boxes
 from app.preprocess import letterbox
 from app.radiograph import Radiograph
 from training.data.cache import CACHE
 from training.data.film import DataSet, readable
 from training.data.grouping import Grouping, find_groups
-from training.data.marks import is_coloured, mark_boxes
 from training.data.search_check import brute_force, recall_of_planted
 from training.data.suspects import out_of_fold, pooled_features, suspects
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from torchvision.models._api import WeightsEnum
 
+from app.marks import is_coloured, mark_boxes
 from app.phantom import draw
 from app.radiograph import Radiograph
 from tests.training.test_duplicates import detailed
@@ -20,7 +21,6 @@ from training.audit import Audit, audit
 from training.audit_page import write_page
 from training.data import SETS, bone_break
 from training.data.duplicates import LENIENT
-from training.data.marks import is_coloured, mark_boxes
 from training.data.search_check import COPIES, brute_force
 from training.data.splits import FOLDER, committed, part_films
 from training.data.suspects import suspects

@@ -1,0 +1,184 @@
+"""The trial itself on trial: a map that is right must win, one that is wrong lose, one that is blind be caught."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from app.classifier import Classifier
+from app.errors import Stopped
+from app.faithfulness import (
+    CHANGES,
+    SHARES,
+    Curves,
+    rank_correlation,
+    scramble,
+    stability,
+    structural_similarity,
+    surrogate,
+    trial,
+)
+from app.methods import METHODS, Question, ask, draw
+from app.network import FractureNetwork
+from app.phantom import draw as phantom
+from app.preprocess import Placement
+from app.radiograph import Radiograph
+from app.watch import Watch
+
+
+class Detail(nn.Module):
+    """Features are how much fine detail each place of 8 px shows, so that blurring or filling in takes them away."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        smooth = nn.functional.avg_pool2d(pixels, 5, stride=1, padding=2)
+        return nn.functional.avg_pool2d((pixels - smooth).abs(), 8)
+
+
+@pytest.fixture(scope="module")
+def seeing(classifier: Classifier) -> Classifier:
+    """A model that names "spiral" by fine detail and by nothing else."""
+    network = FractureNetwork(Detail(), 3, len(classifier.classes)).eval().requires_grad_(False)
+    network.head.weight.zero_()
+    network.head.bias.zero_()
+    network.head.weight[classifier.classes.index("spiral")] = 60.0
+    return Classifier(network, classifier.card)
+
+
+@pytest.fixture(scope="module")
+def question(seeing: Classifier) -> Question:
+    """A film that is smooth but for a rough spot."""
+    rng = np.random.default_rng(0)
+    pixels = np.full((96, 96), 120, np.uint8)
+    pixels[24:48, 48:72] = rng.integers(40, 200, (24, 24))
+    return ask(seeing, Radiograph(pixels, (0, 255)), "spiral")
+
+
+PLACEMENT = Placement.fit(96, 96, 96)
+
+
+def test_a_right_map_wins_and_its_opposite_loses(question: Question) -> None:
+    right = draw(question)
+    assert np.unravel_index(right.argmax(), right.shape)[0] in (3, 4, 5)
+    won = trial(question, right, PLACEMENT)
+    assert won.beaten() == {"deletion": 8, "insertion": 8, "ROAD": 8}
+    assert min(won.margins().values()) > 0.02
+    lost = trial(question, right.max() - right, PLACEMENT)
+    assert lost.beaten() == {"deletion": 0, "insertion": 0, "ROAD": 0}
+    assert max(lost.margins().values()) < 0.0
+
+
+def test_curves_begin_and_end_where_they_must(question: Question) -> None:
+    told = []
+    watched = Question(**{**vars(question), "watch": Watch(tell=told.append)})
+    found = trial(watched, draw(question), PLACEMENT, random=2)
+    for curves in (found.real, *found.random):
+        assert curves.deletion.shape == curves.insertion.shape == SHARES.shape
+        assert curves.deletion[0] == pytest.approx(curves.insertion[-1], abs=1e-5)
+        assert curves.deletion[-1] == pytest.approx(curves.insertion[0], abs=1e-5)
+        assert 0.0 <= curves.deletion_area <= 1.0
+    assert told == pytest.approx([1 / 3, 2 / 3, 1.0])
+    flat = Curves(np.full(11, 0.4), np.full(11, 0.7), 0.0)
+    assert flat.deletion_area == pytest.approx(0.4)
+    assert flat.insertion_area == pytest.approx(0.7)
+
+
+def test_only_the_film_is_blurred(seeing: Classifier) -> None:
+    tall = Radiograph(phantom("spiral", height=120, width=60), (0, 255))
+    asked = ask(seeing, tall, "spiral")
+    heat = np.zeros((12, 12), np.float32)
+    heat[:, 0] = 1.0
+    placement = Placement.fit(120, 60, seeing.card.size)
+    in_padding = trial(asked, heat, placement, random=1).real
+    nothing = trial(asked, np.zeros_like(heat), placement, random=1).real
+    np.testing.assert_allclose(in_padding.deletion, nothing.deletion, atol=1e-6)
+
+
+def test_a_random_map_has_the_values_and_the_smoothness_but_not_the_places() -> None:
+    rng = np.random.default_rng(1)
+    found = np.zeros((20, 20), np.float32)
+    found[5:11, 8:14] = rng.random((6, 6)) + 1.0
+    random = surrogate(found, rng)
+    assert np.array_equal(np.sort(random, axis=None), np.sort(found, axis=None))
+
+    def roughness(values: np.ndarray) -> float:
+        return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
+
+    shuffled = rng.permutation(found.ravel()).reshape(found.shape)
+    drawn = [surrogate(found, rng) for _ in range(20)]
+    assert np.mean([roughness(each) for each in drawn]) < 0.7 * roughness(shuffled)
+    assert abs(np.mean([rank_correlation(found, each) for each in drawn])) < 0.2
+
+
+def test_a_blind_method_is_caught_by_scrambling(classifier: Classifier, film: Radiograph) -> None:
+    before = {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
+    asked = ask(classifier, film)
+    blind = scramble(asked, "eigencam", draw(asked, "eigencam"))
+    seeing = scramble(asked, "evidence", draw(asked, "evidence"))
+    assert [step.down_to for step in blind] == ["head", "layer4", "layer3", "layer2", "layer1"]
+    assert blind[0].correlation == pytest.approx(1.0)
+    assert blind[0].similarity == pytest.approx(1.0)
+    assert abs(seeing[0].correlation) < 0.8
+    last = scramble(asked, "evidence", draw(asked, "evidence"), last_only=True)
+    assert [step.down_to for step in last] == ["layer1"]
+    assert last[0].correlation == pytest.approx(seeing[-1].correlation, abs=1e-5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in classifier.network.state_dict().items())
+
+
+def test_maps_of_what_is_there_are_stable_and_chance_is_not(question: Question) -> None:
+    found = stability(question, "evidence", draw(question))
+    assert [each.title for each in found] == [change.title for change in CHANGES]
+    by_title = {each.title: each.correlation for each in found}
+    assert by_title["mirrored"] == pytest.approx(1.0, abs=0.02)
+    rng = np.random.default_rng(0)
+    noise = stability(question, "evidence", rng.random(draw(question).shape).astype(np.float32))
+    assert np.mean([each.correlation for each in noise]) < 0.3 < np.mean(list(by_title.values()))
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.title)
+def test_changes_are_small_and_go_back(change: object) -> None:
+    square = np.zeros((90, 90), np.float32)
+    square[20:50, 30:70] = 0.6
+    there = change.there(square)  # ty: ignore[unresolved-attribute]
+    assert there.dtype == np.float32
+    assert there.min() >= 0.0
+    assert there.max() <= 1.0
+    again = change.back(there)  # ty: ignore[unresolved-attribute]
+    assert np.corrcoef(again.ravel(), square.ravel())[0, 1] > 0.95
+
+
+def test_measures_of_likeness() -> None:
+    rng = np.random.default_rng(2)
+    one = rng.random((40, 40)).astype(np.float32)
+    assert rank_correlation(one, one**3) == pytest.approx(1.0)
+    assert rank_correlation(one, -one) == pytest.approx(-1.0)
+    assert rank_correlation(one, np.ones_like(one)) == 0.0
+    assert structural_similarity(one, 5.0 * one + 2.0) == pytest.approx(1.0)
+    other = np.clip(one + rng.normal(0, 0.2, one.shape), 0, 1).astype(np.float32)
+    one, other = ((m - m.min()) / np.ptp(m) for m in (one, other))
+    theirs = structural_similarity_index_measure(
+        torch.from_numpy(one)[None, None], torch.from_numpy(other)[None, None], data_range=1.0
+    )
+    assert structural_similarity(one, other) == pytest.approx(float(theirs), abs=0.03)
+
+
+def test_a_trial_stops_when_told(question: Question) -> None:
+    watch = Watch()
+    watch.stop()
+    stopped = Question(**{**vars(question), "watch": watch})
+    found = draw(question)
+    for slow in (
+        lambda: trial(stopped, found, PLACEMENT),
+        lambda: stability(stopped, "evidence", found),
+    ):
+        with pytest.raises(Stopped):
+            slow()
+
+
+def test_every_method_can_be_put_on_trial(classifier: Classifier, film: Radiograph) -> None:
+    asked = ask(classifier, film)
+    for name in (name for name, how in METHODS.items() if how.cost == "instant"):
+        found = trial(asked, draw(asked, name), Placement.fit(film.height, film.width, 96), random=1)
+        assert np.isfinite(list(found.margins().values())).all()
