@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from PIL import Image
 
+from app import methods
 from app.classifier import Classifier, Explanation
 from app.errors import FilmError, WeightsError
-from app.overlay import heatmap, panel
+from app.methods import DEFAULT, METHODS, ask, draw
+from app.overlay import heatmap, overlay, panel
 from app.radiograph import read
+from app.watch import Watch
 from app.weights import ranked
 
 cli = typer.Typer(add_completion=False)
@@ -67,11 +72,17 @@ def explain(
     out: Annotated[Path, typer.Option(help="Folder to write, one folder a film inside it")],
     model: Model = None,
     target: Annotated[str | None, typer.Option(help="Type to explain instead of the predicted one")] = None,
+    method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
+    against: Annotated[str | None, typer.Option(help="Type to tell it from, for finercam")] = None,
 ) -> None:
     """Writes explanation.json, overlay.png and heatmap.png for each film; goes on after a bad one and exits 1."""
     classifier = _load(model)
-    if target is not None and target not in classifier.classes:
-        typer.echo(f"'{target}' is not a type this model knows. Known: {', '.join(classifier.classes)}.", err=True)
+    for kind in (target, against):
+        if kind is not None and kind not in classifier.classes:
+            typer.echo(f"'{kind}' is not a type this model knows. Known: {', '.join(classifier.classes)}.", err=True)
+            raise typer.Exit(1)
+    if method not in METHODS:
+        typer.echo(f"There is no method '{method}'. Known: {', '.join(METHODS)}.", err=True)
         raise typer.Exit(1)
     failed = False
     taken: dict[str, int] = {}
@@ -86,7 +97,16 @@ def explain(
         repeat = f"-{taken[path.stem]}" if taken[path.stem] > 1 else ""
         chosen = target or explanation.prediction.best
         try:
-            _write(explanation, chosen, out / f"{path.stem}{repeat}")
+            heat = (
+                explanation.heat(chosen)
+                if method == DEFAULT
+                else _heat(classifier, explanation, chosen, method, against)
+            )
+            _write(explanation, chosen, method, heat, out / f"{path.stem}{repeat}")
+        except ValueError as error:
+            typer.echo(f"{path}: {error}", err=True)
+            failed = True
+            continue
         except OSError as error:
             typer.echo(f"{path}: cannot write under {out} ({error.strerror or 'unknown reason'}).", err=True)
             failed = True
@@ -103,7 +123,17 @@ def _line(explanation: Explanation, chosen: str) -> str:
     return f"{top}; {shown}"
 
 
-def _write(explanation: Explanation, chosen: str, folder: Path) -> None:
+def _heat(
+    classifier: Classifier, explanation: Explanation, chosen: str, method: str, against: str | None
+) -> np.ndarray:
+    # To standard error, so that what is piped onwards is the verdicts alone.
+    with typer.progressbar(length=100, label=METHODS[method].title, file=sys.stderr) as bar:
+        watch = Watch(tell=lambda share: bar.update(max(0, round(100 * share) - bar.pos)))
+        question = ask(classifier, explanation.film, chosen, against, watch)
+        return methods.heat(draw(question, method), explanation.placement)
+
+
+def _write(explanation: Explanation, chosen: str, method: str, heat: np.ndarray, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prediction = explanation.prediction
     summary = {
@@ -111,6 +141,7 @@ def _write(explanation: Explanation, chosen: str, folder: Path) -> None:
         "model": explanation.model,
         "predicted": prediction.best,
         "explained": chosen,
+        "method": method,
         "film": {
             "height": explanation.film.height,
             "width": explanation.film.width,
@@ -130,5 +161,6 @@ def _write(explanation: Explanation, chosen: str, folder: Path) -> None:
         ],
     }
     (folder / "explanation.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    Image.fromarray(panel(explanation, chosen)).save(folder / "overlay.png")
-    Image.fromarray(heatmap(explanation.heat(chosen))).save(folder / "heatmap.png")
+    painted = panel(explanation, chosen) if method == DEFAULT else overlay(explanation.film.display(), heat)
+    Image.fromarray(painted).save(folder / "overlay.png")
+    Image.fromarray(heatmap(heat)).save(folder / "heatmap.png")

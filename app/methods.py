@@ -17,11 +17,11 @@ import torch
 from app import attribution, cam
 from app.bodies import ARCHITECTURES
 from app.classifier import Classifier
-from app.preprocess import letterbox
+from app.preprocess import Placement, letterbox
 from app.radiograph import Radiograph
 from app.watch import Watch
 
-__all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "draw", "with_square"]
+__all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "draw", "heat", "with_square"]
 
 Cost = Literal["instant", "seconds", "slow"]
 
@@ -271,6 +271,22 @@ def with_square(question: Question, square: np.ndarray) -> Question:
     with torch.inference_mode():
         features = question.classifier.network.body(pixels)
     return replace(question, square=square, pixels=pixels, features=features)
+
+
+def heat(found: np.ndarray, placement: Placement) -> np.ndarray:
+    """A map on the film, in units of its own peak: methods but the exact evidence have no common unit.
+
+    Args:
+        found: from ``draw``.
+        placement: of the film in the square.
+
+    Returns:
+        float32 (film height, film width) in 0..1; all 0 for a map without heat.
+    """
+    peak = float(found.max())
+    if peak <= 0.0:
+        found, peak = np.zeros_like(found), 1.0
+    return np.clip(placement.onto_film(found / peak), 0.0, 1.0)
 
 
 def draw(question: Question, method: str = DEFAULT) -> np.ndarray:

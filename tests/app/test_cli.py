@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from app import attribution
 from app import cli as app_cli
 from app.classifier import Classifier
+from app.methods import METHODS
 from app.phantom import draw
 
 runner = CliRunner()
@@ -97,3 +99,33 @@ def test_an_unknown_target_names_the_known(drawing: Path, tmp_path: Path) -> Non
     result = runner.invoke(app_cli.cli, ["explain", str(drawing), "--out", str(tmp_path), "--target", "bent"])
     assert result.exit_code == 1
     assert "greenstick" in result.output
+
+
+def test_any_method_can_be_asked_for(drawing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribution, "SAMPLES", 32)
+    pictures = set()
+    for method in METHODS:
+        where = tmp_path / method
+        result = runner.invoke(app_cli.cli, ["explain", str(drawing), "--out", str(where), "--method", method])
+        assert result.exit_code == 0, result.output
+        assert json.loads((where / "arm" / "explanation.json").read_text())["method"] == method
+        heat = cv2.imread(str(where / "arm" / "heatmap.png"), cv2.IMREAD_UNCHANGED)
+        assert heat.shape == (240, 120, 4)
+        pictures.add(heat.tobytes())
+    assert len(pictures) >= len(METHODS) - 3
+
+
+def test_a_type_is_told_from_another(drawing: Path, tmp_path: Path) -> None:
+    heats = []
+    for against in ("spiral", "hairline"):
+        call = ["explain", str(drawing), "--out", str(tmp_path / against), "--target", "oblique"]
+        result = runner.invoke(app_cli.cli, [*call, "--method", "finercam", "--against", against])
+        assert result.exit_code == 0, result.output
+        heats.append((tmp_path / against / "arm" / "heatmap.png").read_bytes())
+    assert heats[0] != heats[1]
+    same = runner.invoke(app_cli.cli, [*call, "--method", "finercam", "--against", "oblique"])
+    assert same.exit_code == 1
+    assert "told from itself" in same.output
+    unknown = runner.invoke(app_cli.cli, [*call, "--method", "tea-leaves"])
+    assert unknown.exit_code == 1
+    assert "layercam" in unknown.output
