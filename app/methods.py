@@ -21,7 +21,7 @@ from app.preprocess import Placement, letterbox
 from app.radiograph import Radiograph
 from app.watch import Watch
 
-__all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "draw", "heat", "with_square"]
+__all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "ask_square", "draw", "heat", "with_square"]
 
 Cost = Literal["instant", "seconds", "slow"]
 
@@ -248,7 +248,17 @@ def ask(
         ValueError: a class the model does not know, or one against itself.
     """
     card = classifier.card
-    square, _ = letterbox(film, card.size, card.equalise)
+    return ask_square(classifier, letterbox(film, card.size, card.equalise)[0], target, against, watch)
+
+
+def ask_square(
+    classifier: Classifier,
+    square: np.ndarray,
+    target: str | None = None,
+    against: str | None = None,
+    watch: Watch | None = None,
+) -> Question:
+    """``ask`` for a film that lies in the model's square already, float (S, S) in 0..1."""
     pixels, black = classifier.pixels([square, np.zeros_like(square)]).split(1)
     with torch.inference_mode():
         features = classifier.network.body(pixels)

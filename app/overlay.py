@@ -11,7 +11,7 @@ import numpy as np
 
 from app.classifier import Explanation
 
-__all__ = ["COLOUR_MAPS", "NO_EVIDENCE", "colour_bar", "gradient", "heatmap", "overlay", "panel"]
+__all__ = ["COLOUR_MAPS", "NO_EVIDENCE", "colour_bar", "difference", "gradient", "heatmap", "overlay", "panel"]
 
 COLOUR_MAPS: dict[str, int] = {
     "inferno": cv2.COLORMAP_INFERNO,
@@ -28,6 +28,7 @@ round heat that can hardly be seen would claim more than the map does."""
 
 CONTOUR_COLOUR = (255, 255, 255)
 CONTOUR_EDGE = (0, 0, 0)
+WARM, COLD = (255, 140, 30), (60, 150, 255)
 GREY = (160, 160, 160)
 MID_GREY = 96
 
@@ -80,6 +81,23 @@ def overlay(
         cv2.drawContours(mixed, outlines, -1, CONTOUR_EDGE, width + 2, cv2.LINE_AA)
         cv2.drawContours(mixed, outlines, -1, CONTOUR_COLOUR, width, cv2.LINE_AA)
     return mixed
+
+
+def difference(film: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
+    """The film with what speaks for one class in warm colour and for another in cold.
+
+    Args:
+        film: uint8 (H, W).
+        signed: float32 (H, W) in -1..1.
+        opacity: of the strongest.
+
+    Returns:
+        RGB uint8 (H, W, 3); equal to the film where nothing speaks for either.
+    """
+    grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB).astype(np.float32)
+    paint = (opacity * np.clip(np.abs(signed), 0.0, 1.0))[:, :, None]
+    colour = np.where(signed[:, :, None] > 0, np.float32(WARM), np.float32(COLD))
+    return np.round(grey * (1.0 - paint) + colour * paint).astype(np.uint8)
 
 
 def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:

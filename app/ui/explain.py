@@ -5,18 +5,19 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from app import library
-from app.classifier import Classifier, Explanation
+from app.classifier import Classifier
 from app.errors import FilmError
 from app.overlay import COLOUR_MAPS, overlay
+from app.preprocess import letterbox
 from app.radiograph import read
 from app.ui import verdict as words
+from app.ui.seen import Seen
 
 __all__ = ["build"]
 
@@ -103,17 +104,12 @@ def _picture(elem_id: str, alt: str) -> gr.Image:
     )
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The film on the page: how it was explained, the file it came from, and its label where that is known."""
+def build(classifiers: Sequence[Classifier]) -> gr.State:
+    """Lays out the tab inside the current Blocks; the first model is asked unless people choose another.
 
-    explanation: Explanation
-    path: str
-    truth: str | None
-
-
-def build(classifiers: Sequence[Classifier]) -> None:
-    """Lays out the tab inside the current Blocks; the first model is asked unless people choose another."""
+    Returns:
+        What is known of the film on the page: ``Seen``, or None.
+    """
     models = {classifier.card.name: classifier for classifier in classifiers}
     card = classifiers[0].card
     tests = library.held_out_films(card.classes)
@@ -185,7 +181,9 @@ def build(classifiers: Sequence[Classifier]) -> None:
             return nothing(WELCOME)
         classifier = models[asked]
         try:
-            explanation = classifier.explain([read(path)])[0].at_screen_size(SCREEN)
+            film = read(path)
+            explanation = classifier.explain([film])[0].at_screen_size(SCREEN)
+            square = letterbox(film, classifier.card.size, classifier.card.equalise)[0]
         except FilmError as error:
             return nothing(words.refusal(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
@@ -193,7 +191,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
             return nothing(words.refusal(OURS))
         best = explanation.prediction.best
         choices, style = words.bars(classifier.card, explanation)
-        seen = Seen(explanation, path, truth)
+        seen = Seen(explanation, square, path, truth)
         return (
             gr.update(visible=False),
             gr.update(visible=True),
@@ -258,3 +256,4 @@ def build(classifiers: Sequence[Classifier]) -> None:
     for change in (types.input, colour_map.input, opacity.change, contour.input):
         change(draw, [known, types, *looks], drawn, **light)
     gr.api(explain_film, api_name="explain", concurrency_id=COMPUTE)
+    return known

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.classifier import Classifier
 from app.radiograph import MAX_BYTES
-from app.ui import about, data, explain
+from app.ui import about, compare, data, explain, trial
 
 __all__ = ["build", "launch"]
 
@@ -34,7 +34,11 @@ def build(classifiers: Sequence[Classifier]) -> gr.Blocks:
         gr.HTML(HEADER.format(count=len(classifiers[0].classes)))
         with gr.Tabs():
             with gr.Tab("Explain a film"):
-                explain.build(classifiers)
+                known = explain.build(classifiers)
+            with gr.Tab("Compare methods"):
+                compare.build(classifiers, known)
+            with gr.Tab("On trial"):
+                trial.build(classifiers, known)
             with gr.Tab("About the model" if len(classifiers) == 1 else "About the models"):
                 about.build([classifier.card for classifier in classifiers])
             with gr.Tab("Is this data sound?"):

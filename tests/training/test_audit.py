@@ -19,7 +19,7 @@ from app.radiograph import Radiograph
 from tests.training.test_duplicates import detailed
 from training.audit import Audit, audit
 from training.audit_page import write_page
-from training.data import SETS, bone_break
+from training.data import SETS, bone_break, search_check
 from training.data.duplicates import LENIENT
 from training.data.search_check import COPIES, brute_force
 from training.data.splits import FOLDER, committed, part_films
@@ -71,7 +71,7 @@ def test_every_planted_fault_is_counted(found: Audit) -> None:
     assert near["different_films"] == 60
     assert near["groups_of_several"] == 3
     assert (near["brute_force"]["films"], near["brute_force"]["missed_by_search"]) == (6, 0)
-    assert near["brute_force"]["pairs"] == 6 * 62 - 15
+    assert near["brute_force"]["pairs"] == 6 * 61 - 15
     assert near["recall_of_planted_copies"]["exact"] == "40 of 40"
     assert near["across_parts"] == {"test films with a copy in train": 2, "train films with a copy in test": 2}
     (contradiction,) = near["contradictory_groups"]
@@ -87,8 +87,15 @@ def test_a_second_run_gives_the_same_summary(planted: Path, offline: None, found
 def test_brute_force_tells_when_the_search_misses(found: Audit) -> None:
     link = found.grouping.links[0]
     twins = [found.decoded[link.first], found.decoded[link.second]]
-    assert brute_force(twins, np.array([0, 1]), LENIENT) == {"films": 1, "pairs": 1, "twins": 1, "missed_by_search": 1}
+    missed = {"films": 1, "against": 2, "pairs": 1, "twins": 1, "missed_by_search": 1}
+    assert brute_force(twins, np.array([0, 1]), LENIENT) == missed
     assert brute_force(twins, np.array([0, 0]), LENIENT)["missed_by_search"] == 0
+
+
+def test_in_large_sets_a_tenth_is_held_against_itself(found: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_check, "MOST_PAIRS", 100)
+    told = brute_force(found.decoded, np.arange(len(found.decoded)), LENIENT)
+    assert (told["films"], told["against"], told["pairs"]) == (6, 6, 15)
 
 
 def test_the_page_shows_films_and_the_summary_none(found: Audit, tmp_path: Path) -> None:

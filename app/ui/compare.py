@@ -1,0 +1,159 @@
+"""The tab that lays methods side by side on one film, and tells why one type and not another."""
+
+from __future__ import annotations
+
+import html
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app.classifier import Classifier, Explanation
+from app.errors import Stopped
+from app.methods import DEFAULT, METHODS, ask_square, draw, heat
+from app.overlay import difference, overlay
+from app.ui.explain import COMPUTE, OURS
+from app.ui.seen import NO_FILM, Seen, progress, watched
+
+__all__ = ["build", "sums"]
+
+log = logging.getLogger(__name__)
+
+AT_FIRST = [DEFAULT, "gradcam", "hirescam", "layercam", "eigencam", "ablationcam"]
+COSTS = {"instant": "at once", "seconds": "seconds", "slow": "slow: up to minutes"}
+
+INTRO = """
+<p class='reading'>The film of the first tab, explained by as many methods as you like. The exact evidence has a scale
+in logits; every other map is drawn up to its own peak, since these methods have no common unit: compare places, not
+strengths. Methods that disagree are a reason to doubt all of them.</p>
+"""
+
+
+def _caption(name: str) -> str:
+    return f"{METHODS[name].title} · {COSTS[METHODS[name].cost]}"
+
+
+def _told(names: Sequence[str]) -> str:
+    rows = "".join(
+        f"<li><strong>{html.escape(METHODS[name].title)}</strong>: {html.escape(METHODS[name].says)}</li>"
+        for name in names
+    )
+    return f"<ul class='methods'>{rows}</ul>"
+
+
+def sums(explanation: Explanation, titles: dict[str, str], names: Sequence[str]) -> str:
+    """Each class's score as a sum one can check: evidence for, evidence against, and the constant, as HTML bars."""
+    parts = []
+    for name in names:
+        index = explanation.prediction.classes.index(name)
+        found = explanation.maps[index]
+        positive = float(np.clip(found, 0.0, None).mean())
+        negative = float(np.clip(found, None, 0.0).mean())
+        bias, score = float(explanation.biases[index]), float(explanation.prediction.logits[index])
+        parts.append((name, positive, negative, bias, score))
+    widest = max(max(abs(value) for value in row[1:]) for row in parts) or 1.0
+    lines = []
+    for name, positive, negative, bias, score in parts:
+        bars = "".join(
+            f"<tr><td>{label}</td><td class='bar'><i class='{'minus' if value < 0 else 'plus'}' "
+            f"style='width:{100 * abs(value) / widest:.1f}%'></i></td><td>{value:+.3f}</td></tr>"
+            for label, value in (
+                ("evidence for it", positive),
+                ("evidence against it", negative),
+                ("constant", bias),
+            )
+        )
+        total = f"<tr class='total'><td>score</td><td></td><td>{score:+.3f}</td></tr>"
+        lines.append(f"<table class='sum'><caption>{html.escape(titles[name])}</caption>{bars}{total}</table>")
+    return f"<div class='sums'>{''.join(lines)}</div>"
+
+
+def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
+    """Lays out the tab inside the current Blocks; ``known`` holds the film of the first tab."""
+    models = {classifier.card.name: classifier for classifier in classifiers}
+    titles = {kind.name: kind.title for kind in classifiers[0].card.classes}
+    kinds = [(title, name) for name, title in titles.items()]
+    gr.HTML(INTRO)
+    with gr.Row():
+        kind = gr.Dropdown([("the predicted type", ""), *kinds], value="", label="Explain", elem_id="compare-kind")
+        other = gr.Dropdown(
+            [("the next likely one", ""), *kinds], value="", label="Tell it from", elem_id="compare-other"
+        )
+    chosen = gr.CheckboxGroup(
+        [(_caption(name), name) for name in METHODS], value=AT_FIRST, label="Methods", elem_id="compare-methods"
+    )
+    with gr.Row():
+        go = gr.Button("Compare", variant="primary", elem_id="compare-go")
+        stop = gr.Button("Stop", elem_id="compare-stop")
+    state = gr.HTML("", elem_id="compare-state")
+    grid = gr.Gallery(
+        show_label=False,
+        columns=3,
+        object_fit="contain",
+        height="auto",
+        format="png",
+        elem_id="compare-grid",
+        buttons=[],
+    )
+    told = gr.HTML(_told(AT_FIRST))
+    gr.HTML("<h2>Why this one and not that one?</h2>")
+    why = gr.Image(show_label=False, format="png", interactive=False, elem_id="compare-why", buttons=[], height=420)
+    adding = gr.HTML("", elem_id="compare-sums")
+
+    def pair(seen: Seen, name: str, against: str) -> tuple[str, str]:
+        ranking = seen.explanation.prediction.ranking
+        name = name or ranking[0]
+        return name, against or next(each for each in ranking if each != name)
+
+    def compare(seen: Seen | None, name: str, against: str, names: list[str]) -> Iterator[tuple]:
+        if seen is None:
+            yield NO_FILM, [], _told(names), None, ""
+            return
+        explanation = seen.explanation
+        classifier = models[explanation.model]
+        name, against = pair(seen, name, against)
+        if name == against:
+            yield (
+                "<p class='glossary'>A type cannot be told from itself; choose another one.</p>",
+                [],
+                _told(names),
+                None,
+                "",
+            )
+            return
+        film = explanation.film.display()
+        signed = explanation.placement.onto_film(explanation.evidence(name) - explanation.evidence(against))
+        signed = signed / max(float(np.abs(signed).max()), 1e-6)
+        pictures: list[tuple[np.ndarray, str]] = []
+        unchanging = (_told(names), difference(film, signed), sums(explanation, titles, (name, against)))
+        try:
+            for number, method in enumerate(names):
+                began = time.monotonic()
+                found = None
+                for share, done in watched(
+                    lambda watch, method=method: draw(ask_square(classifier, seen.square, name, against, watch), method)
+                ):
+                    found = done
+                    doing = f"{METHODS[method].title}, {number + 1} of {len(names)}"
+                    yield progress((number + share) / len(names), doing), pictures, *unchanging
+                if found is None:
+                    continue
+                drawn = explanation.heat(name) if method == DEFAULT else heat(found, explanation.placement)
+                seconds = time.monotonic() - began
+                pictures = [*pictures, (overlay(film, drawn), f"{METHODS[method].title} · {seconds:.1f} s")]
+            line = f"Evidence for {titles[name].lower()}, told from {titles[against].lower()}."
+            yield f"<p class='glossary'>{html.escape(line)}</p>", pictures, *unchanging
+        except Stopped as error:
+            yield f"<p class='glossary'>{html.escape(str(error))}</p>", pictures, *unchanging
+        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
+            log.error("methods could not be compared: %s", type(error).__name__)
+            yield f"<p class='glossary'>{OURS}</p>", pictures, *unchanging
+
+    heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
+    running = go.click(
+        compare, [known, kind, other, chosen], [state, grid, told, why, adding], show_progress="hidden", **heavy
+    )
+    stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")

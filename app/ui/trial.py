@@ -1,0 +1,269 @@
+"""The tab that puts a heatmap on trial, and lets people hide a region and ask again."""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import gradio as gr
+import numpy as np
+
+from app import shortcuts
+from app.classifier import Classifier
+from app.errors import Stopped
+from app.faithfulness import SHARES, Scrambled, Stable, Trial, scramble, stability, trial
+from app.methods import DEFAULT, METHODS, Question, ask_square, draw, heat
+from app.overlay import overlay
+from app.radiograph import Radiograph
+from app.shortcuts import KINDS, Shortcuts
+from app.ui.about import table
+from app.ui.explain import COMPUTE, OURS
+from app.ui.seen import NO_FILM, Seen, progress, watched
+from app.watch import Watch
+
+__all__ = ["DEPENDS", "build", "verdict"]
+
+log = logging.getLogger(__name__)
+
+DEPENDS = 0.3
+"""Rank correlation with the scrambled network's map under which a map is said to depend on the model."""
+STABLE = 0.6
+"""Mean rank correlation under small changes from which on a map is called stable."""
+
+PARTS = (0.05, 0.55, 0.8, 1.0)
+"""How far the whole is when drawing, curves, scrambling and stability are done."""
+
+INTRO = """
+<p class='reading'>Four questions to one heatmap of the film on the first tab. <strong>Does it point at what the score
+needs?</strong> Its hottest places are blurred, uncovered and filled in first, and random maps just as smooth have to do
+worse. <strong>Does it depend on the model?</strong> The weights are shuffled; a map that stays is a picture of the
+film, not of what was learnt. <strong>Is it stable</strong> when the film is mirrored, turned or dimmed a little?
+<strong>Does it lie on a shortcut</strong>, a letter, an edge or nothing at all? A map may pass all four and the verdict
+still be wrong.</p>
+"""
+HIDING = """
+<h2>Hide a region and ask again</h2>
+<p class='reading'>Paint over a letter, the fracture or anything else. What you paint is blurred away, and the model is
+asked again: if the verdict moves, it leant on what you hid.</p>
+"""
+
+
+def _chart(title: str, found: Trial, which: str) -> str:
+    """The curve of one measure among those of the random maps, as SVG."""
+    width, height, margin = 300.0, 170.0, 28.0
+
+    def line(values: np.ndarray, style: str) -> str:
+        points = " ".join(
+            f"{margin + share * (width - margin - 6):.1f},{height - margin - value * (height - margin - 8):.1f}"
+            for share, value in zip(SHARES, values, strict=True)
+        )
+        return f"<polyline points='{points}' class='{style}'/>"
+
+    lines = "".join(line(getattr(each, which), "random") for each in found.random)
+    axis = (
+        f"<path class='axis' d='M{margin} 8V{height - margin}H{width - 6}'/>"
+        f"<text x='{margin}' y='{height - 8}'>none</text><text x='{width - 6}' y='{height - 8}' "
+        f"text-anchor='end'>all of the film</text><text x='{margin - 4}' y='16' text-anchor='end'>1</text>"
+        f"<text x='{margin - 4}' y='{height - margin}' text-anchor='end'>0</text>"
+    )
+    return (
+        f"<figure><svg viewBox='0 0 {width} {height}' role='img' aria-label='{title}'>{axis}{lines}"
+        f"{line(getattr(found.real, which), 'real')}</svg><figcaption>{title}</figcaption></figure>"
+    )
+
+
+def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stable], lies: Shortcuts) -> str:
+    """What the trial found in words, each with its figure, as HTML."""
+    margins, beaten, count = found.margins(), found.beaten(), len(found.random)
+    won = sum(margins[name] > 0 and beaten[name] > count / 2 for name in margins)
+    last = scrambled[-1].correlation
+    steady = float(np.mean([each.correlation for each in stable]))
+    figures = "; ".join(
+        f"{name} {margins[name]:+.3f}, ahead of {beaten[name]} of {count}" for name in ("deletion", "insertion", "ROAD")
+    )
+    rows = [
+        (
+            ("good" if won == 3 else "poor" if won <= 1 else "mixed"),
+            {
+                3: "It points at what the score needs.",
+                2: "It points at what the score needs by two measures of three.",
+            }.get(won, "It does not point at what the score needs better than chance does."),
+            f"Against random maps as smooth, in units of probability: {figures}.",
+        ),
+        (
+            "good" if abs(last) < DEPENDS else "poor",
+            "It depends on the model." if abs(last) < DEPENDS else "It does not depend on the model: a red flag.",
+            f"Rank correlation with the map of the network scrambled throughout: {last:+.2f} (under {DEPENDS} is "
+            f"wanted); structural similarity {scrambled[-1].similarity:.2f}.",
+        ),
+        (
+            "good" if steady >= STABLE else "poor",
+            "It is stable." if steady >= STABLE else "Small changes of the film change it.",
+            f"Mean rank correlation {steady:.2f}: "
+            + "; ".join(f"{each.title} {each.correlation:.2f}" for each in stable)
+            + ".",
+        ),
+        (
+            "poor" if lies.warns else "good",
+            f"{lies.total:.0%} of its heat lies where no fracture can be."
+            if lies.warns
+            else "Little of its heat lies where no fracture can be.",
+            "; ".join(f"{lies.shares[kind]:.0%} on {words}" for kind, words in KINDS.items()) + ".",
+        ),
+    ]
+    lines = "".join(
+        f"<li class='{kind}'><strong>{html.escape(words)}</strong> {html.escape(figure)}</li>"
+        for kind, words, figure in rows
+    )
+    charts = _chart("Deletion: probability as the hottest places are blurred", found, "deletion") + _chart(
+        "Insertion: probability as they are uncovered", found, "insertion"
+    )
+    return (
+        f"<ul class='findings'>{lines}</ul><div class='charts'>{charts}</div>"
+        "<p class='reading'>Strong line: this map. Faint lines: random maps.</p>"
+    )
+
+
+def _on_trial(question: Question, method: str, seen: Seen) -> tuple:
+    """Everything the tab shows; one watch over all of it."""
+    whole = question.watch
+    placement = seen.explanation.placement
+
+    def part(start: float, end: float) -> Question:
+        return Question(
+            **{**vars(question), "watch": Watch(tell=lambda share: whole.step(start + (end - start) * share))}
+        )
+
+    found = draw(part(0.0, PARTS[0]), method)
+    curves = trial(part(PARTS[0], PARTS[1]), found, placement)
+    slow = METHODS[method].cost == "slow"
+    scrambled = scramble(part(PARTS[1], PARTS[2]), method, found, last_only=slow)
+    stable = stability(part(PARTS[2], PARTS[3]), method, found)
+    lies = shortcuts.judge(seen.explanation.film.display(), found, placement)
+    return found, curves, scrambled, stable, lies
+
+
+def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
+    """Lays out the tab inside the current Blocks; ``known`` holds the film of the first tab."""
+    models = {classifier.card.name: classifier for classifier in classifiers}
+    titles = {kind.name: kind.title for kind in classifiers[0].card.classes}
+    gr.HTML(INTRO)
+    with gr.Row():
+        method = gr.Dropdown(
+            [(how.title, name) for name, how in METHODS.items()], value=DEFAULT, label="Method", elem_id="trial-method"
+        )
+        kind = gr.Dropdown(
+            [("the predicted type", ""), *((title, name) for name, title in titles.items())],
+            value="",
+            label="Explain",
+            elem_id="trial-kind",
+        )
+    with gr.Row():
+        go = gr.Button("Put it on trial", variant="primary", elem_id="trial-go")
+        stop = gr.Button("Stop", elem_id="trial-stop")
+    state = gr.HTML("", elem_id="trial-state")
+    findings = gr.HTML("", elem_id="trial-findings")
+    maps = gr.Gallery(
+        label="The map, and what becomes of it when weights are shuffled from the head down",
+        columns=6,
+        object_fit="contain",
+        height="auto",
+        format="png",
+        elem_id="trial-maps",
+        buttons=[],
+    )
+    gr.HTML(HIDING)
+    with gr.Row():
+        canvas = gr.ImageEditor(
+            type="numpy",
+            image_mode="RGBA",
+            sources=[],
+            layers=False,
+            transforms=[],
+            brush=gr.Brush(default_size=24, colors=["#f59e0b"], color_mode="fixed"),
+            show_label=False,
+            height=420,
+            elem_id="hide-canvas",
+            buttons=[],
+        )
+        after = gr.Image(
+            show_label=False, format="png", interactive=False, height=420, elem_id="hide-after", buttons=[]
+        )
+    with gr.Row():
+        fetch = gr.Button("Show the film here", elem_id="hide-fetch")
+        again = gr.Button("Ask again without it", variant="primary", elem_id="hide-go")
+    moved = gr.HTML("", elem_id="hide-moved")
+
+    def put_on_trial(seen: Seen | None, name: str, target: str) -> Iterator[tuple]:
+        if seen is None:
+            yield NO_FILM, "", []
+            return
+        explanation = seen.explanation
+        target = target or explanation.prediction.best
+        film = explanation.film.display()
+        try:
+            results = None
+            for share, done in watched(
+                lambda watch: _on_trial(
+                    ask_square(models[explanation.model], seen.square, target, watch=watch), name, seen
+                )
+            ):
+                results = done
+                yield progress(share, f"{METHODS[name].title} on trial"), "", []
+            if results is None:
+                return
+            found, curves, scrambled, stable, lies = results
+
+            def shown(values: np.ndarray) -> np.ndarray:
+                return overlay(film, heat(values, explanation.placement), contour=False)
+
+            pictures = [(shown(found), "the map")]
+            pictures += [(shown(step.found), f"{step.down_to} · {step.correlation:+.2f}") for step in scrambled]
+            line = f"{METHODS[name].title} for {titles[target].lower()}. {METHODS[name].says}"
+            yield f"<p class='glossary'>{html.escape(line)}</p>", verdict(curves, scrambled, stable, lies), pictures
+        except Stopped as error:
+            yield f"<p class='glossary'>{html.escape(str(error))}</p>", "", []
+        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
+            log.error("a map could not be put on trial: %s", type(error).__name__)
+            yield f"<p class='glossary'>{OURS}</p>", "", []
+
+    def show(seen: Seen | None) -> tuple:
+        if seen is None:
+            return None, NO_FILM
+        return np.dstack([seen.explanation.film.display()] * 3), ""
+
+    def ask_again(seen: Seen | None, drawing: dict[str, Any] | None) -> tuple:
+        if seen is None:
+            return None, NO_FILM
+        layers = [] if drawing is None else drawing["layers"]
+        film = seen.explanation.film.display()
+        hidden = np.zeros(film.shape, bool)
+        for layer in layers:
+            alpha = cv2.resize(layer[:, :, 3], film.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            hidden |= alpha > 0
+        if not hidden.any():
+            return None, "<p class='glossary'>Nothing is painted over yet.</p>"
+        blurred = cv2.GaussianBlur(film, (0, 0), max(film.shape) / 16.0)
+        changed = np.where(hidden, blurred, film)
+        classifier = models[seen.explanation.model]
+        # Both from what is on the screen, so that nothing but the paint differs.
+        before, now = classifier.explain([Radiograph(film, (0, 255)), Radiograph(changed, (0, 255))])
+        best = before.prediction.best
+        rows = [
+            [titles[name], f"{before.prediction.probability(name):.0%}", f"{now.prediction.probability(name):.0%}"]
+            for name in before.prediction.ranking[:5]
+        ]
+        stays = "stays" if now.prediction.best == best else f"becomes {titles[now.prediction.best].lower()}"
+        words = f"{hidden.mean():.0%} of the film hidden. The verdict, {titles[best].lower()}, {stays}."
+        picture = overlay(changed, now.heat(best))
+        told = f"<p class='glossary'><strong>{html.escape(words)}</strong></p>"
+        return picture, f"<div class='about'>{told}{table(['Type', 'Before', 'After'], rows)}</div>"
+
+    heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
+    running = go.click(put_on_trial, [known, method, kind], [state, findings, maps], show_progress="hidden", **heavy)
+    stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")
+    fetch.click(show, known, [canvas, moved], api_visibility="private")
+    again.click(ask_again, [known, canvas], [after, moved], **heavy)
