@@ -123,8 +123,13 @@ def judge(film: np.ndarray, heat: np.ndarray, placement: Placement) -> Shortcuts
     outside = float((positive * placement.padding(*positive.shape)).sum()) / total
     on_film = np.clip(placement.onto_film(positive), 0.0, None)
     inside = float(on_film.sum())
+    found = find(film)
+    # Heat lies no finer than the map's places: what is within one of them from flesh may be meant for the flesh.
+    place = max(film.shape) / max(positive.shape)
+    depth = cv2.distanceTransform(found["background"].astype(np.uint8), cv2.DIST_L2, 3)
+    found["background"] = depth > place
     shares = {
         kind: (1.0 - outside) * float(on_film[mask].sum()) / inside if inside > 0 else 0.0
-        for kind, mask in find(film).items()
+        for kind, mask in found.items()
     }
     return Shortcuts({**shares, "padding": outside})

@@ -106,7 +106,7 @@ def write_page(audit: Audit, folder: Path) -> Path:
 <p class="notice">For study, not for diagnosis. This page holds films; keep it to yourself.</p>
 {_bars(overview, whole)}
 <p>Method: {html.escape(near["method"])}. Of {checked["films"]} random films, each compared with {checked["against"]}
-others by brute force, {checked["twins"]} pairs are twins, of which the groups have {checked["missed_by_search"]} apart.</p>
+by brute force, {checked["twins"]} pairs are twins, of which the groups have {checked["missed_by_search"]} apart.</p>
 <p>Copies planted to test the search, and found: {html.escape(planted)}.</p>
 <h2>Classes</h2>{_bars(summary["by_class"].items(), whole)}
 <h2>Contradictory: one film, different labels ({len(contradictory)})</h2>

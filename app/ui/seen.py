@@ -69,7 +69,7 @@ def watched(work: Callable[[Watch], Result], seconds: float = LIMIT) -> Iterator
         share = done
 
     watch = Watch(seconds, tell)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, "slow-work") as pool:
         future = pool.submit(work, watch)
         try:
             while not future.done():

@@ -44,6 +44,10 @@ film, not of what was learnt. <strong>Is it stable</strong> when the film is mir
 <strong>Does it lie on a shortcut</strong>, a letter, an edge or nothing at all? A map may pass all four and the verdict
 still be wrong.</p>
 """
+SHUFFLED = """
+<p class='glossary'>The map, and what becomes of it as weights are shuffled from the head down; beneath each its rank
+correlation with the map. A map without any colour has no heat left.</p>
+"""
 HIDING = """
 <h2>Hide a region and ask again</h2>
 <p class='reading'>Paint over a letter, the fracture or anything else. What you paint is blurred away, and the model is
@@ -166,8 +170,9 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         stop = gr.Button("Stop", elem_id="trial-stop")
     state = gr.HTML("", elem_id="trial-state")
     findings = gr.HTML("", elem_id="trial-findings")
+    shuffled = gr.HTML("")
     maps = gr.Gallery(
-        label="The map, and what becomes of it when weights are shuffled from the head down",
+        show_label=False,
         columns=6,
         object_fit="contain",
         height="auto",
@@ -176,7 +181,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         buttons=[],
     )
     gr.HTML(HIDING)
-    with gr.Row():
+    with gr.Row(elem_id="hiding"):
         canvas = gr.ImageEditor(
             type="numpy",
             image_mode="RGBA",
@@ -199,7 +204,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
 
     def put_on_trial(seen: Seen | None, name: str, target: str) -> Iterator[tuple]:
         if seen is None:
-            yield NO_FILM, "", []
+            yield NO_FILM, "", "", []
             return
         explanation = seen.explanation
         target = target or explanation.prediction.best
@@ -212,7 +217,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
                 )
             ):
                 results = done
-                yield progress(share, f"{METHODS[name].title} on trial"), "", []
+                yield progress(share, f"{METHODS[name].title} on trial"), "", "", []
             if results is None:
                 return
             found, curves, scrambled, stable, lies = results
@@ -223,12 +228,13 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             pictures = [(shown(found), "the map")]
             pictures += [(shown(step.found), f"{step.down_to} · {step.correlation:+.2f}") for step in scrambled]
             line = f"{METHODS[name].title} for {titles[target].lower()}. {METHODS[name].says}"
-            yield f"<p class='glossary'>{html.escape(line)}</p>", verdict(curves, scrambled, stable, lies), pictures
+            told = verdict(curves, scrambled, stable, lies)
+            yield f"<p class='glossary'>{html.escape(line)}</p>", told, SHUFFLED, pictures
         except Stopped as error:
-            yield f"<p class='glossary'>{html.escape(str(error))}</p>", "", []
+            yield f"<p class='glossary'>{html.escape(str(error))}</p>", "", "", []
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("a map could not be put on trial: %s", type(error).__name__)
-            yield f"<p class='glossary'>{OURS}</p>", "", []
+            yield f"<p class='glossary'>{OURS}</p>", "", "", []
 
     def show(seen: Seen | None) -> tuple:
         if seen is None:
@@ -263,7 +269,9 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         return picture, f"<div class='about'>{told}{table(['Type', 'Before', 'After'], rows)}</div>"
 
     heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
-    running = go.click(put_on_trial, [known, method, kind], [state, findings, maps], show_progress="hidden", **heavy)
+    running = go.click(
+        put_on_trial, [known, method, kind], [state, findings, shuffled, maps], show_progress="hidden", **heavy
+    )
     stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")
     fetch.click(show, known, [canvas, moved], api_visibility="private")
     again.click(ask_again, [known, canvas], [after, moved], **heavy)

@@ -87,6 +87,17 @@ def test_heat_is_shared_out() -> None:
     assert judge(film, np.full((24, 24), -1.0), placement).total == 0.0
 
 
+def test_heat_that_spills_over_a_limbs_rim_is_not_held_against_it() -> None:
+    film = np.pad(draw("oblique", seed=1, height=384, width=192, marker=False), ((0, 0), (96, 96)), constant_values=6)
+    placement = Placement.fit(384, 384, 192)
+    rim = float(np.flatnonzero(~find(film)["background"][192])[0]) / 384
+    at_rim, far = np.zeros((2, 12, 12), np.float32)
+    at_rim[6, int(rim * 12)] = 1.0
+    far[6, 0] = 1.0
+    assert judge(film, at_rim, placement).shares["background"] < 0.1
+    assert judge(film, far, placement).shares["background"] > 0.8
+
+
 def test_heat_beside_the_film_is_counted() -> None:
     film = draw("oblique", height=400, width=200, marker=False)
     placement = Placement.fit(400, 200, 192)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from app import attribution
 from app.classifier import Classifier
 from app.phantom import draw
 from app.ui.page import launch
@@ -177,6 +179,22 @@ def test_a_bad_file_is_a_sentence_and_the_page_stays_usable(
     shown(page, "#painted")
 
 
+def explained(page: Page, drawing: Path) -> None:
+    upload(page, drawing)
+    shown(page, "#painted")
+
+
+def open_tab(page: Page, name: str) -> None:
+    tab = page.get_by_role("tab", name=name)
+    more = page.get_by_role("button", name="More tabs").first
+    expect(tab.or_(more).first).to_be_visible()
+    if tab.count() and tab.is_visible():
+        tab.click()
+    else:
+        more.click()
+        page.locator(".overflow-dropdown").first.get_by_role("button", name=name).click()
+
+
 def test_nothing_sticks_out_on_a_phone(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(390)
     upload(page, drawing)
@@ -188,10 +206,86 @@ def test_nothing_sticks_out_on_a_phone(visit: Callable[[int], Page], drawing: Pa
     assert box["x"] + box["width"] <= 390
     expect(page.locator(".notice")).to_contain_text("not for diagnosis")
     for name in ("About the models", "Is this data sound?"):
-        page.get_by_role("tab", name=name).click()
+        open_tab(page, name)
         expect(page.locator(".about:visible").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
-    page.get_by_role("tab", name="Explain a film").click()
+    open_tab(page, "Explain a film")
     label = page.locator("#contour label").bounding_box()
     assert label is not None
     assert label["width"] > 150
+
+
+def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    open_tab(page, "Compare methods")
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-state")).to_contain_text("No film yet", timeout=10_000)
+    open_tab(page, "Explain a film")
+    explained(page, drawing)
+    open_tab(page, "Compare methods")
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(6, timeout=30_000)
+    shown(page, "#compare-why")
+    for number in range(2):
+        cells = page.locator("#compare-sums table").nth(number).locator("td:last-child").all_inner_texts()
+        parts = [float(cell) for cell in cells]
+        assert sum(parts[:3]) == pytest.approx(parts[3], abs=0.003)
+
+
+def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    explained(page, drawing)
+    open_tab(page, "On trial")
+    page.locator("#trial-go").click()
+    expect(page.locator(".findings li")).to_have_count(4, timeout=60_000)
+    expect(page.locator(".charts svg")).to_have_count(2)
+    expect(page.locator("#trial-maps button img")).to_have_count(6)
+    page.locator("#hide-go").click()
+    expect(page.locator("#hide-moved")).to_contain_text("Nothing is painted", timeout=10_000)
+    page.locator("#hide-fetch").click()
+    canvas = page.locator("#hide-canvas canvas").first
+    expect(canvas).to_be_visible(timeout=10_000)
+    page.wait_for_timeout(1500)
+    box = canvas.bounding_box()
+    assert box is not None
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 40, middle[1] + 40, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    page.locator("#hide-go").click()
+    expect(page.locator("#hide-moved")).to_contain_text("of the film hidden", timeout=15_000)
+    shown(page, "#hide-after")
+
+
+def test_slow_methods_can_be_stopped(
+    visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attribution, "SAMPLES", 100_000)
+    page = visit(1280)
+    explained(page, drawing)
+    open_tab(page, "Compare methods")
+    page.get_by_label("SHAP").check()
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-state .progress")).to_contain_text("SHAP", timeout=30_000)
+    page.locator("#compare-stop").click()
+    expect(page.locator("#compare-state")).to_contain_text("Stopped", timeout=10_000)
+    page.wait_for_timeout(1500)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("slow-work")]
+
+
+def test_the_new_tabs_fit_a_phone(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(390)
+    explained(page, drawing)
+    for name, go, done in (
+        ("Compare methods", "#compare-go", "#compare-sums table"),
+        ("On trial", "#trial-go", ".findings li"),
+    ):
+        open_tab(page, name)
+        page.locator(go).click()
+        expect(page.locator(done).first).to_be_visible(timeout=60_000)
+        if name == "On trial":
+            page.locator("#hide-fetch").click()
+            page.wait_for_timeout(1500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
