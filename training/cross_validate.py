@@ -23,7 +23,7 @@ from training.data.bone_break import CLASSES
 from training.data.cache import CACHE, placements
 from training.distil import keep
 from training.films import BoneBreakFilms
-from training.fit import fit, load_task
+from training.fit import fit, load_task, read_groups
 from training.localise import hit
 from training.metrics import bootstrap, expected_calibration_error, fit_temperature, report
 from training.recipe import Precision, Recipe
@@ -39,6 +39,7 @@ class OutOfFold:
     Attributes:
         films: indices into the set's films, int (N,), each at most once.
         labels: int (N,).
+        groups: int (N,), near-duplicates share a number.
         logits: float32 (N, C).
         mirrored: the same for the mirrored films.
         evidence: strongest evidence for the predicted type on the film, float32 (N,), in logits.
@@ -50,6 +51,7 @@ class OutOfFold:
 
     films: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray
     logits: np.ndarray
     mirrored: np.ndarray
     evidence: np.ndarray
@@ -185,7 +187,7 @@ def read_folds(run: Path, recipe: Recipe) -> OutOfFold:
 
 def _read(where: Path) -> dict[str, np.ndarray]:
     with np.load(where / "judged.npz") as stored:
-        return dict(stored)
+        return {**stored, "groups": read_groups(where)[stored["films"]]}
 
 
 def _join(parts: list[dict[str, np.ndarray]], minutes: float) -> OutOfFold:
@@ -198,6 +200,7 @@ def _join(parts: list[dict[str, np.ndarray]], minutes: float) -> OutOfFold:
     return OutOfFold(
         films=joined("films"),
         labels=joined("labels"),
+        groups=joined("groups"),
         logits=joined("logits"),
         mirrored=joined("mirrored"),
         evidence=joined("evidence"),
@@ -208,22 +211,24 @@ def _join(parts: list[dict[str, np.ndarray]], minutes: float) -> OutOfFold:
     )
 
 
-def summarise_types(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """Figures and calibration of out-of-fold predictions, ready for JSON.
 
-    Calibration is judged by temperatures fitted on the other half of the films, so that no film judges itself.
+    Calibration is judged by temperatures fitted on the other half of the groups, so that no film judges itself.
 
     Args:
         logits: float (N, C).
         labels: int (N,).
+        groups: int (N,), of near-duplicates.
     """
     temperature = fit_temperature(logits, labels)
-    half = np.random.default_rng(0).permutation(len(labels)) % 2 == 0
+    _, of = np.unique(groups, return_inverse=True)
+    half = (np.random.default_rng(0).permutation(of.max() + 1) % 2 == 0)[of]
     scaled = np.empty_like(logits)
     for side in (half, ~half):
         scaled[side] = logits[side] / fit_temperature(logits[~side], labels[~side])
     return {
-        "types": report(logits, labels, list(CLASSES), temperature),
+        "types": report(logits, labels, list(CLASSES), temperature, groups),
         "temperature": temperature,
         "calibration_error_before": expected_calibration_error(softmax(logits, axis=1), labels)["value"],
         "calibration_error_crossed": expected_calibration_error(softmax(scaled, axis=1), labels)["value"],
@@ -234,8 +239,8 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
     """Figures over all folds' films, ready for JSON: types, calibration, mirrored films and, where taught, places."""
     averaged = np.log(softmax(found.logits, axis=1) / 2 + softmax(found.mirrored, axis=1) / 2)
     summary = {
-        **summarise_types(found.logits, found.labels),
-        "mirrored_too": bootstrap(averaged.argmax(axis=1) == found.labels),
+        **summarise_types(found.logits, found.labels, found.groups),
+        "mirrored_too": bootstrap(averaged.argmax(axis=1) == found.labels, found.groups),
         "minutes": found.minutes,
     }
     if found.presence:

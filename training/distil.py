@@ -87,10 +87,11 @@ class Teacher(nn.Module):
             log_target=True,
         )
         if evidence.fracture is not None and theirs.fracture is not None:
-            places = functional.adaptive_avg_pool2d(theirs.fracture.sigmoid(), evidence.fracture.shape[1:])
+            height, width = evidence.fracture.shape[1:]
+            places = functional.adaptive_avg_pool2d(theirs.fracture.sigmoid(), (height, width))
             loss = loss + functional.binary_cross_entropy_with_logits(evidence.fracture, places)
         if self.hint is not None:
-            known = functional.adaptive_avg_pool2d(known.float(), features.shape[2:])
+            known = functional.adaptive_avg_pool2d(known.float(), (features.shape[2], features.shape[3]))
             translated = self.hint(features).float()
             loss = loss + self.how.hint * functional.mse_loss(translated, known) / known.var().clamp(min=1e-6)
         return loss

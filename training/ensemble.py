@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from scipy.special import softmax
 
 from training.cross_validate import OutOfFold, read_folds, summarise_types
 from training.data.bone_break import CLASSES
+from training.fit import read_groups
 from training.metrics import fit_temperature, report
 from training.recipe import Recipe
 
@@ -42,9 +44,10 @@ def averaged(members: Sequence[tuple[np.ndarray, np.ndarray]], temperatures: Seq
     return np.log(np.mean(sides, axis=0))
 
 
-def _sorted(found: OutOfFold) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+def _sorted(found: OutOfFold) -> OutOfFold:
     order = np.argsort(found.films)
-    return found.films[order], found.labels[order], (found.logits[order], found.mirrored[order])
+    names = ("films", "labels", "groups", "logits", "mirrored")
+    return replace(found, **{name: getattr(found, name)[order] for name in names})
 
 
 def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path = RESULTS) -> dict[str, Any]:
@@ -65,20 +68,23 @@ def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path 
         ValueError: members were judged on different films.
     """
     found = [_sorted(read_folds(folds / recipe.name, recipe)) for recipe in recipes]
-    films, labels, _ = found[0]
-    if any(not np.array_equal(films, others) for others, _, _ in found):
+    first = found[0]
+    if any(not np.array_equal(first.films, other.films) for other in found):
         raise ValueError("the members were judged on different films")
-    temperatures = [fit_temperature(logits, labels) for _, _, (logits, _) in found]
+    temperatures = [fit_temperature(each.logits, each.labels) for each in found]
     row: dict[str, Any] = {
         "members": [recipe.name for recipe in recipes],
-        "cross_validation": summarise_types(averaged([pair for _, _, pair in found], temperatures), labels),
+        "cross_validation": summarise_types(
+            averaged([(each.logits, each.mirrored) for each in found], temperatures), first.labels, first.groups
+        ),
         "test": {},
     }
     runs = [{path.parent.name: path for path in (seeds / r.name).glob("seed*/test.npz")} for r in recipes]
     for seed in sorted(set.intersection(*(set(each) for each in runs))):
         judged = [dict(np.load(each[seed])) for each in runs]
         together = averaged([(its["logits"], its["mirrored"]) for its in judged], temperatures)
-        figures = report(together, judged[0]["labels"], list(CLASSES), 1.0)
+        groups = read_groups(seeds / recipes[0].name / seed)[judged[0]["films"]]
+        figures = report(together, judged[0]["labels"], list(CLASSES), 1.0, groups)
         row["test"][seed.removeprefix("seed")] = {key: figures[key] for key in ("accuracy", "top3")}
     rows = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
     rows[" + ".join(row["members"])] = row

@@ -52,7 +52,7 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
                 "model's, and might include films it was trained on"
             )
     _, logits, labels = explain_part(classifier, films, films.split.test)
-    figures = report(logits, labels, list(CLASSES), card.temperature)
+    figures = report(logits, labels, list(CLASSES), card.temperature, films.groups[films.split.test])
     card = card.model_copy(update={"metrics": {**card.metrics, "test": figures}})
     target = weights / name
     write_card(card, target)

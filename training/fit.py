@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
@@ -35,7 +36,7 @@ from training.initial import Initial, load_initial, local_layers
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["curve", "fit", "load_task"]
+__all__ = ["curve", "fit", "load_task", "read_groups"]
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,12 @@ def curve(run: Path) -> list[dict[str, float]]:
                 if losses:
                     rows.setdefault(int(row["epoch"]), {}).update(losses)
     return [{"epoch": epoch, **rows[epoch]} for epoch in sorted(rows)]
+
+
+def read_groups(run: Path) -> np.ndarray:
+    """The groups of near-duplicates that a run's split kept together, int (films of the set,)."""
+    with (run / "split.csv").open(newline="", encoding="utf-8") as file:
+        return np.array([int(row["group"]) for row in csv.DictReader(file)])
 
 
 def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakFilms, Initial]:

@@ -238,7 +238,8 @@ def _page(root: Path) -> str:
         "# Report: what was measured, and how",
         "**For study, not for diagnosis. Not a medical device.**",
         "Every figure is read from files that the commands named here wrote. Intervals are 95 % bootstrap intervals "
-        "over films; they say nothing of the spread between trainings, for which there is the column of seeds.",
+        "over films, near-duplicates drawn together; they say nothing of the spread between trainings, for which "
+        "there is the column of seeds.",
         "## Models",
         _models(cards, root),
         "`python -m training cross-validate`, `fit`, `export`, `evaluate`, `seeds`, `localise`. Choices were made on "

@@ -18,7 +18,7 @@ from training.cross_validate import judge_types
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.distil import keep
-from training.fit import fit, load_task
+from training.fit import fit, load_task, read_groups
 from training.metrics import report
 from training.recipe import Precision, Recipe
 
@@ -75,10 +75,10 @@ def seeds(
             np.savez(where / "test.npz", **judge_types(task, films, films.split.test))  # ty: ignore[invalid-argument-type]
         with np.load(where / "test.npz") as judged:
             logits, mirrored, labels = judged["logits"], judged["mirrored"], judged["labels"]
-        figures = report(logits, labels, list(CLASSES), 1.0)
-        both = report(
-            np.logaddexp(log_softmax(logits, axis=1), log_softmax(mirrored, axis=1)), labels, list(CLASSES), 1.0
-        )
+            groups = read_groups(where)[judged["films"]]
+        figures = report(logits, labels, list(CLASSES), 1.0, groups)
+        together = np.logaddexp(log_softmax(logits, axis=1), log_softmax(mirrored, axis=1))
+        both = report(together, labels, list(CLASSES), 1.0, groups)
         rows[str(number)] = {
             "accuracy": figures["accuracy"],
             "top3": figures["top3"],

@@ -68,7 +68,8 @@ def _accuracy(run: dict[str, Any] | None) -> str:
     if run is None:
         return "not run"
     share = run["accuracy"]
-    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}), {share['n']} films"
+    different = f", {share['groups']} different" if share.get("groups", share["n"]) < share["n"] else ""
+    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}), {share['n']} films{different}"
 
 
 def _peer_table(rows: list[dict[str, Any]]) -> str:

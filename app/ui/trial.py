@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -137,9 +138,7 @@ def _on_trial(question: Question, method: str, seen: Seen) -> tuple:
     placement = seen.explanation.placement
 
     def part(start: float, end: float) -> Question:
-        return Question(
-            **{**vars(question), "watch": Watch(tell=lambda share: whole.step(start + (end - start) * share))}
-        )
+        return replace(question, watch=Watch(tell=lambda share: whole.step(start + (end - start) * share)))
 
     found = draw(part(0.0, PARTS[0]), method)
     curves = trial(part(PARTS[0], PARTS[1]), found, placement)

@@ -28,6 +28,27 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.90 <= covered / 200 <= 0.99
 
 
+def test_copies_make_no_interval_narrower() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.random(60) < 0.5
+    once, copied = bootstrap(right), bootstrap(np.repeat(right, 20), np.repeat(np.arange(60), 20))
+    assert copied["groups"] == once["n"] == 60
+    assert copied["n"] == 1200
+    assert copied["high"] - copied["low"] == pytest.approx(once["high"] - once["low"], rel=0.05)
+    blind = bootstrap(np.repeat(right, 20))
+    assert blind["high"] - blind["low"] < 0.3 * (once["high"] - once["low"])
+
+
+def test_groups_of_any_size_are_covered_as_often_as_said() -> None:
+    rng = np.random.default_rng(6)
+    covered = 0
+    for trial in range(200):
+        sizes = rng.integers(1, 6, 120)
+        share = bootstrap(np.repeat(rng.random(120) < 0.4, sizes), np.repeat(np.arange(120), sizes), seed=trial)
+        covered += share["low"] <= 0.4 <= share["high"]
+    assert 0.90 <= covered / 200 <= 0.99
+
+
 def test_the_temperature_is_found(judged: tuple[np.ndarray, np.ndarray]) -> None:
     assert fit_temperature(*judged) == pytest.approx(2.0, rel=0.08)
 

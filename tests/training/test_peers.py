@@ -56,6 +56,20 @@ def test_the_published_split_leaks_and_ours_does_not(protocol: str, films: tuple
         assert not np.isin(theirs.judge, theirs.train).any()
 
 
+def test_films_there_many_times_do_not_judge_alone() -> None:
+    """Of groups so large that the publisher's test films leave nothing to train on, each judges with one film."""
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 40, 100)
+    groups = np.repeat(np.arange(100), sizes)
+    labels = np.repeat(np.arange(100) % 4 == 0, sizes).astype(int)
+    parts = np.where(rng.random(len(groups)) < 0.3, "test", "train")
+    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(len(groups)))
+    sides = leak_free(DataSet("multi-region", "", ("a", "b"), listed, ()), "official", groups, 0.4)
+    assert np.bincount(labels[sides.judge]).tolist() == [10, 10]
+    assert len(np.unique(groups[sides.judge])) == 20
+    assert set(groups[sides.train]) == set(range(100)) - set(groups[sides.judge])
+
+
 def test_a_run_learns_from_what_it_is_given(films: tuple[DataSet, np.ndarray]) -> None:
     """Films whose brightness is their class are told apart; shuffled labels are not."""
     labels = np.arange(160) % 2
@@ -64,13 +78,13 @@ def test_a_run_learns_from_what_it_is_given(films: tuple[DataSet, np.ndarray]) -
     recipe = RECIPES["custom-cnn-pytorch"].model_copy(update={"epochs": 4, "size": 32, "batch_size": 16})
     sides = published(replace(films[0], films=films[0].films[:160]), "random", 0.2)
     sides = type(sides)(sides.train[sides.train < 160], sides.judge[sides.judge < 160])
-    told = run(recipe, squares, labels, sides, None, "32-true")
+    told = run(recipe, squares, labels, np.arange(160), sides, None, "32-true")
     assert told["accuracy"]["value"] > 0.9
     assert told["start"] == "from scratch"
     mixed = recipe.model_copy(update={"mixup": 0.2, "focal": 2.0, "flip_judging": True, "class_weighted": True})
-    assert run(mixed, squares, labels, sides, None, "32-true")["accuracy"]["value"] > 0.8
+    assert run(mixed, squares, labels, np.arange(160), sides, None, "32-true")["accuracy"]["value"] > 0.8
     shuffled = np.random.default_rng(3).permutation(labels)
-    assert run(recipe, squares, shuffled, sides, None, "32-true")["accuracy"]["value"] < 0.8
+    assert run(recipe, squares, shuffled, np.arange(160), sides, None, "32-true")["accuracy"]["value"] < 0.8
 
 
 def test_initial_layers_of_another_network_are_refused(tmp_path: Path) -> None:

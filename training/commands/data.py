@@ -126,7 +126,7 @@ def peers(
         ):
             if only not in (None, kind):
                 continue
-            found = run(recipe, pixels, labels, sides, start, precision)
+            found = run(recipe, pixels, labels, known[0], sides, start, precision)
             if kind == "leak_free":
                 found["split_sha256"] = splits.digest(dataset.name)
             typer.echo(f"{name}, {kind}: {found}", err=True)

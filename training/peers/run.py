@@ -83,6 +83,7 @@ def run(
     recipe: PeerRecipe,
     squares: np.ndarray,
     labels: np.ndarray,
+    groups: np.ndarray,
     sides: Sides,
     init: Path | None,
     precision: Literal["32-true", "bf16-mixed"],
@@ -93,6 +94,7 @@ def run(
         recipe: the peer's.
         squares: all films, uint8 (N, size, size).
         labels: int (N,).
+        groups: int (N,), of near-duplicates, for the interval.
         sides: who trains, who judges.
         init: initial layers; from scratch where absent.
         precision: of training.
@@ -127,7 +129,7 @@ def run(
     chances = torch.cat(trainer.predict(task, loader(sides.judge, False)))  # ty: ignore[invalid-argument-type]
     correct = chances.argmax(dim=1).numpy() == labels[sides.judge]
     return {
-        "accuracy": bootstrap(correct),
+        "accuracy": bootstrap(correct, groups[sides.judge]),
         "trained_on": len(sides.train),
         "epochs": recipe.epochs,
         "minutes": round((time.monotonic() - began) / 60, 1),

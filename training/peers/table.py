@@ -33,7 +33,10 @@ def _cell(run: dict[str, Any] | None) -> str:
         return "not run"
     share = run["accuracy"]
     low, high = (f"{100 * share[key]:.1f}" for key in ("low", "high"))
-    return f"{100 * share['value']:.1f} % ({low} to {high}; {share['n']} films)"
+    films = f"{share['n']} films"
+    if share.get("groups", share["n"]) < share["n"]:
+        films += f", {share['groups']} different"
+    return f"{100 * share['value']:.1f} % ({low} to {high}; {films})"
 
 
 def markdown(rows: dict[str, dict[str, Any]]) -> str:
@@ -43,6 +46,6 @@ def markdown(rows: dict[str, dict[str, Any]]) -> str:
         claimed = "" if row["claimed"] is None else f"{100 * row['claimed']:.1f} %"
         run = row["published"]
         start = "from scratch" if run and run["start"] == "from scratch" else "from ImageNet layers"
-        how = f"{run['epochs']} epochs {start}" if run else ""
+        how = f"{run['epochs']} epoch{'s' * (run['epochs'] > 1)} {start}" if run else ""
         lines.append(f"| {row['title']} | {claimed} | {_cell(run)} | {_cell(row['leak_free'])} | {how} |")
     return "\n".join(lines)
