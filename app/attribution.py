@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import cv2
 import numpy as np
@@ -245,7 +245,9 @@ class _Shap(KernelShap):
         self.inf_weight = 1e6
         self.generator = generator
 
-    def kernel_shap_perturb_generator(self, original_inp: object, **kwargs: object) -> Iterator[torch.Tensor]:
+    def kernel_shap_perturb_generator(
+        self, original_inp: object, **kwargs: object
+    ) -> Generator[torch.Tensor, None, None]:
         count = int(kwargs["num_interp_features"])  # ty: ignore[invalid-argument-type]
         yield torch.ones(1, count, dtype=torch.long)
         yield torch.zeros(1, count, dtype=torch.long)

@@ -96,7 +96,7 @@ def difference(film: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) ->
     """
     grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB).astype(np.float32)
     paint = (opacity * np.clip(np.abs(signed), 0.0, 1.0))[:, :, None]
-    colour = np.where(signed[:, :, None] > 0, np.float32(WARM), np.float32(COLD))
+    colour = np.where(signed[:, :, None] > 0, np.array(WARM, np.float32), np.array(COLD, np.float32))
     return np.round(grey * (1.0 - paint) + colour * paint).astype(np.uint8)
 
 
