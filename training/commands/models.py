@@ -186,6 +186,33 @@ def localise(
 
 
 @cli.command()
+def faithfulness(
+    model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
+    methods: Annotated[list[str] | None, typer.Argument(help="Methods to judge; all where none is named")] = None,
+    data: Data = None,
+    weights: Weights = Path("weights"),
+    films: Annotated[int, typer.Option(min=2, help="Fractured validation films to judge on")] = 120,
+    runs: Annotated[Path, typer.Option(help="Folder where each film's figures are kept")] = Path("runs/faithfulness"),
+) -> None:
+    """Put every method on trial before a model: deletion, insertion, ROAD, boxes, stability, scrambled weights."""
+    from app.errors import WeightsError
+    from training import faithfulness as judging
+
+    try:
+        found = judging.faithfulness(
+            model, data_folder(data), weights, films=films, methods=tuple(methods or ()), runs=runs
+        )
+    except (FileNotFoundError, KeyError, ValueError, WeightsError) as error:
+        raise refuse(error) from None
+    for name, row in found["methods"].items():
+        margins = ", ".join(
+            f"{key} {its['value']:+.3f} ({its['low']:+.3f} to {its['high']:+.3f})"
+            for key, its in row["margins"].items()
+        )
+        typer.echo(f"{name}: better than random by {margins}; {row['seconds']:.2f} s a film")
+
+
+@cli.command()
 def ablate(
     plan: Annotated[Path, typer.Argument(help="YAML file with a base recipe and switches")],
     names: Annotated[list[str] | None, typer.Argument(help="Switches to run; all where none is named")] = None,

@@ -1,0 +1,145 @@
+"""Which method's heatmaps deserve belief: ``python -m training faithfulness MODEL``.
+
+Every method explains the same fractured FracAtlas validation films, which no model was trained on, and is judged by
+what ``app.faithfulness`` measures: deletion, insertion and ROAD against random maps as smooth, boxes hit, stability,
+dependence on the weights, and seconds. Films are judged one by one and each is kept, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import operator
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from app.classifier import Classifier
+from app.faithfulness import scramble, stability, trial
+from app.methods import METHODS, Question, ask, draw
+from app.preprocess import letterbox
+from app.radiograph import read
+from training.boxed import BoxedFilms
+from training.data.film import Film
+from training.localise import hit
+from training.metrics import bootstrap
+
+__all__ = ["CHECKED", "faithfulness", "judge_film", "summarise"]
+
+CHECKED = {"instant": 40, "seconds": 40, "slow": 10}
+"""Films on which a method of each cost is scrambled and shaken; its other figures are on all films."""
+
+RANDOM = 3
+"""Random maps a film and method."""
+
+
+def judge_film(question: Question, film: Film, method: str, *, checked: bool) -> dict[str, Any]:
+    """What is measured of one method on one film.
+
+    Args:
+        question: about the film.
+        film: with at least one box.
+        method: a key of ``METHODS``.
+        checked: scramble the weights and shake the film as well.
+
+    Returns:
+        Plain numbers: "seconds", areas, margins over random maps, boxes hit and, where checked, mean stability and
+        rank correlation by the part down to which weights were shuffled.
+    """
+    placement = letterbox(read(film.path), question.classifier.card.size)[1]
+    began = time.perf_counter()
+    found = draw(question, method)
+    row: dict[str, Any] = {"seconds": time.perf_counter() - began}
+    tried = trial(question, found, placement, random=RANDOM)
+    row["deletion"], row["insertion"], row["road"] = (
+        tried.real.deletion_area,
+        tried.real.insertion_area,
+        tried.real.road,
+    )
+    row["margins"] = tried.margins()
+    its = hit(found, film, placement)
+    row["inside"], row["near"] = bool(its.inside), bool(its.near)
+    if checked:
+        shaken = stability(question, method, found)
+        row["stability"] = float(np.mean([each.correlation for each in shaken]))
+        steps = scramble(question, method, found, last_only=METHODS[method].cost == "slow")
+        row["scrambled"] = {step.down_to: step.correlation for step in steps}
+    return row
+
+
+def summarise(films: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """By method, means over films with intervals; ``films`` are by method what ``judge_film`` found."""
+
+    def mean(rows: list[dict[str, Any]], *path: str) -> dict[str, float]:
+        return bootstrap(np.array([functools.reduce(operator.getitem, path, row) for row in rows], float))
+
+    rows: dict[str, Any] = {}
+    for method in films[0]:
+        its = [film[method] for film in films if method in film]
+        checked = [row for row in its if "stability" in row]
+        row: dict[str, Any] = {
+            "seconds": float(np.median([row["seconds"] for row in its])),
+            **{key: mean(its, key) for key in ("deletion", "insertion", "road", "inside", "near")},
+            "margins": {key: mean(its, "margins", key) for key in ("deletion", "insertion", "ROAD")},
+        }
+        if checked:
+            row["stability"] = mean(checked, "stability")
+            row["scrambled"] = {part: mean(checked, "scrambled", part) for part in checked[0]["scrambled"]}
+        rows[method] = row
+    return rows
+
+
+def faithfulness(
+    name: str, data: Path, weights: Path, *, films: int = 120, methods: Sequence[str] = (), runs: Path
+) -> dict[str, Any]:
+    """Judges every method on a model and writes ``faithfulness.json`` beside its weights.
+
+    Args:
+        name: folder under ``weights``.
+        data: folder that holds FracAtlas.
+        weights: folder of models.
+        films: how many, drawn once among the fractured validation films.
+        methods: keys of ``METHODS``; all where none is named.
+        runs: folder where what was measured of each film is kept, by the weights' checksum.
+
+    Raises:
+        WeightsError: no such model.
+        FileNotFoundError: the films are not there.
+        KeyError: an unknown method.
+    """
+    methods = methods or list(METHODS)
+    if unknown := set(methods) - set(METHODS):
+        raise KeyError(f"unknown methods: {', '.join(sorted(unknown))}; known are {', '.join(METHODS)}")
+    classifier = Classifier.load(name, weights)
+    broken = [film for film in BoxedFilms(data, "validation", classifier.card.size).films if film.boxes]
+    order = np.random.default_rng(0).permutation(len(broken))[:films]
+    checksum = hashlib.sha256((weights / name / "model.safetensors").read_bytes()).hexdigest()
+    kept = runs / f"{name}-{checksum[:12]}.json"
+    known: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    for number, index in enumerate(track(order, "On trial")):
+        film = broken[index]
+        rows = known.setdefault(film.name, {})
+        missing = [method for method in methods if method not in rows]
+        if not missing:
+            continue
+        question = ask(classifier, read(film.path))
+        for method in missing:
+            checked = number < CHECKED[METHODS[method].cost]
+            rows[method] = judge_film(question, film, method, checked=checked)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(known), encoding="utf-8")
+    chosen = [known[broken[index].name] for index in order]
+    found = {
+        "part": "validation",
+        "films": len(chosen),
+        "random_maps": RANDOM,
+        "weights_sha256": checksum,
+        "methods": summarise(chosen),
+    }
+    (weights / name / "faithfulness.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
