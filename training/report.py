@@ -15,6 +15,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
+from app import verified
 from app.weights import ModelCard, load_card, ranked
 from training.peers.recipe import load_all
 from training.peers.table import load_rows, markdown
@@ -299,6 +300,14 @@ def _page(root: Path) -> str:
                 f"(`python -m training localise {card.name}`):",
                 _localisation(looks),
                 _breakdown(looks),
+            ]
+        if tried := verified.load(card.name, root / "weights"):
+            parts += [
+                f"Every method on trial, on {tried['films']} of these films "
+                f"(`python -m training faithfulness {card.name}`). Deletion, insertion and ROAD are margins over "
+                "random maps as smooth, in units of probability; stability is the mean rank correlation under small "
+                "changes of the film, shuffled the one once all weights mean nothing:",
+                _grid(verified.HEAD, verified.rows(tried)),
             ]
     ablation = _read(root / "training" / "results" / "ablation.json")
     if ablation:

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from app import verified
 from app.classifier import Classifier, Explanation
 from app.errors import Stopped
 from app.methods import DEFAULT, METHODS, ask_square, draw, heat
@@ -36,12 +37,25 @@ def _caption(name: str) -> str:
     return f"{METHODS[name].title} · {COSTS[METHODS[name].cost]}"
 
 
-def _told(names: Sequence[str]) -> str:
+def _told(names: Sequence[str], measured: dict[str, Any] | None = None) -> str:
     rows = "".join(
-        f"<li><strong>{html.escape(METHODS[name].title)}</strong>: {html.escape(METHODS[name].says)}</li>"
+        f"<li><strong>{html.escape(METHODS[name].title)}</strong>: {html.escape(METHODS[name].says)}"
+        f"{_flag(measured['methods'].get(name) if measured else None)}</li>"
         for name in names
     )
     return f"<ul class='methods'>{rows}</ul>"
+
+
+def _flag(row: dict[str, Any] | None) -> str:
+    """What the bench of methods holds against one, if anything."""
+    if row is None:
+        return ""
+    if verified.depends_on_model(row) is False:
+        return " <em class='flag'>Does not depend on the model: it stays when all weights are shuffled.</em>"
+    lost = [key for key, better in verified.beats_random(row).items() if not better]
+    if lost:
+        return f" <em class='flag'>No better than random maps by {', '.join(lost)}.</em>"
+    return ""
 
 
 def sums(explanation: Explanation, titles: dict[str, str], names: Sequence[str]) -> str:
@@ -98,7 +112,8 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         elem_id="compare-grid",
         buttons=[],
     )
-    told = gr.HTML(_told(AT_FIRST))
+    measured = {name: verified.load(name) for name in models}
+    told = gr.HTML(_told(AT_FIRST, measured[classifiers[0].card.name]))
     gr.HTML("<h2>Why this one and not that one?</h2>")
     why = gr.Image(show_label=False, format="png", interactive=False, elem_id="compare-why", buttons=[], height=420)
     adding = gr.HTML("", elem_id="compare-sums")
@@ -128,7 +143,11 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         signed = explanation.placement.onto_film(explanation.evidence(name) - explanation.evidence(against))
         signed = signed / max(float(np.abs(signed).max()), 1e-6)
         pictures: list[tuple[np.ndarray, str]] = []
-        unchanging = (_told(names), difference(film, signed), sums(explanation, titles, (name, against)))
+        unchanging = (
+            _told(names, measured[explanation.model]),
+            difference(film, signed),
+            sums(explanation, titles, (name, against)),
+        )
         try:
             for number, method in enumerate(names):
                 began = time.monotonic()

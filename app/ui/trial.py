@@ -12,7 +12,7 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from app import shortcuts
+from app import shortcuts, verified
 from app.classifier import Classifier
 from app.errors import Stopped
 from app.faithfulness import SHARES, Scrambled, Stable, Trial, scramble, stability, trial
@@ -23,13 +23,13 @@ from app.shortcuts import KINDS, Shortcuts
 from app.ui.about import table
 from app.ui.explain import COMPUTE, OURS
 from app.ui.seen import NO_FILM, Seen, progress, watched
+from app.verified import UNCHANGED
 from app.watch import Watch
 
-__all__ = ["DEPENDS", "build", "verdict"]
+__all__ = ["bench", "build", "verdict"]
 
 log = logging.getLogger(__name__)
 
-DEPENDS = 0.3
 """Rank correlation with the scrambled network's map under which a map is said to depend on the model."""
 STABLE = 0.6
 """Mean rank correlation under small changes from which on a map is called stable."""
@@ -99,9 +99,9 @@ def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stabl
             f"Against random maps as smooth, in units of probability: {figures}.",
         ),
         (
-            "good" if abs(last) < DEPENDS else "poor",
-            "It depends on the model." if abs(last) < DEPENDS else "It does not depend on the model: a red flag.",
-            f"Rank correlation with the map of the network scrambled throughout: {last:+.2f} (under {DEPENDS} is "
+            "good" if abs(last) < UNCHANGED else "poor",
+            "It depends on the model." if abs(last) < UNCHANGED else "It does not depend on the model: a red flag.",
+            f"Rank correlation with the map of the network scrambled throughout: {last:+.2f} (under {UNCHANGED} is "
             f"wanted); structural similarity {scrambled[-1].similarity:.2f}.",
         ),
         (
@@ -147,6 +147,26 @@ def _on_trial(question: Question, method: str, seen: Seen) -> tuple:
     stable = stability(part(PARTS[2], PARTS[3]), method, found)
     lies = shortcuts.judge(seen.explanation.film.display(), found, placement)
     return found, curves, scrambled, stable, lies
+
+
+def bench(title: str, found: dict[str, Any]) -> str:
+    """How every method did before a model over many films, as HTML; ``found`` is from ``verified.load``."""
+    default = found["methods"].get(DEFAULT)
+    lost = [key for key, better in verified.beats_random(default).items() if not better] if default else []
+    warning = (
+        f"<p><strong>The map shown by default does not beat random maps by {html.escape(', '.join(lost))}.</strong></p>"
+        if lost
+        else ""
+    )
+    return (
+        f"<div class='about wide'><h2>Every method before {html.escape(title)}</h2>"
+        f"<p>On {found['films']} fractured films it never saw. Deletion, insertion and ROAD: how much better than "
+        "random maps as smooth, in units of probability, with 95 % intervals; above zero is better. Peak: share of "
+        "films whose hottest point lies in a fracture box, or within 5 % of the diagonal of one. Stability: mean rank "
+        "correlation under small changes of the film. Shuffled: rank correlation once all weights mean "
+        f"nothing; near zero is right. Made by <code>python -m training faithfulness</code>.</p>{warning}"
+        f"{table(verified.HEAD, verified.rows(found))}</div>"
+    )
 
 
 def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
@@ -200,6 +220,9 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         fetch = gr.Button("Show the film here", elem_id="hide-fetch")
         again = gr.Button("Ask again without it", variant="primary", elem_id="hide-go")
     moved = gr.HTML("", elem_id="hide-moved")
+    for name, classifier in models.items():
+        if found := verified.load(name):
+            gr.HTML(bench(classifier.card.title, found))
 
     def put_on_trial(seen: Seen | None, name: str, target: str) -> Iterator[tuple]:
         if seen is None:

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from app import verified
 from app.methods import DEFAULT, METHODS
+from app.ui.trial import bench
 from tests.training.test_places import JOINT
 from training.ablate import Ablation, Switch, ablate, load_ablation
 from training.cross_validate import cross_validate
 from training.ensemble import averaged, ensemble
 from training.evaluate import evaluate
 from training.export import export
+from training.faithfulness import faithfulness
 from training.films import BoneBreakFilms
 from training.localise import BASELINES, localise
 from training.report import STYLE, report, tables
@@ -102,7 +105,7 @@ def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: P
         path.write_text(path.read_text().replace('"resnet18"', '"other"'))
     path = tmp_path / "other" / "fold0" / "judged.npz"
     judged = dict(np.load(path))
-    np.savez(path, **{**judged, "films": judged["films"] + 1000})
+    np.savez(path, **{**judged, "films": np.arange(len(judged["films"]))})
     with pytest.raises(ValueError, match="different films"):
         ensemble([recipe, recipe.model_copy(update={"name": "other"})], tmp_path, tmp_path, tmp_path / "rows.json")
 
@@ -127,6 +130,58 @@ def test_the_exported_seed_and_the_judged_one_are_the_same_network(repository: P
     assert abs(card["metrics"]["test"]["accuracy"]["value"] - found["seeds"]["0"]["accuracy"]["value"]) <= 0.2
     assert card["training"]["curve"][0].keys() >= {"epoch", "training_loss", "place_loss"}
     assert card["data"]["places"]["set"] == "fracatlas"
+
+
+def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
+    repository: Path, drawn_atlas: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(repository / "weights", weights)
+    options = {"films": 3, "runs": tmp_path / "runs"}
+    first = faithfulness("resnet18", drawn_atlas, weights, methods=["evidence", "eigencam"], **options)
+    kept = next((tmp_path / "runs").glob("*.json"))
+    known = json.loads(kept.read_text())
+    assert len(known) == 3
+    rows = [film["eigencam"] for film in known.values()]
+    margin = first["methods"]["eigencam"]["margins"]["ROAD"]
+    assert margin["value"] == pytest.approx(np.mean([row["margins"]["ROAD"] for row in rows]))
+    assert margin["n"] == 3
+    lost = next(iter(known))
+    seconds = {name: film["evidence"]["seconds"] for name, film in known.items()}
+    kept.write_text(json.dumps({name: film for name, film in known.items() if name != lost}))
+    again = faithfulness("resnet18", drawn_atlas, weights, methods=["evidence", "eigencam", "gradcam"], **options)
+    judged = json.loads(kept.read_text())
+    assert {n for n, film in judged.items() if film["evidence"]["seconds"] != seconds[n]} == {lost}
+    assert set(again["methods"]) == {"evidence", "eigencam", "gradcam"}
+    for measure in ("deletion", "insertion", "road", "inside"):
+        assert again["methods"]["evidence"][measure] == first["methods"]["evidence"][measure]
+    assert verified.load("resnet18", weights) == again
+    assert len(verified.rows(again)) == 3
+    with pytest.raises(KeyError, match="unknown methods: guess"):
+        faithfulness("resnet18", drawn_atlas, weights, methods=["guess"], **options)
+
+
+def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
+    def row(correlation: float, low: float) -> dict:
+        share = {"value": 0.1, "low": low, "high": 0.2, "n": 9}
+        return {
+            "seconds": 0.1,
+            "margins": dict.fromkeys(("deletion", "insertion", "ROAD"), share),
+            "inside": share,
+            "near": share,
+            "stability": share,
+            "scrambled": {"head": {**share, "value": 0.9}, "stem": {**share, "value": correlation}},
+        }
+
+    found = {"films": 9, "methods": {"evidence": row(0.1, 0.05), "eigencam": row(0.6, -0.1)}}
+    told = [cells[-2] for cells in verified.rows(found)]
+    assert told == ["+0.10", "+0.60, does not depend on the model"]
+    assert all(verified.beats_random(found["methods"]["evidence"]).values())
+    assert not any(verified.beats_random(found["methods"]["eigencam"]).values())
+    page = bench("A model", found)
+    assert "does not depend on the model" in page
+    assert "does not beat random maps" not in page
+    assert "does not beat random maps" in bench("A model", {"films": 9, "methods": {"evidence": row(0.1, -0.1)}})
 
 
 def test_localisation_knows_maps_baselines_regions_and_sizes(repository: Path) -> None:

@@ -1,0 +1,62 @@
+"""What ``python -m training faithfulness`` measured of every method before a model, for the page and the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from app.methods import METHODS
+from app.weights import DEFAULT_FOLDER
+
+__all__ = ["HEAD", "UNCHANGED", "beats_random", "depends_on_model", "load", "rows"]
+
+UNCHANGED = 0.3
+"""Rank correlation of the maps before and after shuffling all weights from which a map counts as unchanged."""
+
+MEASURES = ("deletion", "insertion", "ROAD")
+HEAD = ["Method", "Deletion", "Insertion", "ROAD", "Peak in / near a box", "Stability", "Shuffled", "Seconds"]
+
+
+def load(name: str, folder: Path = DEFAULT_FOLDER) -> dict[str, Any] | None:
+    """The figures beside a model's weights; None where nobody measured them."""
+    path = folder / name / "faithfulness.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def depends_on_model(row: dict[str, Any]) -> bool | None:
+    """Whether a method's map changes once the weights mean nothing; None where that was not measured."""
+    steps = list(row.get("scrambled", {}).values())
+    return abs(steps[-1]["value"]) < UNCHANGED if steps else None
+
+
+def beats_random(row: dict[str, Any]) -> dict[str, bool]:
+    """By measure, whether the interval of the margin over random maps lies above zero."""
+    return {key: row["margins"][key]["low"] > 0.0 for key in MEASURES}
+
+
+def _margin(share: dict[str, float]) -> str:
+    return f"{share['value']:+.3f} ({share['low']:+.3f} to {share['high']:+.3f})"
+
+
+def _shuffled(row: dict[str, Any]) -> str:
+    depends = depends_on_model(row)
+    if depends is None:
+        return "-"
+    correlation = list(row["scrambled"].values())[-1]["value"]
+    return f"{correlation:+.2f}" + ("" if depends else ", does not depend on the model")
+
+
+def rows(found: dict[str, Any]) -> list[list[str]]:
+    """The figures of ``load`` in words, a method a row, under ``HEAD``."""
+    return [
+        [
+            METHODS[name].title,
+            *(_margin(row["margins"][key]) for key in MEASURES),
+            f"{row['inside']['value']:.1%} / {row['near']['value']:.1%}",
+            f"{row['stability']['value']:.2f}" if "stability" in row else "-",
+            _shuffled(row),
+            f"{row['seconds']:.2f}",
+        ]
+        for name, row in found["methods"].items()
+    ]
