@@ -23,14 +23,14 @@ from app.weights import available
 ROUNDS = 40
 
 
-def side_by_side(calls: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+def side_by_side(calls: dict[str, Callable[[], object]], rounds: int = ROUNDS, warm_up: int = 3) -> dict[str, float]:
     """Median seconds of each call; calls take turns, so that drift of the machine meets all of them alike."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 3):
+    for turn in range(rounds + warm_up):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            if turn >= 3:
+            if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 

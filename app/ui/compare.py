@@ -16,8 +16,10 @@ from app.classifier import Classifier, Explanation
 from app.errors import Stopped
 from app.methods import DEFAULT, METHODS, ask_square, draw, heat
 from app.overlay import difference, overlay
+from app.preprocess import letterbox
 from app.ui.explain import COMPUTE, OURS
 from app.ui.seen import NO_FILM, Seen, progress, watched
+from app.watch import Watch
 
 __all__ = ["build", "sums"]
 
@@ -99,6 +101,13 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     chosen = gr.CheckboxGroup(
         [(_caption(name), name) for name in METHODS], value=AT_FIRST, label="Methods", elem_id="compare-methods"
     )
+    also = gr.CheckboxGroup(
+        [(classifier.card.title, name) for name, classifier in models.items()],
+        value=[classifiers[0].card.name],
+        label="Models",
+        elem_id="compare-models",
+        visible=len(models) > 1,
+    )
     with gr.Row():
         go = gr.Button("Compare", variant="primary", elem_id="compare-go")
         stop = gr.Button("Stop", elem_id="compare-stop")
@@ -123,12 +132,21 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         name = name or ranking[0]
         return name, against or next(each for each in ranking if each != name)
 
-    def compare(seen: Seen | None, name: str, against: str, names: list[str]) -> Iterator[tuple]:
+    def squares(seen: Seen, chosen: Sequence[str]) -> dict[str, tuple[Explanation, np.ndarray]]:
+        """The film as each model explains and sees it; the first tab's model where none is chosen."""
+        film = seen.explanation.film
+        by_model = {seen.explanation.model: (seen.explanation, seen.square)}
+        for name in chosen:
+            if name not in by_model:
+                card = models[name].card
+                by_model[name] = models[name].explain([film])[0], letterbox(film, card.size, card.equalise)[0]
+        return {name: by_model[name] for name in chosen or by_model}
+
+    def compare(seen: Seen | None, name: str, against: str, names: list[str], asked: list[str]) -> Iterator[tuple]:
         if seen is None:
             yield NO_FILM, [], _told(names), None, ""
             return
         explanation = seen.explanation
-        classifier = models[explanation.model]
         name, against = pair(seen, name, against)
         if name == against:
             yield (
@@ -149,20 +167,27 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             sums(explanation, titles, (name, against)),
         )
         try:
-            for number, method in enumerate(names):
+            by_model = squares(seen, asked)
+            cells = [(method, model) for method in names for model in by_model]
+            for number, (method, model) in enumerate(cells):
                 began = time.monotonic()
+                explained, square = by_model[model]
                 found = None
-                for share, done in watched(
-                    lambda watch, method=method: draw(ask_square(classifier, seen.square, name, against, watch), method)
-                ):
+
+                def work(watch: Watch, method: str = method, model: str = model, square: np.ndarray = square) -> Any:
+                    return draw(ask_square(models[model], square, name, against, watch), method)
+
+                for share, done in watched(work):
                     found = done
-                    doing = f"{METHODS[method].title}, {number + 1} of {len(names)}"
-                    yield progress((number + share) / len(names), doing), pictures, *unchanging
+                    doing = f"{METHODS[method].title}, {number + 1} of {len(cells)}"
+                    yield progress((number + share) / len(cells), doing), pictures, *unchanging
                 if found is None:
                     continue
-                drawn = explanation.heat(name) if method == DEFAULT else heat(found, explanation.placement)
-                seconds = time.monotonic() - began
-                pictures = [*pictures, (overlay(film, drawn), f"{METHODS[method].title} · {seconds:.1f} s")]
+                drawn = explained.heat(name) if method == DEFAULT else heat(found, explained.placement)
+                caption = f"{METHODS[method].title} · {time.monotonic() - began:.1f} s"
+                if len(by_model) > 1:
+                    caption = f"{models[model].card.title}: {caption}"
+                pictures = [*pictures, (overlay(film, drawn), caption)]
             line = f"Evidence for {titles[name].lower()}, told from {titles[against].lower()}."
             yield f"<p class='glossary'>{html.escape(line)}</p>", pictures, *unchanging
         except Stopped as error:
@@ -173,6 +198,6 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
 
     heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
     running = go.click(
-        compare, [known, kind, other, chosen], [state, grid, told, why, adding], show_progress="hidden", **heavy
+        compare, [known, kind, other, chosen, also], [state, grid, told, why, adding], show_progress="hidden", **heavy
     )
     stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")

@@ -230,6 +230,14 @@ def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], dr
         cells = page.locator("#compare-sums table").nth(number).locator("td:last-child").all_inner_texts()
         parts = [float(cell) for cell in cells]
         assert sum(parts[:3]) == pytest.approx(parts[3], abs=0.003)
+    page.locator("#compare-models input").nth(1).check()
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(
+        12, timeout=60_000
+    )
+    titles = [page.locator("#compare-models label").nth(number).inner_text().strip() for number in range(2)]
+    captions = page.locator("#compare-grid .caption-label").all_inner_texts()
+    assert [caption.split(":")[0] for caption in captions] == titles * 6
 
 
 def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page], drawing: Path) -> None:
