@@ -17,8 +17,7 @@ from app.errors import Stopped
 from app.methods import DEFAULT, METHODS, ask_square, draw, heat
 from app.overlay import difference, overlay
 from app.preprocess import letterbox
-from app.ui.explain import COMPUTE, OURS
-from app.ui.seen import NO_FILM, Seen, progress, watched
+from app.ui.seen import COMPUTE, NO_FILM, OURS, Seen, progress, watched
 from app.watch import Watch
 
 __all__ = ["build", "sums"]

@@ -17,7 +17,7 @@ from app.overlay import COLOUR_MAPS, overlay
 from app.preprocess import letterbox
 from app.radiograph import read
 from app.ui import verdict as words
-from app.ui.seen import Seen
+from app.ui.seen import COMPUTE, OURS, Seen
 
 __all__ = ["build"]
 
@@ -29,11 +29,9 @@ SCREEN = 1024
 PLAIN = 6
 """Where the film itself stands among what ``judge`` returns."""
 
-COMPUTE = "compute"
 HOUR = 3600
 
 WELCOME = "<div class='verdict empty'><p>The verdict appears here. Drop in a film, or try a drawing.</p></div>"
-OURS = "Something went wrong on our side. The film was not kept; please try again."
 FORGOTTEN = "<p class='glossary'><strong>This film has been forgotten.</strong> Please drop it in again.</p>"
 READING = (
     "Colour marks evidence <em>for</em> the chosen type; bare film is where nothing speaks for it. The white line "
@@ -222,25 +220,6 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     def judge_again(seen: Seen | None, *settings: Any) -> tuple:
         return judge(seen.path if seen else None, *settings, seen.truth if seen else None)
 
-    def explain_film(film: gr.FileData, model: str = card.name) -> dict[str, Any]:
-        """Names the fracture type an X-ray shows. For study, not for diagnosis."""
-        if model not in models:
-            raise gr.Error(f"There is no model '{model}'. Known: {', '.join(models)}.", print_exception=False)
-        try:
-            explanation = models[model].explain([read(film["path"] if isinstance(film, dict) else film.path)])[0]
-        except FilmError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        except Exception as error:  # noqa: BLE001 - Gradio would log the traceback
-            log.error("a film could not be explained: %s", type(error).__name__)
-            raise gr.Error(OURS, print_exception=False) from None
-        prediction = explanation.prediction
-        return {
-            "notice": models[model].card.intended_use,
-            "model": explanation.model,
-            "predicted": prediction.best,
-            "probabilities": {name: prediction.probability(name) for name in prediction.ranking},
-        }
-
     heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
     # By default a click during a redraw would be dropped, and the picture would belong to another type than the choice.
     light: dict[str, Any] = {
@@ -255,5 +234,4 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     model.input(judge_again, [known, model, *looks], results[1:], **heavy)
     for change in (types.input, colour_map.input, opacity.change, contour.input):
         change(draw, [known, types, *looks], drawn, **light)
-    gr.api(explain_film, api_name="explain", concurrency_id=COMPUTE)
     return known

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.classifier import Classifier
 from app.radiograph import MAX_BYTES
-from app.ui import about, compare, data, explain, trial
+from app.ui import about, api, compare, data, explain, trial
 
 __all__ = ["build", "launch"]
 
@@ -35,6 +35,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Explain a film"):
                 known = explain.build(classifiers)
+                api.build(classifiers)
             with gr.Tab("Compare methods"):
                 compare.build(classifiers, known)
             with gr.Tab("On trial"):

@@ -12,12 +12,17 @@ import numpy as np
 from app.classifier import Explanation
 from app.watch import Watch
 
-__all__ = ["LIMIT", "NO_FILM", "Seen", "progress", "watched"]
+__all__ = ["COMPUTE", "LIMIT", "NO_FILM", "OURS", "Seen", "progress", "watched"]
 
 Result = TypeVar("Result")
 
 LIMIT = 180.0
 """Seconds that one method or one trial may take on the page."""
+
+COMPUTE = "compute"
+"""Whatever asks a network queues here."""
+
+OURS = "Something went wrong on our side. The film was not kept; please try again."
 
 NO_FILM = "<p class='glossary'>No film yet: drop one in under &ldquo;Explain a film&rdquo; first.</p>"
 

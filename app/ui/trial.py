@@ -21,8 +21,7 @@ from app.overlay import overlay
 from app.radiograph import Radiograph
 from app.shortcuts import KINDS, Shortcuts
 from app.ui.about import table
-from app.ui.explain import COMPUTE, OURS
-from app.ui.seen import NO_FILM, Seen, progress, watched
+from app.ui.seen import COMPUTE, NO_FILM, OURS, Seen, progress, watched
 from app.verified import UNCHANGED
 from app.watch import Watch
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from app.classifier import Classifier
+from app.methods import METHODS, ask, heat
 from app.phantom import draw
 from app.radiograph import Radiograph
 from app.ui import about
@@ -50,6 +52,39 @@ def test_the_api_asks_the_model_that_is_named(client: Client, second: Classifier
     assert answer["probabilities"][prediction.best] == pytest.approx(prediction.probabilities.max(), abs=1e-5)
     with pytest.raises(AppError, match="There is no model 'oracle'"):
         client.predict(handle_file(str(path)), "oracle", api_name="/explain")
+
+
+def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_path: Path) -> None:
+    picture = draw("oblique", seed=4, height=120, width=90)
+    path = tmp_path / "arm.png"
+    cv2.imwrite(str(path), picture)
+    film = Radiograph(picture, (0, 255))
+    for method, how in METHODS.items():
+        if how.cost == "slow":
+            continue
+        answer = client.predict(handle_file(str(path)), method, api_name="/heatmap")
+        assert answer["method"] == method
+        assert "not for diagnosis" in answer["notice"]
+        encoded = np.frombuffer(base64.b64decode(answer["heatmap"].split(",")[1]), np.uint8)
+        grey = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        explanation = classifier.explain([film])[0]
+        question = ask(classifier, explanation.film)
+        drawn = (
+            explanation.heat(answer["explained"])
+            if method == "evidence"
+            else heat(how.draw(question), explanation.placement)
+        )
+        assert grey.shape == picture.shape
+        assert np.abs(grey / 255.0 - drawn).max() < 0.02, method
+    answer = client.predict(handle_file(str(path)), "gradcam", classifier.card.name, "spiral", api_name="/heatmap")
+    assert answer["explained"] == "spiral"
+    for wrong, words in (
+        (("guess",), "There is no method 'guess'"),
+        (("gradcam", classifier.card.name, "sprain"), "'sprain' is not a type"),
+        (("finercam", classifier.card.name, "spiral", "spiral"), "told from itself"),
+    ):
+        with pytest.raises(AppError, match=words):
+            client.predict(handle_file(str(path)), *wrong, api_name="/heatmap")
 
 
 def test_the_api_keeps_sixteen_bits(client: Client, classifier: Classifier, tmp_path: Path) -> None:
