@@ -43,7 +43,7 @@ class Audit:
     summary: dict[str, Any]
 
 
-def _crossing(data: DataSet, sets: Sequence[np.ndarray]) -> dict[str, int]:
+def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, int]:
     """How films of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
     tied: Counter[str] = Counter()
     for members in sets:
@@ -51,7 +51,7 @@ def _crossing(data: DataSet, sets: Sequence[np.ndarray]) -> dict[str, int]:
         for i in members:
             for other in parts - {data.films[i].part}:
                 if data.films[i].part:
-                    tied[f"{data.films[i].part} films with a copy in {other}"] += 1
+                    tied[f"{data.films[i].part} films with {tie} in {other}"] += 1
     return dict(sorted(tied.items()))
 
 
@@ -69,13 +69,15 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
     members = [np.flatnonzero(grouping.groups == number) for number in np.unique(grouping.groups)]
     several = [group for group in members if len(group) > 1]
     contradictory = [group for group in several if len(set(labels[group])) > 1]
+    families = [np.flatnonzero(grouping.families == number) for number in np.unique(grouping.families)]
+    related = [family for family in families if len(set(grouping.groups[family])) > 1]
     exact = [np.array(copies) for copies in grouping.copies]
     once = np.sort([int(group[0]) for group in members])
     marked = [len(mark_boxes(film.display())) > 0 for film in track(decoded, "Looking for marks")]
     coloured = [is_coloured(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.films]
     squares = np.stack([np.round(letterbox(decoded[i], 160)[0] * 255.0).astype(np.uint8) for i in once])
     features, initial = pooled_features(squares, init)
-    probabilities = out_of_fold(features, labels[once], grouping.groups[once])
+    probabilities = out_of_fold(features, labels[once], grouping.families[once])
     suspected = suspects(labels[once], probabilities)
     summary = {
         "set": data.name,
@@ -85,10 +87,13 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
         "by_part": dict(sorted(Counter(film.part or "none given" for film in data.films).items())),
         "problems": [{"film": problem.film, "what": problem.what} for problem in data.problems],
         "exact_copies": {
+            "compared": "originals, by the publisher's checksums"
+            if all(film.sha256 for film in data.films)
+            else "files as they are at hand",
             "files_that_are_copies": int(sum(len(copies) - 1 for copies in exact)),
             "sets_of_copies": len(exact),
             "with_different_labels": sum(len(set(labels[copies].tolist())) > 1 for copies in exact),
-            "across_parts": _crossing(data, exact),
+            "across_parts": _crossing(data, exact, "a copy"),
         },
         "near_duplicates": {
             "method": str(data.thresholds),
@@ -97,7 +102,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
             "groups_of_several": len(several),
             "films_in_groups_of_several": int(sum(len(group) for group in several)),
             "largest_groups": sorted((len(group) for group in members), reverse=True)[:10],
-            "across_parts": _crossing(data, several),
+            "across_parts": _crossing(data, several, "a near-duplicate"),
             "contradictory_groups": [
                 {
                     "films": [data.films[i].name for i in group],
@@ -108,6 +113,13 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
             "brute_force": brute_force(decoded, grouping.groups, data.thresholds),
             "recall_of_planted_copies": recall_of_planted(decoded, data.thresholds),
         },
+        "same_case": {
+            "method": "file names that share eight hexadecimal digits: cut from one picture, or from one article",
+            "pairs_of_names": len(data.kin),
+            "families_of_several_groups": len(related),
+            "films_in_them": int(sum(map(len, related))),
+            "across_parts": _crossing(data, related, "a film of the same case"),
+        },
         "marks": {"films_with_letters_or_arrows": int(sum(marked)), "films_with_colour": int(sum(coloured))},
         "suspected_labels": {
             "method": "confident learning on grouped 5-fold logistic regression over pooled ResNet-18 features, "
@@ -115,6 +127,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
             "features": initial.source,
             "judged": len(once),
             "accuracy_of_the_judge": float((probabilities.argmax(axis=1) == labels[once]).mean()),
+            "accuracy_of_naming_the_commonest": float(np.bincount(labels[once]).max() / len(once)),
             "suspected": len(suspected),
             "most_doubtful": [
                 {

@@ -53,11 +53,15 @@ class BoxedFilms:
 
     def __init__(self, data: Path, part: str, size: int, cache: Path = CACHE, equalise: bool = False) -> None:
         whole = fracatlas.load(data)
-        known = splits.committed(whole)
+        known = splits.committed(whole, unlisted=0.2)
+        if known is not None and (spare := known[1].count("unlisted")):
+            log.warning(
+                "%d films are not in the committed split and are left out, so that no twin is on two sides", spare
+            )
         if known is None:
             log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
             whole, decoded = readable(whole)
-            known = None, splits.part_films(whole, find_groups(whole, decoded, cache).groups)
+            known = None, splits.part_films(whole, find_groups(whole, decoded, cache).families)
         self.part = part
         self.films = tuple(film for film, its in zip(whole.films, known[1], strict=True) if its == part)
         self.size = size

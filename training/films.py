@@ -63,7 +63,7 @@ class BoneBreakFilms(lightning.LightningDataModule):
         else:
             log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
             self.set, decoded = readable(self.set)
-            self.groups = find_groups(self.set, decoded, cache).groups
+            self.groups = find_groups(self.set, decoded, cache).families
         for problem in self.set.problems:
             log.warning("%s: %s", problem.film, problem.what)
         self.films = self.set.films

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ class _Choice(ValueError):
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
+def _in_words() -> Generator[None]:
     try:
         yield
     except (FilmError, Stopped, _Choice) as error:

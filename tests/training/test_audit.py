@@ -73,7 +73,10 @@ def test_every_planted_fault_is_counted(found: Audit) -> None:
     assert (near["brute_force"]["films"], near["brute_force"]["missed_by_search"]) == (6, 0)
     assert near["brute_force"]["pairs"] == 6 * 61 - 15
     assert near["recall_of_planted_copies"]["exact"] == "40 of 40"
-    assert near["across_parts"] == {"test films with a copy in train": 2, "train films with a copy in test": 2}
+    assert near["across_parts"] == {
+        "test films with a near-duplicate in train": 2,
+        "train films with a near-duplicate in test": 2,
+    }
     (contradiction,) = near["contradictory_groups"]
     assert contradiction["labels"] == ["avulsion", "spiral"]
     assert "Spiral Fracture/Train/mirrored" in contradiction["films"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from app.ui import data as data_tab
-from training.data import splits
+from training.data import SETS, splits
 from training.data.film import DataSet, Film
 from training.peers.networks import NETWORKS, load_initial
 from training.peers.protocol import leak_free, published
@@ -46,7 +47,7 @@ def test_networks_answer(name: str) -> None:
 @pytest.mark.parametrize("protocol", ["official", "random", "overlapping"])
 def test_the_published_split_leaks_and_ours_does_not(protocol: str, films: tuple[DataSet, np.ndarray]) -> None:
     data, groups = films
-    theirs, ours = published(data, protocol, 0.2), leak_free(data, protocol, groups, 0.2)
+    theirs, ours = published(data, protocol, groups, 0.2), leak_free(data, protocol, groups, 0.2)
     assert np.isin(groups[theirs.judge], groups[theirs.train]).mean() > 0.5
     assert not np.isin(groups[ours.judge], groups[ours.train]).any()
     assert len(ours.judge) == pytest.approx(len(theirs.judge), rel=0.3)
@@ -70,13 +71,34 @@ def test_films_there_many_times_do_not_judge_alone() -> None:
     assert set(groups[sides.train]) == set(range(100)) - set(groups[sides.judge])
 
 
+def test_with_and_without_twins_the_same_films_judge_and_as_many_train() -> None:
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(60), 6)
+    labels = (groups % 3 == 0).astype(int)
+    turned = np.tile([True, True, True, False, True, True], 60)
+    turned[:12] = True
+    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), "train", turned=bool(turned[i])) for i in rng.permutation(360))
+    order = np.array([int(film.name[1:]) for film in listed])
+    data, of = DataSet("multi-region", "", ("a", "b"), listed, ()), groups[order]
+    leaky, clean = published(data, "twins", of, 0.5), leak_free(data, "twins", of, 0.5)
+    assert np.array_equal(leaky.judge, clean.judge)
+    assert len(leaky.train) == len(clean.train)
+    assert not np.isin(of[clean.judge], of[clean.train]).any()
+    assert np.isin(of[leaky.judge], of[leaky.train]).all()
+    assert not np.isin(leaky.judge, leaky.train).any()
+    assert not any(listed[i].turned for i in clean.judge)
+    assert not np.isin(of[clean.judge], [0, 1]).any()
+    assert leaky.digest(data) != clean.digest(data)
+    assert clean.digest(data) == leak_free(data, "twins", of, 0.5).digest(data)
+
+
 def test_a_run_learns_from_what_it_is_given(films: tuple[DataSet, np.ndarray]) -> None:
     """Films whose brightness is their class are told apart; shuffled labels are not."""
     labels = np.arange(160) % 2
     squares = np.where(labels[:, None, None] == 1, 200, 30) * np.ones((160, 32, 32))
     squares = np.clip(squares + np.random.default_rng(0).normal(0, 10, squares.shape), 0, 255).astype(np.uint8)
     recipe = RECIPES["custom-cnn-pytorch"].model_copy(update={"epochs": 4, "size": 32, "batch_size": 16})
-    sides = published(replace(films[0], films=films[0].films[:160]), "random", 0.2)
+    sides = published(replace(films[0], films=films[0].films[:160]), "random", np.arange(160), 0.2)
     sides = type(sides)(sides.train[sides.train < 160], sides.judge[sides.judge < 160])
     told = run(recipe, squares, labels, np.arange(160), sides, None, "32-true")
     assert told["accuracy"]["value"] > 0.9
@@ -120,9 +142,20 @@ def test_the_page_shows_what_is_committed() -> None:
         assert f"{audit['near_duplicates']['different_films']:,}" in page
 
 
-def test_committed_leak_free_runs_were_made_with_the_committed_groups() -> None:
+def test_committed_runs_were_made_on_the_sides_that_a_run_would_use_now() -> None:
+    folder = os.environ.get("FRACTURE_DATA")
+    if not folder:
+        pytest.skip("FRACTURE_DATA is not set")
+    data = {name: SETS[name](Path(folder)) for name in ("bone-break", "multi-region")}
     rows = load_rows(RECIPES)
-    runs = [(row["data"], row["leak_free"]) for row in rows.values() if row["leak_free"]]
-    assert {name for name, _ in runs} == {"bone-break", "multi-region"}
-    for name, its in runs:
-        assert its["split_sha256"] == splits.digest(name)
+    ran = {row["data"] for row in rows.values() if row["published"] and row["leak_free"]}
+    assert ran == {"bone-break", "multi-region"}
+    for name, row in rows.items():
+        known = splits.committed(data[row["data"]])
+        assert known is not None
+        recipe = RECIPES[name]
+        for kind, sides in (("published", published), ("leak_free", leak_free)):
+            if row[kind]:
+                now = sides(data[row["data"]], recipe.protocol, known[0], recipe.judged)
+                assert row[kind]["sides_sha256"] == now.digest(data[row["data"]]), (name, kind)
+                assert row[kind]["accuracy"]["groups"] == len(np.unique(known[0][now.judge])), (name, kind)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,8 +12,12 @@ import numpy as np
 import pytest
 
 from app.phantom import draw
+from training import download as downloads
 from training.data import SETS, bone_break, fracatlas, multi_region
+from training.data.cache import squares
 from training.data.film import readable
+from training.data.grouping import find_groups
+from training.data.splits import part_films
 from training.download import download
 from training.examples import collect
 
@@ -131,10 +138,87 @@ def test_downloads_use_kaggle_and_say_so_when_it_refuses(tmp_path: Path, monkeyp
     monkeypatch.setattr(kagglehub, "dataset_download", refuse)
     with pytest.raises(RuntimeError, match="by hand"):
         download("multi-region", tmp_path / "data")
-    with pytest.raises(RuntimeError, match="figshare"):
-        download("fracatlas", tmp_path / "data")
     with pytest.raises(ValueError, match="known are"):
         download("other", tmp_path / "data")
+
+
+def test_fracatlas_comes_from_figshare_and_is_checked(
+    atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", atlas / "FracAtlas"))
+    listed = {
+        "name": "FracAtlas.zip",
+        "download_url": packed.as_uri(),
+        "computed_md5": hashlib.md5(packed.read_bytes(), usedforsecurity=False).hexdigest(),
+    }
+    article = tmp_path / "article.json"
+    article.write_text(json.dumps({"files": [{"name": "read.txt"}, listed]}))
+    monkeypatch.setattr(downloads, "FIGSHARE", article.as_uri())
+    place = download("fracatlas", tmp_path / "data")
+    assert (place / "dataset.csv").is_file()
+    assert not (tmp_path / "data" / "fracatlas" / "fracatlas.zip").exists()
+    article.write_text(json.dumps({"files": [{**listed, "computed_md5": "0"}]}))
+    with pytest.raises(RuntimeError, match="by hand"):
+        download("fracatlas", tmp_path / "other")
+    monkeypatch.setattr(downloads, "FIGSHARE", (tmp_path / "gone.json").as_uri())
+    with pytest.raises(RuntimeError, match="figshare did not hand over"):
+        download("fracatlas", tmp_path / "other")
+
+
+def test_odd_files_are_named_not_dropped_in_silence(atlas: Path, tmp_path: Path) -> None:
+    for folder in bone_break.CLASSES.values():
+        for split in ("Train", "Test"):
+            picture(tmp_path / folder / split / "a.png")
+    place = tmp_path / "Spiral Fracture" / "Train"
+    picture(place / "a.jpg")
+    for name in ("scan.bmp", "noending", "Thumbs.db", "._a.png.x"):
+        (place / name).write_bytes(b"x")
+    data = bone_break.load(tmp_path)
+    assert len(data.films) == 20
+    said = {problem.film: problem.what for problem in data.problems}
+    assert set(said) == {"Spiral Fracture/Train/a", "Train/scan.bmp", "Train/noending"}
+    assert "There twice" in said["Spiral Fracture/Train/a"]
+    table = atlas / "FracAtlas" / "dataset.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    boxes = atlas / "FracAtlas" / "Annotations" / "YOLO"
+    (boxes / "IMG1.txt").write_bytes(b"0 0.95 0.25 0.3 0.2\n0 \xff 0.5 0.1 0.1\n")
+    (boxes / "IMG99.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    problems = {(problem.film, problem.what) for problem in fracatlas.load(atlas).problems}
+    assert ("IMG1", "A box reaches 10% of the film's side past its edge.") in problems
+    assert ("IMG1", "A line of its box file cannot be read.") in problems
+    assert ("IMG99", "Has a box file, but there is no such film.") in problems
+
+
+def test_views_cut_from_one_picture_are_kin(tmp_path: Path) -> None:
+    names = [
+        "Spiral Fracture/Train/leg_jpg.rf.c31b74efca3394ab4c71a1e5ac50306",
+        "Spiral Fracture/Train/leg_jpg.rf.c31b74efca3394ab54c71a1e5ac50306",
+        "Spiral Fracture/Train/leg_jpg.rf.9d59531f4a8ac9f6a04b858e56cea777",
+        "Oblique fracture/Test/arm_png.rf.00c71a1e5a",
+        "Oblique fracture/Test/drawing",
+    ]
+    assert set(bone_break.same_case(names)) == {(names[0], names[1]), (names[0], names[3])}
+    for seed, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        blobs = np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{name}.png"), cv2.resize(blobs, (128, 128), interpolation=cv2.INTER_CUBIC))
+    for folder in bone_break.CLASSES.values():
+        for split in ("Train", "Test"):
+            (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
+    data, decoded = readable(bone_break.load(tmp_path))
+    grouping = find_groups(data, decoded, tmp_path / "cache")
+    of = dict(zip([film.name for film in data.films], grouping.families.tolist(), strict=True))
+    assert of[names[0]] == of[names[1]] == of[names[3]]
+    assert len({of[names[0]], of[names[2]], of[names[4]]}) == 3
+    parts = dict(zip([film.name for film in data.films], part_films(data, grouping.families), strict=True))
+    assert [parts[name] for name in names] == ["leaked", "leaked", "train", "test", "test"]
+
+
+def test_a_film_that_cannot_be_read_stops_training_by_name(tmp_path: Path) -> None:
+    picture(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"bad\.png: "):
+        squares([tmp_path / "good.png", tmp_path / "bad.png"], 64, tmp_path / "cache")
 
 
 def test_examples_come_with_their_source(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def split(
     from training.data.grouping import find_groups
 
     dataset, decoded = readable(_load(name, data))
-    groups = find_groups(dataset, decoded).groups
+    groups = find_groups(dataset, decoded).families
     typer.echo(splits.write(dataset, groups, splits.part_films(dataset, groups), out))
 
 
@@ -121,14 +121,13 @@ def peers(
         )
         precision = "32-true" if recipe.network == "mobilenet-v2" else "bf16-mixed"
         for kind, sides in (
-            ("published", protocol.published(dataset, recipe.protocol, recipe.judged)),
+            ("published", protocol.published(dataset, recipe.protocol, known[0], recipe.judged)),
             ("leak_free", protocol.leak_free(dataset, recipe.protocol, known[0], recipe.judged)),
         ):
             if only not in (None, kind):
                 continue
             found = run(recipe, pixels, labels, known[0], sides, start, precision)
-            if kind == "leak_free":
-                found["split_sha256"] = splits.digest(dataset.name)
+            found["sides_sha256"] = sides.digest(dataset)
             typer.echo(f"{name}, {kind}: {found}", err=True)
             # Read again, since another run may have written meanwhile.
             rows = load_rows(recipes)

@@ -11,11 +11,13 @@ level deeper as Kaggle's archive unpacks.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from training.data.film import PICTURES, DataSet, Film, Problem, missing, published_digests
+from training.data.film import DataSet, Film, Problem, missing, pictures_in, published_digests
 
-__all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
+__all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load", "same_case"]
 
 KAGGLE_HANDLE = "pkdarabi/bone-break-classification-image-dataset"
 
@@ -33,6 +35,9 @@ CLASSES: dict[str, str] = {
 }
 """Class name, in the order of the network's outputs, to folder name."""
 
+
+SHARED = 8
+"""Hexadecimal digits in a row that two names share only where the films come from one place."""
 
 LIMITS = [
     "Every film it learnt from shows a fracture, so it names a type even for a whole bone.",
@@ -61,6 +66,28 @@ def find(data: Path) -> Path:
     )
 
 
+def same_case(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Films that were cut from one picture, or out of one article: their names share eight hexadecimal digits in a row.
+
+    Views of one bone side by side were cut apart and saved under the picture's name and checksum with characters
+    dropped, so that the checksums agree in part; figures of one article carry its number. By chance two checksums share
+    as much in one of ten such sets. Films of one case are no twins, but a network that was trained on one of them knows
+    the patient of the other.
+
+    Returns:
+        Pairs of names; who is not named directly may be so through others.
+    """
+    first: dict[str, str] = {}
+    pairs = set()
+    for name in names:
+        for run in re.findall(rf"[0-9a-f]{{{SHARED},}}", Path(name).name):
+            for start in range(len(run) - SHARED + 1):
+                other = first.setdefault(run[start : start + SHARED], name)
+                if other != name:
+                    pairs.add((other, name))
+    return tuple(sorted(pairs))
+
+
 def load(data: Path) -> DataSet:
     """Every film of the set; a film's name is ``<Type>/<Train or Test>/<file name without its ending>``.
 
@@ -69,17 +96,23 @@ def load(data: Path) -> DataSet:
     """
     root = find(data)
     published = published_digests(root, lambda row: f"{row['class']}/{row['split']}/{Path(row['file']).stem}")
-    films, problems = [], []
+    films: list[Film] = []
+    problems: list[Problem] = []
+    taken: set[str] = set()
     for label, folder in enumerate(CLASSES.values()):
         for split in ("Train", "Test"):
             place = root / folder / split
             if not place.is_dir():
                 problems.append(Problem(f"{folder}/{split}", "The folder is missing."))
                 continue
-            for path in place.iterdir():
-                if path.suffix.lower() in PICTURES:
-                    name = f"{folder}/{split}/{path.stem}"
-                    films.append(Film(name, path, label, split.lower(), published.get(name, "")))
+            for path in pictures_in(place, problems):
+                name = f"{folder}/{split}/{path.stem}"
+                if name in taken:
+                    problems.append(Problem(name, f"There twice, with another ending; {path.name} is left out."))
+                    continue
+                taken.add(name)
+                films.append(Film(name, path, label, split.lower(), published.get(name, "")))
     problems += missing(published, films)
     films.sort(key=lambda film: film.name)
-    return DataSet("bone-break", "Bone Break Classification", tuple(CLASSES), tuple(films), tuple(problems))
+    kin = same_case([film.name for film in films])
+    return DataSet("bone-break", "Bone Break Classification", tuple(CLASSES), tuple(films), tuple(problems), kin=kin)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from rich.progress import track
 
+from app.errors import FilmError
 from app.preprocess import Placement, letterbox
 from app.radiograph import read
 
@@ -30,13 +31,18 @@ def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: boo
     """Every film letterboxed: uint8 (N, size, size), from the cache when neither files nor settings have changed.
 
     Raises:
-        FilmError: a film cannot be read.
+        ValueError: a film cannot be read; it is named.
     """
     settings = (size, "equalised") if equalise else (size,)
     target = cache / f"squares-{size}-{key_of(paths, *settings)}.npy"
     if target.exists():
         return np.load(target)
-    boxed = [letterbox(read(path), size, equalise)[0] for path in track(paths, f"Letterboxing to {size} px")]
+    boxed = []
+    for path in track(paths, f"Letterboxing to {size} px"):
+        try:
+            boxed.append(letterbox(read(path), size, equalise)[0])
+        except FilmError as error:
+            raise ValueError(f"{path}: {error} Mend it or take it away.") from None
     values = (np.stack(boxed) * 255.0 + 0.5).astype(np.uint8)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Written under another name first, so that an interrupted run leaves no half file.

@@ -14,8 +14,9 @@ from app.errors import FilmError
 from app.radiograph import Radiograph, read
 from training.data.duplicates import LENIENT, Thresholds
 
-__all__ = ["PICTURES", "DataSet", "Film", "Problem", "missing", "published_digests", "readable"]
+__all__ = ["PICTURES", "DataSet", "Film", "Problem", "missing", "pictures_in", "published_digests", "readable"]
 
+LEFT_BEHIND = {"desktop.ini", "thumbs.db", ".ds_store"}
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
 
@@ -32,6 +33,7 @@ class Film:
         boxes: fractures as (centre x, centre y, width, height), shares of the film's width and height.
         region: body region, where known.
         view: projections, where known.
+        turned: a copy turned by the publisher, as far as its name tells.
         hardware: plates, screws or a cast are on the film, where known.
     """
 
@@ -44,6 +46,7 @@ class Film:
     region: str = ""
     view: str = ""
     hardware: bool = False
+    turned: bool = False
 
     def digest(self) -> str:
         """SHA-256 of the file as published, else of the file at hand."""
@@ -60,7 +63,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Films of one publisher, sorted by name; what is wrong with them, and what makes two of them twins."""
+    """Films of one publisher, sorted by name, and what is wrong with them.
+
+    Attributes:
+        thresholds: what makes two films twins.
+        kin: names of films that come from one picture or one case without being twins, as far as names tell.
+    """
 
     name: str
     title: str
@@ -68,6 +76,7 @@ class DataSet:
     films: tuple[Film, ...]
     problems: tuple[Problem, ...]
     thresholds: Thresholds = LENIENT
+    kin: tuple[tuple[str, str], ...] = ()
 
 
 def published_digests(root: Path, name_of: Callable[[dict[str, str]], str]) -> dict[str, str]:
@@ -75,8 +84,19 @@ def published_digests(root: Path, name_of: Callable[[dict[str, str]], str]) -> d
     table = root / "originals.csv"
     if not table.is_file():
         return {}
-    with table.open(newline="", encoding="utf-8") as file:
+    with table.open(newline="", encoding="utf-8-sig") as file:
         return {name_of(row): row["sha256"] for row in csv.DictReader(file)}
+
+
+def pictures_in(folder: Path, problems: list[Problem]) -> list[Path]:
+    """The pictures of a folder, sorted; other files join the problems, but for what file managers leave behind."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURES:
+            found.append(path)
+        elif path.name.lower() not in LEFT_BEHIND and not path.name.startswith("._"):
+            problems.append(Problem(f"{folder.name}/{path.name}", "Not a picture of a kind that is read, so left out."))
+    return found
 
 
 def missing(published: Mapping[str, str], films: Iterable[Film]) -> list[Problem]:

@@ -4,11 +4,11 @@ Abedeen et al., "FracAtlas: A Dataset for Fracture Classification, Localization 
 Radiographs", Scientific Data 10, 521 (2023), CC BY 4.0, on figshare (doi:10.6084/m9.figshare.22363012): 4,083 films,
 717 of them fractured, with body region, view and hardware. Labels were given by two radiologists and checked by an
 orthopaedist. Boxes are small: most cover well under a hundredth of the film. The authors split only the fractured
-films, into training and validation.
+films, into training, validation and test.
 
 Layout: ``dataset.csv``, ``images/Fractured`` and ``images/Non_fractured``, ``Annotations/YOLO/<image>.txt`` (class,
-centre x, centre y, width, height as shares), ``Utilities/Fracture Split/{train,valid}.csv``; in the folder itself, in a
-``fracatlas`` or ``FracAtlas`` folder inside it, or one level deeper as the archive unpacks.
+centre x, centre y, width, height as shares), ``Utilities/Fracture Split/{train,valid,test}.csv``; in the folder
+itself, in a ``fracatlas`` or ``FracAtlas`` folder inside it, or one level deeper as the archive unpacks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import csv
 from pathlib import Path
 
 from training.data.duplicates import Thresholds
-from training.data.film import PICTURES, DataSet, Film, Problem
+from training.data.film import DataSet, Film, Problem, pictures_in
 
 __all__ = ["CLASSES", "DOI", "find", "load"]
 
@@ -27,6 +27,9 @@ REGIONS = ("hand", "leg", "hip", "shoulder", "mixed")
 VIEWS = ("frontal", "lateral", "oblique")
 STRICT = Thresholds(bits=36, matches=25, detail_matches=30)
 """Looser ones chain hundreds of different patients' hands, all laid on the plate alike, into one group."""
+
+ROUNDING = 0.005
+"""Share of the side that a box may reach past the film before it is a problem."""
 
 FOLDERS = {"Non_fractured": 0, "Fractured": 1}
 
@@ -56,16 +59,19 @@ def load(data: Path) -> DataSet:
         FileNotFoundError: the set is not there.
     """
     root = find(data)
-    with (root / "dataset.csv").open(newline="", encoding="utf-8") as file:
+    with (root / "dataset.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = {Path(row["image_id"]).stem: row for row in csv.DictReader(file)}
     pictures: dict[str, tuple[Path, int]] = {}
     problems: list[Problem] = []
     for folder, label in FOLDERS.items():
-        for path in sorted((root / "images" / folder).glob("*")):
-            if path.suffix.lower() not in PICTURES:
-                continue
+        if not (root / "images" / folder).is_dir():
+            problems.append(Problem(f"images/{folder}", "The folder is missing."))
+            continue
+        for path in pictures_in(root / "images" / folder, problems):
             if path.stem in pictures:
-                problems.append(Problem(path.stem, "Lies in both folders; the film under Non_fractured is used."))
+                kept = pictures[path.stem][0]
+                words = f"There twice; {kept.parent.name}/{kept.name} is used, {path.parent.name}/{path.name} left out."
+                problems.append(Problem(path.stem, words))
                 continue
             pictures[path.stem] = (path, label)
     authors = _authors_split(root)
@@ -102,15 +108,18 @@ def load(data: Path) -> DataSet:
                 hardware=row["hardware"] == "1",
             )
         )
+    for path in sorted((root / "Annotations" / "YOLO").glob("*.txt")):
+        if path.stem not in pictures and path.stem not in rows and path.stem != "classes":
+            problems.append(Problem(path.stem, "Has a box file, but there is no such film."))
     return DataSet("fracatlas", "FracAtlas", CLASSES, tuple(films), tuple(problems), STRICT)
 
 
 def _authors_split(root: Path) -> dict[str, str]:
     parts = {}
-    for part, file_name in (("train", "train.csv"), ("validation", "valid.csv")):
+    for part, file_name in (("train", "train.csv"), ("validation", "valid.csv"), ("test", "test.csv")):
         table = root / "Utilities" / "Fracture Split" / file_name
         if table.is_file():
-            with table.open(newline="", encoding="utf-8") as file:
+            with table.open(newline="", encoding="utf-8-sig") as file:
                 parts.update({Path(row["image_id"]).stem: part for row in csv.DictReader(file)})
     return parts
 
@@ -119,7 +128,7 @@ def _boxes(path: Path, name: str, problems: list[Problem]) -> tuple[tuple[float,
     if not path.is_file():
         return ()
     boxes = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line.strip():
             continue
         try:
@@ -130,5 +139,8 @@ def _boxes(path: Path, name: str, problems: list[Problem]) -> tuple[tuple[float,
         if not (0 < width <= 1 and 0 < height <= 1 and 0 <= x <= 1 and 0 <= y <= 1):
             problems.append(Problem(name, "A box lies outside the film."))
             continue
+        beyond = max(width / 2 - x, x + width / 2 - 1, height / 2 - y, y + height / 2 - 1)
+        if beyond > ROUNDING:
+            problems.append(Problem(name, f"A box reaches {beyond:.0%} of the film's side past its edge."))
         boxes.append((x, y, width, height))
     return tuple(boxes)

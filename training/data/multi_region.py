@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.data.duplicates import Thresholds
-from training.data.film import PICTURES, DataSet, Film, Problem, missing, published_digests
+from training.data.film import PICTURES, DataSet, Film, Problem, missing, pictures_in, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
 
@@ -49,20 +49,25 @@ def load(data: Path) -> DataSet:
     """
     root = find(data)
     published = published_digests(root, lambda row: f"{row['split']}/{row['label']}/{row['file']}")
-    films, problems = [], []
+    films: list[Film] = []
+    problems: list[Problem] = []
+    taken: set[str] = set()
     for folder, part in PARTS.items():
         for label, kind in enumerate(CLASSES):
             place = root / folder / kind
             if not place.is_dir():
                 problems.append(Problem(f"{folder}/{kind}", "The folder is missing."))
                 continue
-            for path in place.iterdir():
-                if path.suffix.lower() not in PICTURES:
-                    continue
+            for path in pictures_in(place, problems):
                 # Re-encoded copies of the set keep the whole published name before their own ending.
                 original = path.stem if Path(path.stem).suffix.lower() in PICTURES else path.name
                 name = f"{folder}/{kind}/{original}"
-                films.append(Film(name, path, label, part, published.get(name, "")))
+                if name in taken:
+                    problems.append(Problem(name, f"There twice, with another ending; {path.name} is left out."))
+                    continue
+                taken.add(name)
+                turned = "rotated" in original
+                films.append(Film(name, path, label, part, published.get(name, ""), turned=turned))
     problems += missing(published, films)
     films.sort(key=lambda film: film.name)
     return DataSet("multi-region", "Fracture Multi-Region X-ray Data", CLASSES, tuple(films), tuple(problems), TURNED)

@@ -77,7 +77,7 @@ def part_films(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
     """The part of every film of a set: "train", "validation", "test", or why it is in none.
 
     Bone-break keeps its official test films, and training films with a twin among them are "leaked". FracAtlas and
-    multi-region are dealt out anew, stratified by class and region; of FracAtlas, films that its authors validate on
+    multi-region are dealt out anew, stratified by class and region; of FracAtlas, films that its authors judge by
     never train; of multi-region, one film a group stays and the others are "copy". A group whose films carry different
     labels is "contradictory" in multi-region, where labels are all there is to learn.
     """
@@ -105,7 +105,7 @@ def part_films(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
     for number, (_, dealt) in enumerate(splitter.split(index, kinds, groups[index])):
         parts[index[dealt]] = "test" if number < 3 else "validation" if number < 6 else "train"
     if data.name == "fracatlas":
-        theirs = np.array([film.part == "validation" for film in data.films])
+        theirs = np.array([film.part in ("validation", "test") for film in data.films])
         moved = np.isin(groups, groups[theirs]) & (parts == "train")
         parts[moved] = "validation"
     return parts.tolist()
@@ -128,19 +128,29 @@ def digest(name: str, folder: Path = FOLDER) -> str:
     return hashlib.sha256((folder / f"{name}.csv").read_bytes()).hexdigest()
 
 
-def committed(data: DataSet, folder: Path = FOLDER) -> tuple[np.ndarray, list[str]] | None:
-    """Committed groups, int (N,), and parts of a set's films; None where a film is not listed or the label differs."""
+def committed(data: DataSet, folder: Path = FOLDER, *, unlisted: float = 0.0) -> tuple[np.ndarray, list[str]] | None:
+    """Committed groups and parts of a set's films.
+
+    Args:
+        data: the set.
+        folder: of the CSV files.
+        unlisted: share of the films that need not be listed, or not under this label; their part is "unlisted" and
+            their group their own.
+
+    Returns:
+        Groups, int (N,), and parts; None where more films are not listed.
+    """
     target = folder / f"{data.name}.csv"
     if not target.is_file():
         return None
     with target.open(newline="", encoding="utf-8") as file:
         rows = {row["film"]: row for row in csv.DictReader(file)}
     found = [rows.get(film.name) for film in data.films]
-    known = [
-        row
-        for film, row in zip(data.films, found, strict=True)
-        if row is not None and row["class"] == data.classes[film.label]
-    ]
-    if len(known) != len(data.films):
+    groups, parts = [], []
+    for index, (film, row) in enumerate(zip(data.films, found, strict=True)):
+        listed = row is not None and row["class"] == data.classes[film.label]
+        groups.append(int(row["group"]) if listed else -1 - index)
+        parts.append(row["part"] if listed else "unlisted")
+    if parts.count("unlisted") > unlisted * len(parts):
         return None
-    return np.array([int(row["group"]) for row in known]), [row["part"] for row in known]
+    return np.array(groups), parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from training.data.film import DataSet
 
 __all__ = ["Protocol", "Sides", "leak_free", "published"]
 
-Protocol = Literal["official", "random", "overlapping"]
+Protocol = Literal["official", "random", "overlapping", "twins"]
 SEEDS = (1, 2)
 
 
@@ -20,6 +22,11 @@ class Sides(NamedTuple):
 
     train: np.ndarray
     judge: np.ndarray
+
+    def digest(self, data: DataSet) -> str:
+        """SHA-256 of the names of the films on both sides, so that figures made with others can be told."""
+        sides = [sorted(data.films[i].name for i in side) for side in self]
+        return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
 
 
 def _labels(data: DataSet) -> np.ndarray:
@@ -36,11 +43,17 @@ def _shuffled(labels: np.ndarray, share: float, seed: int) -> Sides:
     return Sides(*next(splitter.split(labels, labels)))
 
 
-def published(data: DataSet, protocol: Protocol, share: float) -> Sides:
+def published(data: DataSet, protocol: Protocol, groups: np.ndarray, share: float) -> Sides:
     """The peer's own split: the publisher's, a random one, or training and judging films drawn with different seeds.
 
-    ``share`` of the films judge, unless the publisher decided which.
+    With "twins", no peer's, the films that judge without the leak judge here too, and as many train, but twins of those
+    that judge are among them: the leak is all that differs. ``share`` of the films judge, unless the publisher decided
+    which.
     """
+    if protocol == "twins":
+        train, judge = leak_free(data, protocol, groups, share)
+        others = np.setdiff1d(np.arange(len(groups)), judge)
+        return Sides(np.sort(np.random.default_rng(SEEDS[1]).choice(others, len(train), replace=False)), judge)
     if protocol == "official":
         return _official(data)
     labels = _labels(data)
@@ -49,8 +62,11 @@ def published(data: DataSet, protocol: Protocol, share: float) -> Sides:
     return Sides(_shuffled(labels, share, SEEDS[0]).train, _shuffled(labels, share, SEEDS[1]).judge)
 
 
-def _one_a_group(labels: np.ndarray, groups: np.ndarray, share: float) -> Sides:
-    _, first = np.unique(groups, return_index=True)
+def _one_a_group(data: DataSet, groups: np.ndarray, share: float) -> Sides:
+    """Only films that nobody turned judge: in multi-region most whole bones were turned and hardly any broken one."""
+    labels = _labels(data)
+    straight = np.flatnonzero([not film.turned for film in data.films])
+    first = straight[np.unique(groups[straight], return_index=True)[1]]
     rng = np.random.default_rng(SEEDS[0])
     by_label = [rng.permutation(first[labels[first] == label]) for label in np.unique(labels)]
     count = round(share * min(map(len, by_label)))
@@ -62,15 +78,18 @@ def leak_free(data: DataSet, protocol: Protocol, groups: np.ndarray, share: floa
     """The nearest split to the peer's in which no group of near-duplicates is on both sides.
 
     With the publisher's split the judging films stay and their twins leave training, unless that would leave too few
-    to train on; then a share of the groups judges, with one film each and as many of every label, since a film that is
-    there hundreds of times would otherwise decide alone. Where the split is our draw, groups are dealt out anew.
+    to train on; then, as with "twins", a share of the groups judges, with one film each and as many of every label,
+    since a film that is there hundreds of times would otherwise decide alone. Where the split is our draw, groups are
+    dealt out anew.
     """
     labels = _labels(data)
+    if protocol == "twins":
+        return _one_a_group(data, groups, share)
     if protocol == "official":
         train, judge = _official(data)
         clean = train[~np.isin(groups[train], groups[judge])]
         if len(clean) > len(train) / 2:
             return Sides(clean, judge)
-        return _one_a_group(labels, groups, share)
+        return _one_a_group(data, groups, share)
     folds = StratifiedGroupKFold(max(2, round(1 / share)), shuffle=True, random_state=SEEDS[0])
     return Sides(*next(folds.split(labels, labels, groups)))

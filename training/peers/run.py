@@ -127,9 +127,11 @@ def run(
     began = time.monotonic()
     trainer.fit(task, loader(sides.train, True))
     chances = torch.cat(trainer.predict(task, loader(sides.judge, False)))  # ty: ignore[invalid-argument-type]
+    judged = np.bincount(labels[sides.judge])
     correct = chances.argmax(dim=1).numpy() == labels[sides.judge]
     return {
         "accuracy": bootstrap(correct, groups[sides.judge]),
+        "commonest": float(judged.max() / judged.sum()),
         "trained_on": len(sides.train),
         "epochs": recipe.epochs,
         "minutes": round((time.monotonic() - began) / 60, 1),

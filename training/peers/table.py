@@ -36,16 +36,23 @@ def _cell(run: dict[str, Any] | None) -> str:
     films = f"{share['n']} films"
     if share.get("groups", share["n"]) < share["n"]:
         films += f", {share['groups']} different"
+    if "commonest" in run:
+        films += f"; commonest label {100 * run['commonest']:.0f} %"
     return f"{100 * share['value']:.1f} % ({low} to {high}; {films})"
 
 
 def markdown(rows: dict[str, dict[str, Any]]) -> str:
     """The table, one line a row."""
-    lines = ["| recipe | claimed | its own split | without the leak | run here |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| recipe | data set | claimed | its own split | without the leak | run here |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for row in rows.values():
         claimed = "" if row["claimed"] is None else f"{100 * row['claimed']:.1f} %"
         run = row["published"]
         start = "from scratch" if run and run["start"] == "from scratch" else "from ImageNet layers"
         how = f"{run['epochs']} epoch{'s' * (run['epochs'] > 1)} {start}" if run else ""
-        lines.append(f"| {row['title']} | {claimed} | {_cell(run)} | {_cell(row['leak_free'])} | {how} |")
+        lines.append(
+            f"| {row['title']} | {row['data']} | {claimed} | {_cell(run)} | {_cell(row['leak_free'])} | {how} |"
+        )
     return "\n".join(lines)
