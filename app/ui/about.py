@@ -29,13 +29,13 @@ def describe(card: ModelCard) -> str:
     if folds := card.metrics.get("cross_validation"):
         parts.append(
             f"<p>In cross-validation over {folds['films']} training films, each judged by a network that had not seen "
-            f"it or a near-duplicate, it named the labelled type of {_interval(folds['accuracy'])}.</p>"
+            f"it, a near-duplicate or a film of the same case, it named the labelled type of {_interval(folds['accuracy'])}.</p>"
         )
     if test := card.metrics.get("test"):
         parts += [
             "<h3>How good is it?</h3>",
             f"<p>Judged on {test['films']} films that chose nothing about the model. Training films with a "
-            f"near-duplicate among them were left out: {_films(card, 'leaked')}.</p>",
+            f"near-duplicate or a film of the same case among them were left out: {_films(card, 'leaked')}.</p>",
             table(
                 ["Measure", "Test films"],
                 [
@@ -69,7 +69,7 @@ def describe(card: ModelCard) -> str:
         "<h3>What it learnt from</h3>",
         f"<p>{_films(card, 'train')} training films of "
         f"{html.escape(str(card.data.get('title', 'an unnamed set')))}{_boxed(card)}. No near-duplicates that our "
-        f"search finds straddle training and test. "
+        f"search finds, and no films of one case as far as names tell, straddle training and test. "
         f"First layers: {html.escape(str(card.initial.get('source', 'unknown')))}; random at the start: "
         f"{html.escape(', '.join(card.initial.get('fresh', [])) or 'none')} and the head. "
         f"Trained on {html.escape(card.date)} for {card.training.get('epochs', '?')} epochs "
