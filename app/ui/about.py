@@ -29,7 +29,8 @@ def describe(card: ModelCard) -> str:
     if folds := card.metrics.get("cross_validation"):
         parts.append(
             f"<p>In cross-validation over {folds['films']} training films, each judged by a network that had not seen "
-            f"it, a near-duplicate or a film of the same case, it named the labelled type of {_interval(folds['accuracy'])}.</p>"
+            "it, a near-duplicate or a film of the same case, it named the labelled type of "
+            f"{_interval(folds['accuracy'])}.</p>"
         )
     if test := card.metrics.get("test"):
         parts += [
