@@ -259,8 +259,8 @@ def _page(root: Path) -> str:
         "`python -m training cross-validate`, `fit`, `export`, `evaluate`, `seeds`, `localise`. Choices were made on "
         "out-of-fold predictions of training films alone; the weights after the last epoch are kept, no epoch was "
         "picked; the test films were judged once per final model and seed. Earlier weights, replaced whenever more "
-        "copies were found between training and test, had been judged on the same test films; none of those figures chose "
-        "anything. The recipe of ResNet-18 was chosen on folds drawn before films of one case were kept together, when "
+        "copies were found between training and test, had been judged on the same test films; none of those figures "
+        "chose anything. The recipe of ResNet-18 was chosen on folds drawn before films of one case were kept together, when "
         "a fifth of the films had another view of their case in training. Calibration error after scaling is judged "
         "with temperatures fitted on the other half of the films.",
     ]
