@@ -260,9 +260,9 @@ def _page(root: Path) -> str:
         "out-of-fold predictions of training films alone; the weights after the last epoch are kept, no epoch was "
         "picked; the test films were judged once per final model and seed. Earlier weights, replaced whenever more "
         "copies were found between training and test, had been judged on the same test films; none of those figures "
-        "chose anything. The recipe of ResNet-18 was chosen on folds drawn before films of one case were kept together, when "
-        "a fifth of the films had another view of their case in training. Calibration error after scaling is judged "
-        "with temperatures fitted on the other half of the films.",
+        "chose anything. The recipe of ResNet-18 was chosen on folds drawn before films of one case were kept "
+        "together, when a fifth of the films had another view of their case in training. Calibration error after "
+        "scaling is judged with temperatures fitted on the other half of the films.",
     ]
     whole = {card.name: _read(root / "training" / "results" / "whole" / f"{card.name}.json") for card in cards}
     if any(whole.values()):
@@ -295,7 +295,9 @@ def _page(root: Path) -> str:
         "## What others publish",
         "Networks as others described them, with our optimiser and augmentation, on their own split and on one that "
         "keeps near-duplicates and films of one case together. Short runs, each made once (the two custom CNNs differ "
-        "by chance alone), so compare the columns with each other (`python -m training peers`).",
+        "by chance alone), so compare the columns with each other (`python -m training peers`). Where copies are among "
+        "the films that judge, the number of different ones is told and copies are drawn together for the interval; "
+        "rows without that number were judged film by film.",
         contents["peers"],
     ]
     for card in cards:
