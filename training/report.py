@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 from app import verified
 from app.weights import ModelCard, load_card, ranked
+from training.data import hand_check
 from training.peers.recipe import load_all
 from training.peers.table import load_rows, markdown
 
@@ -76,6 +77,13 @@ def _figures(card: ModelCard) -> str:
     return _grid(head, rows)
 
 
+def _precision(name: str) -> str:
+    found = hand_check.precision(name)
+    if not found:
+        return "not looked at"
+    return "; ".join(f"{right} of {count} by {measure}" for measure, (right, count) in found.items())
+
+
 def _data(root: Path) -> str:
     audits = [_read(root / "training" / "data" / "audits" / f"{name}.json") for name in SETS]
     found = [audit for audit in audits if audit]
@@ -99,6 +107,7 @@ def _data(root: Path) -> str:
             "groups of one film under different labels, up to",
             *(str(len(each["contradictory_groups"])) for each in near),
         ],
+        ["of near-duplicates looked at by eye, one film", *(_precision(audit["set"]) for audit in found)],
         [
             "films of one case without being near-duplicates, by their names",
             *(f"{audit['same_case']['films_in_them']:,}" for audit in found),

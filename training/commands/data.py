@@ -83,6 +83,27 @@ def audit(
 
 
 @cli.command()
+def pairs(
+    name: Annotated[str, typer.Argument(help="bone-break, fracatlas or multi-region")],
+    out: Annotated[Path, typer.Option(help="Folder for the sheet with films; never commit it")],
+    data: Data = None,
+    count: Annotated[int, typer.Option(help="Pairs wanted", min=1)] = 50,
+) -> None:
+    """Draw near-duplicates for a person to look at, and list them for verdicts."""
+    import cv2
+
+    from training.data import hand_check
+    from training.data.film import readable
+    from training.data.grouping import find_groups
+
+    dataset, decoded = readable(_load(name, data))
+    drawn = hand_check.draw_pairs(find_groups(dataset, decoded).links, count)
+    out.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(out / f"{name}.png"), hand_check.sheet(decoded, drawn))
+    typer.echo(f"{out / name}.png and {hand_check.write(dataset, drawn)}")
+
+
+@cli.command()
 def peers(
     names: Annotated[list[str] | None, typer.Argument(help="Recipes to run; all where none is named")] = None,
     data: Data = None,
