@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,20 @@ def _overlooked(found: dict[str, Any]) -> str:
     return f"{checked['missed_by_search']} of {checked['twins']} pairs among a tenth of the films"
 
 
-def _set_table(audits: list[dict[str, Any]]) -> str:
+def _looked_at(name: str, folder: Path) -> str:
+    listed = folder / "data" / "audits" / f"pairs-{name}.csv"
+    if not listed.is_file():
+        return "not looked at"
+    with listed.open(newline="", encoding="utf-8") as file:
+        verdicts = [(row["measure"], row["one film"]) for row in csv.DictReader(file)]
+    kinds = sorted({measure for measure, _ in verdicts})
+    return "; ".join(
+        f"{verdicts.count((kind, 'yes'))} of {sum(measure == kind for measure, _ in verdicts)} found by {kind}"
+        for kind in kinds
+    )
+
+
+def _set_table(audits: list[dict[str, Any]], folder: Path) -> str:
     rows = [
         ["Films", *(f"{audit['films']:,}" for audit in audits)],
         [
@@ -84,6 +98,7 @@ def _set_table(audits: list[dict[str, Any]]) -> str:
             "Films of one case without being near-duplicates, by their names",
             *(f"{audit['same_case']['films_in_them']:,}" for audit in audits),
         ],
+        ["Of near-duplicates looked at by eye, one film", *(_looked_at(audit["set"], folder) for audit in audits)],
         ["What the search overlooked", *(_overlooked(audit["near_duplicates"]) for audit in audits)],
         ["Copies planted to test it, and found", *(_recall(audit["near_duplicates"]) for audit in audits)],
         [
@@ -121,7 +136,7 @@ def describe(folder: Path = TRAINING) -> str:
     audits = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("data/audits/*.json"))]
     results = folder / "recipes" / "peers" / "results.json"
     parts = ["<h2>Is this data sound?</h2>", INTRO]
-    parts.append(_set_table(audits) if audits else "<p>No audit is at hand.</p>")
+    parts.append(_set_table(audits, folder) if audits else "<p>No audit is at hand.</p>")
     if results.is_file():
         parts += [PEERS, _peer_table(list(json.loads(results.read_text(encoding="utf-8")).values()))]
     return f"<article class='about wide'>{''.join(parts)}</article>"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -135,10 +136,9 @@ def test_what_was_not_run_says_so(tmp_path: Path) -> None:
 
 def test_the_page_shows_what_is_committed() -> None:
     page = data_tab.describe()
-    for path in Path("training/data/audits").glob("*.json"):
-        import json
-
-        audit = json.loads(path.read_text())
+    audits = {path.stem: json.loads(path.read_text()) for path in Path("training/data/audits").glob("*.json")}
+    assert set(audits) == {"bone-break", "fracatlas", "multi-region"}
+    for audit in audits.values():
         assert f"{audit['near_duplicates']['different_films']:,}" in page
 
 
