@@ -308,6 +308,7 @@ def _page(root: Path) -> str:
         "the films that judge, the number of different ones is told and copies are drawn together for the interval; "
         "rows without that number were judged film by film.",
         contents["peers"],
+        "\n".join(f"- {recipe.title}: {recipe.claim}" for recipe in load_all().values()),
     ]
     for card in cards:
         looks = _read(root / "weights" / card.name / "localisation.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,11 @@ def _peer_table(rows: list[dict[str, Any]]) -> str:
         start = "from scratch" if run and run["start"] == "from scratch" else "from ImageNet layers"
         how = f"{run['epochs']} epoch{'s' * (run['epochs'] > 1)} {start}" if run else ""
         cells.append([row["title"], row["data"], claimed, _accuracy(run), _accuracy(row["leak_free"]), how])
-    return table(["Recipe", "Data set", "Claimed", "On its own split", "Without the leak", "Run here"], cells)
+    claims = "".join(
+        f"<li><strong>{html.escape(row['title'])}</strong>: {html.escape(row['claim'])}</li>" for row in rows
+    )
+    found = table(["Recipe", "Data set", "Claimed", "On its own split", "Without the leak", "Run here"], cells)
+    return f"{found}<h3>What each recipe is</h3><ul>{claims}</ul>"
 
 
 def describe(folder: Path = TRAINING) -> str:
