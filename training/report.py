@@ -304,9 +304,9 @@ def _page(root: Path) -> str:
         "## What others publish",
         "Networks as others described them, with our optimiser and augmentation, on their own split and on one that "
         "keeps near-duplicates and films of one case together. Short runs, each made once (the two custom CNNs differ "
-        "by chance alone), so compare the columns with each other (`python -m training peers`). Where copies are among "
-        "the films that judge, the number of different ones is told and copies are drawn together for the interval; "
-        "rows without that number were judged film by film.",
+        "by chance alone), so compare the columns with each other (`python -m training peers`). Where copies or "
+        "views of one case are among the films that judge, the number of cases is told and each case is drawn whole "
+        "for the interval; rows without that number were judged film by film.",
         contents["peers"],
         "\n".join(f"- {recipe.title}: {recipe.claim}" for recipe in load_all().values()),
     ]

@@ -28,10 +28,11 @@ PEERS = """
 <p>Networks as others described them, trained here with our own optimiser and augmentation: on their split, and on one
 that keeps near-duplicates and films of one case together. Each run is short and was made once (the two custom CNNs
 differ by chance alone), so compare the two columns with each other, not with the claim, and small differences not at
-all. In brackets: 95 % interval, how many films judged and, where copies are among them, how many different ones, and
-what naming the commonest label would give. &ldquo;Leak alone&rdquo; rows are ours: the same network, first layers and
-number of training films on both sides. An epoch is one pass over the training films; a network &ldquo;from
-scratch&rdquo; had learnt nothing before, one &ldquo;from ImageNet layers&rdquo; had seen a million photographs.</p>
+all. In brackets: 95 % interval, how many films judged and, where copies or views of one case are among them, of how
+many cases, and what naming the commonest label would give. &ldquo;Leak alone&rdquo; rows are ours: the same network,
+first layers and number of training films on both sides. An epoch is one pass over the training films; a network
+&ldquo;from scratch&rdquo; had learnt nothing before, one &ldquo;from ImageNet layers&rdquo; had seen a million
+photographs.</p>
 """
 
 
@@ -48,7 +49,9 @@ def _suspicion(found: dict[str, Any]) -> str:
 
 def _recall(found: dict[str, Any]) -> str:
     planted = found["recall_of_planted_copies"]
-    return "; ".join(f"{kind}: {share}" for kind, share in planted.items())
+    whole = [kind for kind, share in planted.items() if share == "40 of 40"]
+    told = [f"{kind}: {share}" for kind, share in planted.items() if kind not in whole]
+    return "; ".join([*told, f"{'the other ' if told else ''}{len(whole)} kinds: all 40 of 40"])
 
 
 def _overlooked(found: dict[str, Any]) -> str:
@@ -116,7 +119,7 @@ def _accuracy(run: dict[str, Any] | None) -> str:
     if run is None:
         return "not run"
     share = run["accuracy"]
-    different = f", {share['groups']} different" if share.get("groups", share["n"]) < share["n"] else ""
+    different = f" of {share['groups']} cases" if share.get("groups", share["n"]) < share["n"] else ""
     label = f", commonest label {run['commonest']:.0%}" if "commonest" in run else ""
     return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}), {share['n']} films{different}{label}"
 

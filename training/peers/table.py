@@ -35,7 +35,7 @@ def _cell(run: dict[str, Any] | None) -> str:
     low, high = (f"{100 * share[key]:.1f}" for key in ("low", "high"))
     films = f"{share['n']} films"
     if share.get("groups", share["n"]) < share["n"]:
-        films += f", {share['groups']} different"
+        films += f" of {share['groups']} cases"
     if "commonest" in run:
         films += f"; commonest label {100 * run['commonest']:.0f} %"
     return f"{100 * share['value']:.1f} % ({low} to {high}; {films})"
