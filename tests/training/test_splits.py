@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 
-from training.data.splits import split_films
+from training.data.bone_break import same_case
+from training.data.splits import FOLDER, split_films
 
 
 @pytest.fixture
@@ -48,3 +51,14 @@ def test_the_seed_decides(films: tuple[np.ndarray, np.ndarray, np.ndarray]) -> N
 def test_a_fold_that_does_not_exist_is_refused(films: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="fold 5"):
         split_films(*films, folds=5, fold=5, seed=0)
+
+
+def test_films_of_one_case_are_in_one_committed_group() -> None:
+    with (FOLDER / "bone-break.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["film"]: row for row in csv.DictReader(file)}
+    pairs = same_case(list(rows))
+    assert len(pairs) > 300
+    for one, other in pairs:
+        assert rows[one]["group"] == rows[other]["group"]
+    for name in ("bone-break", "fracatlas", "multi-region"):
+        assert (FOLDER / f"{name}.csv").is_file()
