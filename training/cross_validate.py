@@ -21,9 +21,8 @@ from sklearn.metrics import roc_auc_score
 from training.boxed import BoxedFilms
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE, placements
-from training.distil import keep
 from training.films import BoneBreakFilms
-from training.fit import fit, load_task, read_groups
+from training.fit import read_groups, trained
 from training.localise import hit
 from training.metrics import bootstrap, expected_calibration_error, fit_temperature, report
 from training.recipe import Precision, Recipe
@@ -144,19 +143,10 @@ def cross_validate(
         if known.is_file() and Recipe.model_validate_json(known.read_text()) != chosen:
             raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
         if not (where / "judged.npz").is_file():
-            fit(
-                chosen,
-                data,
-                where,
-                init=init,
-                resume=True,
-                precision=precision,
-                cache=cache,
-                progress=progress,
-                teacher=run.parent / chosen.distil.teacher / where.name if chosen.distil else None,
+            teacher = run.parent / chosen.distil.teacher / where.name if chosen.distil else None
+            task, films = trained(
+                chosen, data, where, init=init, precision=precision, cache=cache, progress=progress, teacher=teacher
             )
-            task, films, _ = load_task(where, data, cache)
-            keep(task.trained, where)
             np.savez(where / "judged.npz", **_judge(task, films, data, cache))  # ty: ignore[invalid-argument-type]
             (where / "last.ckpt").unlink()
         parts.append(_read(where))

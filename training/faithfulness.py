@@ -22,7 +22,7 @@ from rich.progress import track
 from app.classifier import Classifier
 from app.faithfulness import scramble, stability, trial
 from app.methods import METHODS, Question, ask, draw
-from app.preprocess import letterbox
+from app.preprocess import Placement
 from app.radiograph import read
 from training.boxed import BoxedFilms
 from training.data.film import Film
@@ -38,12 +38,13 @@ RANDOM = 3
 """Random maps a film and method."""
 
 
-def judge_film(question: Question, film: Film, method: str, *, checked: bool) -> dict[str, Any]:
+def judge_film(question: Question, film: Film, placement: Placement, method: str, *, checked: bool) -> dict[str, Any]:
     """What is measured of one method on one film.
 
     Args:
         question: about the film.
         film: with at least one box.
+        placement: of the film in the model's square.
         method: a key of ``METHODS``.
         checked: scramble the weights and shake the film as well.
 
@@ -51,7 +52,6 @@ def judge_film(question: Question, film: Film, method: str, *, checked: bool) ->
         Plain numbers: "seconds", areas, margins over random maps, boxes hit and, where checked, mean stability and
         rank correlation by the part down to which weights were shuffled.
     """
-    placement = letterbox(read(film.path), question.classifier.card.size)[1]
     began = time.perf_counter()
     found = draw(question, method)
     row: dict[str, Any] = {"seconds": time.perf_counter() - began}
@@ -127,10 +127,12 @@ def faithfulness(
         missing = [method for method in methods if method not in rows]
         if not missing:
             continue
-        question = ask(classifier, read(film.path))
+        picture = read(film.path)
+        question = ask(classifier, picture)
+        placement = Placement.fit(picture.height, picture.width, classifier.card.size)
         for method in missing:
             checked = number < CHECKED[METHODS[method].cost]
-            rows[method] = judge_film(question, film, method, checked=checked)
+            rows[method] = judge_film(question, film, placement, method, checked=checked)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(known), encoding="utf-8")
     chosen = [known[broken[index].name] for index in order]

@@ -30,13 +30,13 @@ from app.bodies import ARCHITECTURES
 from app.network import FractureNetwork, build_network, channels_last
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
-from training.distil import Teacher, load_kept
+from training.distil import Teacher, keep, load_kept
 from training.films import BoneBreakFilms
 from training.initial import Initial, load_initial, local_layers
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["curve", "fit", "load_task", "read_groups"]
+__all__ = ["curve", "fit", "load_task", "read_groups", "trained"]
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +177,41 @@ def curve(run: Path) -> list[dict[str, float]]:
                 if losses:
                     rows.setdefault(int(row["epoch"]), {}).update(losses)
     return [{"epoch": epoch, **rows[epoch]} for epoch in sorted(rows)]
+
+
+def trained(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    *,
+    init: Path | None,
+    precision: Precision,
+    cache: Path,
+    progress: bool = False,
+    teacher: Path | None = None,
+) -> tuple[FractureTypes, BoneBreakFilms]:
+    """Trains, or goes on where training stopped, and keeps the weights for networks that learn from this one.
+
+    Args:
+        as of ``fit``.
+
+    Returns:
+        The trained network and its films, ready to judge.
+    """
+    fit(
+        recipe,
+        data,
+        run,
+        init=init,
+        resume=True,
+        precision=precision,
+        cache=cache,
+        progress=progress,
+        teacher=teacher,
+    )
+    task, films, _ = load_task(run, data, cache)
+    keep(task.trained, run)
+    return task, films
 
 
 def read_groups(run: Path) -> np.ndarray:

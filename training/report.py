@@ -16,8 +16,9 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from app import verified
+from app.hand_check import precision
 from app.weights import ModelCard, load_card, ranked
-from training.data import hand_check
+from training.data.hand_check import FOLDER
 from training.peers.recipe import load_all
 from training.peers.table import load_rows, markdown
 
@@ -78,7 +79,7 @@ def _figures(card: ModelCard) -> str:
 
 
 def _precision(name: str) -> str:
-    found = hand_check.precision(name)
+    found = precision(name, FOLDER)
     if not found:
         return "not looked at"
     return "; ".join(f"{right} of {count} by {measure}" for measure, (right, count) in found.items())

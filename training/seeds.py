@@ -17,8 +17,7 @@ from scipy.special import log_softmax
 from training.cross_validate import judge_types
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
-from training.distil import keep
-from training.fit import fit, load_task, read_groups
+from training.fit import read_groups, trained
 from training.metrics import report
 from training.recipe import Precision, Recipe
 
@@ -59,19 +58,8 @@ def seeds(
         chosen = recipe.model_copy(update={"seed": number, "fold": None})
         where = runs / f"seed{number}"
         if not (where / "test.npz").is_file():
-            fit(
-                chosen,
-                data,
-                where,
-                init=init,
-                resume=True,
-                precision=precision,
-                cache=cache,
-                progress=False,
-                teacher=runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None,
-            )
-            task, films, _ = load_task(where, data, cache)
-            keep(task.trained, where)
+            teacher = runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None
+            task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
             np.savez(where / "test.npz", **judge_types(task, films, films.split.test))  # ty: ignore[invalid-argument-type]
         with np.load(where / "test.npz") as judged:
             logits, mirrored, labels = judged["logits"], judged["mirrored"], judged["labels"]

@@ -6,6 +6,7 @@ import html
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -14,11 +15,9 @@ import numpy as np
 from app import verified
 from app.classifier import Classifier, Explanation
 from app.errors import Stopped
-from app.methods import DEFAULT, METHODS, ask_square, draw, heat
+from app.methods import DEFAULT, METHODS, Question, ask, ask_square, draw, heat
 from app.overlay import difference, overlay
-from app.preprocess import letterbox
 from app.ui.seen import COMPUTE, NO_FILM, OURS, Seen, progress, watched
-from app.watch import Watch
 
 __all__ = ["build", "sums"]
 
@@ -131,15 +130,19 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         name = name or ranking[0]
         return name, against or next(each for each in ranking if each != name)
 
-    def squares(seen: Seen, chosen: Sequence[str]) -> dict[str, tuple[Explanation, np.ndarray]]:
-        """The film as each model explains and sees it; the first tab's model where none is chosen."""
-        film = seen.explanation.film
-        by_model = {seen.explanation.model: (seen.explanation, seen.square)}
-        for name in chosen:
-            if name not in by_model:
-                card = models[name].card
-                by_model[name] = models[name].explain([film])[0], letterbox(film, card.size, card.equalise)[0]
-        return {name: by_model[name] for name in chosen or by_model}
+    def questions(
+        seen: Seen, chosen: Sequence[str], name: str, against: str
+    ) -> dict[str, tuple[Explanation, Question]]:
+        """The film as each model explains it and is asked about it; the first tab's model where none is chosen."""
+        explanation = seen.explanation
+        by_model = {}
+        for model in chosen or [explanation.model]:
+            if model == explanation.model:
+                by_model[model] = explanation, ask_square(models[model], seen.square, name, against)
+            else:
+                explained = models[model].explain([explanation.film])[0]
+                by_model[model] = explained, ask(models[model], explanation.film, name, against)
+        return by_model
 
     def compare(seen: Seen | None, name: str, against: str, names: list[str], asked: list[str]) -> Iterator[tuple]:
         if seen is None:
@@ -166,17 +169,15 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             sums(explanation, titles, (name, against)),
         )
         try:
-            by_model = squares(seen, asked)
+            by_model = questions(seen, asked, name, against)
             cells = [(method, model) for method in names for model in by_model]
             for number, (method, model) in enumerate(cells):
                 began = time.monotonic()
-                explained, square = by_model[model]
+                explained, question = by_model[model]
                 found = None
-
-                def work(watch: Watch, method: str = method, model: str = model, square: np.ndarray = square) -> Any:
-                    return draw(ask_square(models[model], square, name, against, watch), method)
-
-                for share, done in watched(work):
+                for share, done in watched(
+                    lambda watch, method=method, question=question: draw(replace(question, watch=watch), method)
+                ):
                     found = done
                     doing = f"{METHODS[method].title}, {number + 1} of {len(cells)}"
                     yield progress((number + share) / len(cells), doing), pictures, *unchanging

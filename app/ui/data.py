@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.hand_check import precision
 from app.ui.about import table
 
 __all__ = ["build", "describe"]
@@ -60,16 +60,10 @@ def _overlooked(found: dict[str, Any]) -> str:
 
 
 def _looked_at(name: str, folder: Path) -> str:
-    listed = folder / "data" / "audits" / f"pairs-{name}.csv"
-    if not listed.is_file():
+    found = precision(name, folder / "data" / "audits")
+    if not found:
         return "not looked at"
-    with listed.open(newline="", encoding="utf-8") as file:
-        verdicts = [(row["measure"], row["one film"]) for row in csv.DictReader(file)]
-    kinds = sorted({measure for measure, _ in verdicts})
-    return "; ".join(
-        f"{verdicts.count((kind, 'yes'))} of {sum(measure == kind for measure, _ in verdicts)} found by {kind}"
-        for kind in kinds
-    )
+    return "; ".join(f"{right} of {count} found by {measure}" for measure, (right, count) in found.items())
 
 
 def _set_table(audits: list[dict[str, Any]], folder: Path) -> str:

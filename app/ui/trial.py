@@ -29,7 +29,6 @@ __all__ = ["bench", "build", "verdict"]
 
 log = logging.getLogger(__name__)
 
-"""Rank correlation with the scrambled network's map under which a map is said to depend on the model."""
 STABLE = 0.6
 """Mean rank correlation under small changes from which on a map is called stable."""
 
@@ -85,9 +84,7 @@ def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stabl
     won = sum(margins[name] > 0 and beaten[name] > count / 2 for name in margins)
     last = scrambled[-1].correlation
     steady = float(np.mean([each.correlation for each in stable]))
-    figures = "; ".join(
-        f"{name} {margins[name]:+.3f}, ahead of {beaten[name]} of {count}" for name in ("deletion", "insertion", "ROAD")
-    )
+    figures = "; ".join(f"{name} {margin:+.3f}, ahead of {beaten[name]} of {count}" for name, margin in margins.items())
     rows = [
         (
             ("good" if won == 3 else "poor" if won <= 1 else "mixed"),

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.hand_check import precision
 from app.phantom import draw
 from app.radiograph import Radiograph
 from training.data.duplicates import Link
 from training.data.film import DataSet, Film
-from training.data.hand_check import FOLDER, draw_pairs, precision, sheet, wilson, write
+from training.data.hand_check import FOLDER, draw_pairs, sheet, wilson, write
 
 LINKS = [Link(i, i + 1, "hash", 0) for i in range(60)] + [Link(i, i + 2, "features", 0) for i in range(4)]
 
@@ -58,7 +59,7 @@ def test_the_score_interval_by_hand() -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("pairs-*.csv")), ids=lambda path: path.stem)
 def test_committed_verdicts_are_complete_and_about_films_of_one_group(path: Path) -> None:
     name = path.stem.removeprefix("pairs-")
-    found = precision(name)
+    found = precision(name, FOLDER)
     assert found is not None
     assert sum(count for _, count in found.values()) == 50
     listed = Path("training/splits") / f"{name}.csv"

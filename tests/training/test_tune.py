@@ -8,21 +8,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from training.recipe import Augment, Recipe, load_recipe
+from tests.training.test_distil import SMALL as BRIEF
+from training.recipe import load_recipe
 from training.tune import suggest, tune
 
-SMALL = Recipe(
-    name="small",
-    architecture="custom-cnn",
-    size=64,
-    stride=8,
-    folds=2,
-    batch_size=8,
-    head_epochs=0,
-    tune_epochs=2,
-    tune=(),
-    augment=Augment(),
-)
+SMALL = BRIEF.model_copy(update={"tune_epochs": 2})
 
 
 def test_a_stopped_search_goes_on_where_it_was(drawn_set: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.data.film import DataSet, Film, Problem, missing, pictures_in, published_digests
+from training.data.film import DataSet, Film, Problem, missing, once, pictures_in, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load", "same_case"]
 
@@ -98,7 +98,6 @@ def load(data: Path) -> DataSet:
     published = published_digests(root, lambda row: f"{row['class']}/{row['split']}/{Path(row['file']).stem}")
     films: list[Film] = []
     problems: list[Problem] = []
-    taken: set[str] = set()
     for label, folder in enumerate(CLASSES.values()):
         for split in ("Train", "Test"):
             place = root / folder / split
@@ -107,12 +106,8 @@ def load(data: Path) -> DataSet:
                 continue
             for path in pictures_in(place, problems):
                 name = f"{folder}/{split}/{path.stem}"
-                if name in taken:
-                    problems.append(Problem(name, f"There twice, with another ending; {path.name} is left out."))
-                    continue
-                taken.add(name)
                 films.append(Film(name, path, label, split.lower(), published.get(name, "")))
+    films = once(films, problems)
     problems += missing(published, films)
-    films.sort(key=lambda film: film.name)
     kin = same_case([film.name for film in films])
     return DataSet("bone-break", "Bone Break Classification", tuple(CLASSES), tuple(films), tuple(problems), kin=kin)

@@ -14,7 +14,7 @@ from app.errors import FilmError
 from app.radiograph import Radiograph, read
 from training.data.duplicates import LENIENT, Thresholds
 
-__all__ = ["PICTURES", "DataSet", "Film", "Problem", "missing", "pictures_in", "published_digests", "readable"]
+__all__ = ["PICTURES", "DataSet", "Film", "Problem", "missing", "once", "pictures_in", "published_digests", "readable"]
 
 LEFT_BEHIND = {"desktop.ini", "thumbs.db", ".ds_store"}
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
@@ -97,6 +97,17 @@ def pictures_in(folder: Path, problems: list[Problem]) -> list[Path]:
         elif path.name.lower() not in LEFT_BEHIND and not path.name.startswith("._"):
             problems.append(Problem(f"{folder.name}/{path.name}", "Not a picture of a kind that is read, so left out."))
     return found
+
+
+def once(films: Iterable[Film], problems: list[Problem]) -> list[Film]:
+    """The films by name, sorted; of two with one name the second joins the problems."""
+    kept: dict[str, Film] = {}
+    for film in films:
+        if film.name in kept:
+            problems.append(Problem(film.name, f"There twice, with another ending; {film.path.name} is left out."))
+        else:
+            kept[film.name] = film
+    return sorted(kept.values(), key=lambda film: film.name)
 
 
 def missing(published: Mapping[str, str], films: Iterable[Film]) -> list[Problem]:

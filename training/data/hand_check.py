@@ -19,7 +19,7 @@ from app.radiograph import Radiograph
 from training.data.duplicates import Link
 from training.data.film import DataSet
 
-__all__ = ["FOLDER", "draw_pairs", "precision", "sheet", "wilson", "write"]
+__all__ = ["FOLDER", "draw_pairs", "sheet", "wilson", "write"]
 
 FOLDER = Path(__file__).with_name("audits")
 THUMBNAIL = 170
@@ -92,18 +92,3 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return float(centre - half), float(centre + half)
-
-
-def precision(name: str, folder: Path = FOLDER) -> dict[str, tuple[int, int]] | None:
-    """By measure, how many pairs are one film and how many were looked at; None where a verdict is missing."""
-    target = folder / f"pairs-{name}.csv"
-    if not target.is_file():
-        return None
-    found: dict[str, tuple[int, int]] = {}
-    with target.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["one film"] not in ("yes", "no"):
-                return None
-            right, count = found.get(row["measure"], (0, 0))
-            found[row["measure"]] = right + (row["one film"] == "yes"), count + 1
-    return found

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.data.duplicates import Thresholds
-from training.data.film import PICTURES, DataSet, Film, Problem, missing, pictures_in, published_digests
+from training.data.film import PICTURES, DataSet, Film, Problem, missing, once, pictures_in, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
 
@@ -51,7 +51,6 @@ def load(data: Path) -> DataSet:
     published = published_digests(root, lambda row: f"{row['split']}/{row['label']}/{row['file']}")
     films: list[Film] = []
     problems: list[Problem] = []
-    taken: set[str] = set()
     for folder, part in PARTS.items():
         for label, kind in enumerate(CLASSES):
             place = root / folder / kind
@@ -62,12 +61,8 @@ def load(data: Path) -> DataSet:
                 # Re-encoded copies of the set keep the whole published name before their own ending.
                 original = path.stem if Path(path.stem).suffix.lower() in PICTURES else path.name
                 name = f"{folder}/{kind}/{original}"
-                if name in taken:
-                    problems.append(Problem(name, f"There twice, with another ending; {path.name} is left out."))
-                    continue
-                taken.add(name)
                 turned = "rotated" in original
                 films.append(Film(name, path, label, part, published.get(name, ""), turned=turned))
+    films = once(films, problems)
     problems += missing(published, films)
-    films.sort(key=lambda film: film.name)
     return DataSet("multi-region", "Fracture Multi-Region X-ray Data", CLASSES, tuple(films), tuple(problems), TURNED)

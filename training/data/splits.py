@@ -7,7 +7,6 @@ that everybody trains and judges on the same films; ``python -m training split N
 from __future__ import annotations
 
 import csv
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from training.data.film import DataSet
 
-__all__ = ["FOLDER", "Split", "committed", "digest", "part_films", "split_films", "write"]
+__all__ = ["FOLDER", "Split", "committed", "part_films", "split_films", "write"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "splits"
 
@@ -121,11 +120,6 @@ def write(data: DataSet, groups: np.ndarray, parts: list[str], folder: Path = FO
         for film, number, part in zip(data.films, groups, parts, strict=True):
             writer.writerow([film.name, data.classes[film.label], number, part])
     return target
-
-
-def digest(name: str, folder: Path = FOLDER) -> str:
-    """SHA-256 of a set's committed groups and parts, so that figures made with others can be told."""
-    return hashlib.sha256((folder / f"{name}.csv").read_bytes()).hexdigest()
 
 
 def committed(data: DataSet, folder: Path = FOLDER, *, unlisted: float = 0.0) -> tuple[np.ndarray, list[str]] | None:
