@@ -6,7 +6,7 @@ Parameter names are those of the published weights, so that these load without r
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,15 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-__all__ = ["ARCHITECTURES", "Architecture", "CustomCNN", "PatchAttentionFusion", "PreActivationResNet50"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "CustomCNN",
+    "PatchAttentionFusion",
+    "PreActivationResNet50",
+    "PyramidPreActivationResNet50",
+    "PyramidResNet18",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Architecture:
         strides: the strides it can be built with.
         stages: names of the parts of the body at whose ends maps can be drawn, first to last.
         published: name of torchvision's weights for it; empty where it has none.
+        layers_of: the architecture whose pretrained layers it starts from; empty for its own.
     """
 
     title: str
@@ -36,6 +45,7 @@ class Architecture:
     stages: tuple[str, ...]
     strides: tuple[int, ...] = (16, 32)
     published: str = ""
+    layers_of: str = ""
 
 
 def _resnet(build: Callable[..., models.ResNet], stride: int) -> nn.Sequential:
@@ -47,8 +57,8 @@ def _resnet(build: Callable[..., models.ResNet], stride: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict((n, m) for n, m in network.named_children() if n not in ("avgpool", "fc")))
 
 
-def _vgg16(stride: int) -> nn.Sequential:
-    layers = list(models.vgg16(weights=None).features.children())
+def _vgg16(build: Callable[..., models.VGG], stride: int) -> nn.Sequential:
+    layers = list(build(weights=None).features.children())
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False
@@ -63,6 +73,12 @@ def _mobilenet_v2(stride: int) -> nn.Sequential:
             if isinstance(module, nn.Conv2d):
                 module.stride = (1, 1)
     return nn.Sequential(OrderedDict(features=features))
+
+
+def _through(body: nn.Module, parts: Sequence[str], features: torch.Tensor) -> torch.Tensor:
+    for name in parts:
+        features = body.get_submodule(name)(features)
+    return features
 
 
 class _PreActivationBlock(nn.Module):
@@ -105,13 +121,68 @@ class PreActivationResNet50(nn.Module):
             self.add_module(f"stage{number}", nn.Sequential(first, *rest))
         self.norm = nn.BatchNorm2d(1024)
 
+    def stem(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, 3, H, W) to what the first stage takes, (N, 64, H / 4, W / 4)."""
+        return functional.max_pool2d(functional.relu(self.bn1(self.conv0(self.bn0(pixels)))), 3, 2, 1)
+
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels (N, 3, H, W) to features (N, 1024, H / 16, W / 16)."""
-        features = functional.relu(self.bn1(self.conv0(self.bn0(pixels))))
-        features = functional.max_pool2d(features, 3, 2, 1)
-        for number in (1, 2, 3):
-            features = self.get_submodule(f"stage{number}")(features)
-        return functional.relu(self.norm(features))
+        return functional.relu(self.norm(_through(self, ("stage1", "stage2", "stage3"), self.stem(pixels))))
+
+
+def _join(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    return fine + functional.interpolate(coarse, fine.shape[2:], mode="nearest")
+
+
+class PyramidResNet18(nn.Module):
+    """ResNet-18 whose coarse features are carried down to stride 8 (Lin et al., 2017, "Feature pyramid networks").
+
+    Fractures are often smaller than the 16 or 32 pixels of a place elsewhere, so that even the right place misses them.
+    """
+
+    WIDTH = 256
+    CHANNELS = WIDTH + 512
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, module in _resnet(models.resnet18, 32).named_children():
+            self.add_module(name, module)
+        self.lateral2 = nn.Conv2d(128, self.WIDTH, 1)
+        self.lateral3 = nn.Conv2d(256, self.WIDTH, 1)
+        self.lateral4 = nn.Conv2d(512, self.WIDTH, 1)
+        self.smooth = nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(self.WIDTH)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, 3, H, W) to features (N, 768, H / 8, W / 8): the pyramid's, then the last stage's."""
+        second = _through(self, ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2"), pixels)
+        third = _through(self, ("layer3",), second)
+        last = _through(self, ("layer4",), third)
+        coarse = _join(self.lateral4(last), self.lateral3(third))
+        fine = functional.relu(self.norm(self.smooth(_join(coarse, self.lateral2(second)))))
+        wide = functional.interpolate(last, fine.shape[2:], mode="bilinear", align_corners=False)
+        return torch.cat([fine, wide], dim=1)
+
+
+class PyramidPreActivationResNet50(PreActivationResNet50):
+    """ResNet-50 V2 up to its third stage, carried down to stride 8 as in ``PyramidResNet18``."""
+
+    WIDTH = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm2 = nn.BatchNorm2d(512)
+        self.lateral2 = nn.Conv2d(512, self.WIDTH, 1)
+        self.lateral3 = nn.Conv2d(1024, self.WIDTH, 1)
+        self.smooth = nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1, bias=False)
+        self.last = nn.BatchNorm2d(self.WIDTH)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, 3, H, W) to features (N, 256, H / 8, W / 8)."""
+        second = _through(self, ("stage1", "stage2"), self.stem(pixels))
+        third = functional.relu(self.norm(_through(self, ("stage3",), second)))
+        joined = _join(self.lateral3(third), self.lateral2(functional.relu(self.norm2(second))))
+        return functional.relu(self.last(self.smooth(joined)))
 
 
 class PatchAttentionFusion(nn.Module):
@@ -165,12 +236,36 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnet50v2": Architecture(
         "ResNet-50 V2", lambda _: PreActivationResNet50(), 1024, ("stage1", "stage2", "stage3"), (16,)
     ),
+    "resnet18-pyramid": Architecture(
+        "ResNet-18, feature pyramid",
+        lambda _: PyramidResNet18(),
+        PyramidResNet18.CHANNELS,
+        (*RESNET, "norm"),
+        (8,),
+        "ResNet18_Weights.IMAGENET1K_V1",
+        "resnet18",
+    ),
+    "resnet50v2-pyramid": Architecture(
+        "ResNet-50 V2, feature pyramid",
+        lambda _: PyramidPreActivationResNet50(),
+        PyramidPreActivationResNet50.WIDTH,
+        ("stage1", "stage2", "stage3", "last"),
+        (8,),
+        layers_of="resnet50v2",
+    ),
     "vgg16": Architecture(
         "VGG16",
-        _vgg16,
+        lambda s: _vgg16(models.vgg16, s),
         512,
         ("features.3", "features.8", "features.15", "features.22", "features.29"),
         published="VGG16_Weights.IMAGENET1K_V1",
+    ),
+    "vgg16-bn": Architecture(
+        "VGG16, batch norm",
+        lambda s: _vgg16(models.vgg16_bn, s),
+        512,
+        ("features.5", "features.12", "features.22", "features.32", "features.42"),
+        published="VGG16_BN_Weights.IMAGENET1K_V1",
     ),
     "mobilenet-v2": Architecture(
         "MobileNetV2",

@@ -48,7 +48,7 @@ def local_layers(init: Path | None, architecture: str) -> Path | None:
     """
     if init is None or not init.is_dir():
         return init
-    wanted = architecture.replace("-", "_")
+    wanted = (ARCHITECTURES[architecture].layers_of or architecture).replace("-", "_")
     return next((path for path in sorted(init.glob("*.safetensors")) if path.stem.split("-")[0] == wanted), None)
 
 

@@ -38,6 +38,7 @@ class Places(BaseModel):
     batch_size: int = Field(32, ge=2, description="boxed films beside each batch of typed ones")
     fractured: float = Field(0.5, gt=0, lt=1, description="share of fractured films among the boxed ones drawn")
     weight: float = Field(1.0, gt=0, description="of the places' loss beside the types'")
+    where: float = Field(0.0, ge=0, description="weight of asking which place, of all, a fractured film's boxes cover")
     positive_weight: float = Field(4.0, gt=0, description="of a place inside a box beside one outside")
     target: Literal["touch", "share"] = Field(
         "touch", description="of a place: whether a box touches it, or how much of it compared with its best neighbour"
@@ -63,7 +64,7 @@ class Recipe(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="folder under weights/")
     architecture: str
     size: int = Field(224, ge=32, le=1024, description="side of the letterboxed square in pixels")
-    stride: int = Field(32, description="pixels per place of the class maps, 16 or 32")
+    stride: int = Field(32, description="pixels per place of the class maps, as its body has them")
     head: Head = "mean"
     places: Places | None = Field(None, description="none: the network learns types only")
     distil: Distil | None = Field(None, description="none: the network learns from labels only")

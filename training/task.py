@@ -21,7 +21,7 @@ from training.augment import augment, augment_with_masks, mix
 from training.distil import Teacher
 from training.recipe import Places, Recipe
 
-__all__ = ["FractureTypes", "place_targets"]
+__all__ = ["FractureTypes", "place_targets", "where_loss"]
 
 WARM_UP = 0.05
 """Share of all steps in which the learning rates rise from zero."""
@@ -48,11 +48,31 @@ def place_targets(masks: torch.Tensor, shape: Sequence[int], target: Literal["to
     return (covered / best.clamp(min=torch.finfo(covered.dtype).tiny))[:, 0]
 
 
+def where_loss(fracture: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """How far a map's softmax over places is from the places that boxes cover: what its peak is judged by.
+
+    Cross-entropy between two distributions over places, as in fixation prediction (Jetley et al., 2016, "End-to-end
+    saliency mapping via probability distribution prediction").
+
+    Args:
+        fracture: logits, float (N, h, w).
+        masks: 1 inside a box, float (N, 1, H, W).
+
+    Returns:
+        Mean over the films with a box, a scalar; 0 where none has one.
+    """
+    covered = functional.adaptive_avg_pool2d(masks, (fracture.shape[1], fracture.shape[2]))[:, 0].flatten(1)
+    share = covered / covered.sum(dim=1, keepdim=True).clamp(min=torch.finfo(covered.dtype).tiny)
+    missed = -(share * fracture.flatten(1).log_softmax(dim=1)).sum(dim=1)
+    return missed.sum() / (share.sum(dim=1) > 0).sum().clamp(min=1)
+
+
 class FractureTypes(lightning.LightningModule):
     """Class-weighted cross-entropy on fracture types, beside binary cross-entropy on where fractures lie.
 
     Every place of a boxed film's fracture map is asked for the boxes there (``place_targets``), and the map's
-    logsumexp whether the film is fractured at all. Both sets of films go through the body in one batch, so that its
+    logsumexp whether the film is fractured at all; where the recipe says so, the map's softmax over places is also
+    asked for those that boxes cover (``where_loss``). Both sets of films go through the body in one batch, so that its
     statistics fit both.
 
     Phase 1 trains only what has no pretrained weights; phase 2 adds the layers the recipe names.
@@ -181,8 +201,11 @@ class FractureTypes(lightning.LightningModule):
         inside = place_targets(masks, fracture.shape[1:], how.target)
         weight = fracture.new_tensor(how.positive_weight)
         by_place = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight)
-        presence = fracture.flatten(1).logsumexp(dim=1)
-        return by_place + functional.binary_cross_entropy_with_logits(presence, fractured)
+        flat = fracture.flatten(1)
+        loss = by_place + functional.binary_cross_entropy_with_logits(flat.logsumexp(dim=1), fractured)
+        if how.where > 0:
+            loss = loss + how.where * where_loss(fracture, masks)
+        return loss
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         if self.average is not None:

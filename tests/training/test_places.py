@@ -15,7 +15,7 @@ from training.cross_validate import cross_validate, summarise
 from training.data.film import Film
 from training.localise import BASELINES, hit
 from training.recipe import Augment, Places, Recipe
-from training.task import FractureTypes, place_targets
+from training.task import FractureTypes, place_targets, where_loss
 
 STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
 JOINT = Recipe(
@@ -181,3 +181,22 @@ def test_the_moving_average_is_what_is_kept() -> None:
         task.network.head.weight.add_(1.0)
     task.on_train_batch_end(None, None, 0)
     torch.testing.assert_close(task.trained.head.weight, start + 0.1)
+
+
+def test_where_loss_wants_the_peak_in_the_box() -> None:
+    masks = torch.zeros(2, 1, 64, 64)
+    masks[0, 0, 16:32, 32:48] = 1.0
+    right, wrong = torch.zeros(2, 4, 4), torch.zeros(2, 4, 4)
+    right[0, 1, 2], wrong[0, 2, 1] = 9.0, 9.0
+    even = where_loss(torch.zeros(2, 4, 4), masks)
+    assert where_loss(right, masks) < 0.01 < even < where_loss(wrong, masks)
+    assert even == pytest.approx(np.log(16), abs=1e-5)
+
+
+def test_where_loss_asks_nothing_of_films_without_a_box() -> None:
+    fracture = torch.randn(3, 4, 4, requires_grad=True)
+    loss = where_loss(fracture, torch.zeros(3, 1, 64, 64))
+    loss.backward()
+    assert loss == 0
+    assert fracture.grad is not None
+    assert not fracture.grad.any()
