@@ -18,6 +18,7 @@ import torch
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from app.bodies import ARCHITECTURES
 from training.boxed import BoxedFilms
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE, placements
@@ -28,7 +29,18 @@ from training.metrics import bootstrap, expected_calibration_error, fit_temperat
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["OutOfFold", "cross_validate", "judge_types", "read_folds", "summarise", "summarise_types"]
+__all__ = [
+    "RESULTS",
+    "OutOfFold",
+    "cross_validate",
+    "judge_types",
+    "read_folds",
+    "record",
+    "summarise",
+    "summarise_types",
+]
+
+RESULTS = Path(__file__).with_name("results")
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class OutOfFold:
         fractured: bool (M,), of the same films.
         peaks: of the fractured ones and each fold: fracture map's peak in a box, predicted type's peak in a box.
         minutes: of training, all folds together.
+        folds: which were judged.
     """
 
     films: np.ndarray
@@ -58,6 +71,7 @@ class OutOfFold:
     fractured: list[np.ndarray]
     peaks: list[np.ndarray]
     minutes: float
+    folds: tuple[int, ...]
 
 
 def _see(task: FractureTypes, squares: np.ndarray, mirrored: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,7 +150,8 @@ def cross_validate(
     """
     parts: list[dict[str, np.ndarray]] = []
     minutes = 0.0
-    for fold in folds if folds is not None else range(recipe.folds):
+    judged = tuple(folds if folds is not None else range(recipe.folds))
+    for fold in judged:
         chosen = recipe.model_copy(update={"fold": fold})
         where = run / f"fold{fold}"
         known = where / "recipe.json"
@@ -151,28 +166,37 @@ def cross_validate(
             (where / "last.ckpt").unlink()
         parts.append(_read(where))
         minutes += json.loads((where / "effort.json").read_text())["minutes"]
-    return _join(parts, minutes)
+    return _join(parts, minutes, judged)
 
 
-def read_folds(run: Path, recipe: Recipe) -> OutOfFold:
-    """The finished cross-validation of a recipe, all folds of it; the recipe's own fold and seed do not matter.
+def read_folds(run: Path, recipe: Recipe, *, partial: bool = False) -> OutOfFold:
+    """The finished cross-validation of a recipe; the recipe's own fold and seed do not matter.
+
+    Args:
+        run: folder of the folds.
+        recipe: that all of them were trained by.
+        partial: whether some of the folds are enough.
 
     Raises:
-        FileNotFoundError: a fold is not finished.
+        FileNotFoundError: a fold, or, where some are enough, every fold, is not finished.
         ValueError: the folds are another recipe's.
     """
     parts = []
     minutes = 0.0
-    for fold in range(recipe.folds):
+    finished = tuple(fold for fold in range(recipe.folds) if (run / f"fold{fold}" / "judged.npz").is_file())
+    if not finished or (len(finished) < recipe.folds and not partial):
+        raise FileNotFoundError(
+            f"{len(finished)} of {recipe.folds} folds in {run} are finished; run `python -m training cross-validate` "
+            "first"
+        )
+    for fold in finished:
         where = run / f"fold{fold}"
-        if not (where / "judged.npz").is_file():
-            raise FileNotFoundError(f"{where} is not finished; run `python -m training cross-validate` first")
         theirs = Recipe.model_validate_json((where / "recipe.json").read_text())
         if theirs != recipe.model_copy(update={"fold": fold, "seed": theirs.seed}):
             raise ValueError(f"{where} holds a run of another recipe")
         parts.append(_read(where))
         minutes += json.loads((where / "effort.json").read_text())["minutes"]
-    return _join(parts, minutes)
+    return _join(parts, minutes, finished)
 
 
 def _read(where: Path) -> dict[str, np.ndarray]:
@@ -180,7 +204,7 @@ def _read(where: Path) -> dict[str, np.ndarray]:
         return {**stored, "groups": read_groups(where)[stored["films"]]}
 
 
-def _join(parts: list[dict[str, np.ndarray]], minutes: float) -> OutOfFold:
+def _join(parts: list[dict[str, np.ndarray]], minutes: float, folds: tuple[int, ...]) -> OutOfFold:
     def joined(key: str) -> np.ndarray:
         return np.concatenate([part[key] for part in parts])
 
@@ -198,6 +222,7 @@ def _join(parts: list[dict[str, np.ndarray]], minutes: float) -> OutOfFold:
         fractured=listed("fractured"),
         peaks=listed("peaks"),
         minutes=round(minutes, 1),
+        folds=folds,
     )
 
 
@@ -232,6 +257,7 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
         **summarise_types(found.logits, found.labels, found.groups),
         "mirrored_too": bootstrap(averaged.argmax(axis=1) == found.labels, found.groups),
         "minutes": found.minutes,
+        "folds": list(found.folds),
     }
     if found.presence:
         # Folds share these films, so intervals are over films, each the mean of the folds' models.
@@ -245,3 +271,26 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
             "type_peak_in_box": bootstrap(peaks[:, 1]),
         }
     return summary
+
+
+def record(found: OutOfFold, recipe: Recipe, results: Path = RESULTS) -> dict[str, Any]:
+    """Writes what was found where the report reads it.
+
+    Args:
+        found: some folds' predictions, or all.
+        recipe: that they were trained by; ``whole`` decides which of two folders gets the file.
+        results: folder of committed figures.
+
+    Returns:
+        What was written: the summary, and of the recipe what tells it from others.
+    """
+    written = {
+        "recipe": recipe.name,
+        "title": f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px",
+        "epochs": recipe.head_epochs + recipe.tune_epochs,
+        **summarise(found),
+    }
+    folder = results / ("whole" if recipe.whole else "folds")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{recipe.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    return written

@@ -39,7 +39,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     """Writes a run's weights as a model the app can load.
 
     Temperature, typical evidence and all figures of validation come from a cross-validation of the same recipe: what
-    trained on all training films has none left to be judged by.
+    trained on all training films has none left to be judged by. Some of its folds are enough; the card tells which.
 
     Args:
         run: folder that ``fit`` wrote.
@@ -56,7 +56,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     """
     task, films, initial = load_task(run, data, cache)
     recipe = task.recipe
-    found = read_folds(folds, recipe)
+    found = read_folds(folds, recipe, partial=True)
     target = weights / recipe.name
     target.mkdir(parents=True, exist_ok=True)
     state = {
@@ -109,6 +109,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
                     "mirrored_too": summary["mirrored_too"],
                     "places": summary.get("places"),
                     "minutes": summary["minutes"],
+                    "folds": summary["folds"],
                 }
             },
         }

@@ -177,6 +177,41 @@ def _models(cards: list[ModelCard], root: Path) -> str:
     return _grid(head, rows)
 
 
+def _zoo(folder: Path) -> str:
+    found = sorted(
+        (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")),
+        key=lambda its: -its["types"]["accuracy"]["value"],
+    )
+    rows = [
+        [
+            its["title"],
+            f"{len(its['folds'])}, {its['types']['films']} films",
+            _with_interval(its["types"]["accuracy"]),
+            _with_interval(its["mirrored_too"]),
+            _with_interval(its["types"]["top3"]),
+            f"{its['calibration_error_before']:.3f} / {its['calibration_error_crossed']:.3f}",
+            f"{statistics.mean(its['places']['presence_auroc']):.2f}" if "places" in its else "not taught",
+            _with_interval(its["places"]["fracture_peak_in_box"]) if "places" in its else "not taught",
+            _with_interval(its["places"]["type_peak_in_box"]) if "places" in its else "not taught",
+            f"{its['epochs']}, {its['minutes']:.0f} min",
+        ]
+        for its in found
+    ]
+    head = [
+        "recipe",
+        "folds judged",
+        "accuracy",
+        "mirrored film averaged in",
+        "top-3",
+        "calibration error before / after",
+        "presence AUROC",
+        "fracture map's peak in a box",
+        "predicted type's peak in a box",
+        "epochs, all folds' time",
+    ]
+    return _grid(head, rows)
+
+
 def _ablation(found: dict[str, Any]) -> str:
     def optional(row: dict[str, Any], key: str, digits: int = 2) -> str:
         return f"{row[key]:.{digits}f}" if key in row else "-"
@@ -274,24 +309,22 @@ def _page(root: Path) -> str:
         "together, when a fifth of the films had another view of their case in training. Calibration error after "
         "scaling is judged with temperatures fitted on the other half of the films.",
     ]
-    whole = {card.name: _read(root / "training" / "results" / "whole" / f"{card.name}.json") for card in cards}
-    if any(whole.values()):
-        rows = [
-            [
-                card.title,
-                _with_interval(its["types"]["accuracy"]),
-                _with_interval(its["mirrored_too"]),
-                _with_interval(its["types"]["top3"]),
-            ]
-            for card in cards
-            if (its := whole[card.name])
+    results = root / "training" / "results"
+    if any((results / "folds").glob("*.json")):
+        parts += [
+            "## Every architecture, out of fold",
+            "Training films alone, five folds, near-duplicates and films of one case kept together (`python -m "
+            "training cross-validate RECIPE`). A recipe of which some folds only were trained is judged on fewer "
+            "films, and compares with the others within its interval only.",
+            _zoo(results / "folds"),
         ]
+    if any((results / "whole").glob("*.json")):
         parts += [
             "## Cross-validation over all films",
-            "Five folds over all 1,129 films, test films included, near-duplicates kept together "
+            "Folds over all 1,129 films, test films included, near-duplicates and films of one case kept together "
             "(`python -m training cross-validate RECIPE --whole`). To compare with figures published on random splits "
             "of the same films.",
-            _grid(["model", "accuracy", "mirrored film averaged in", "top-3"], rows),
+            _zoo(results / "whole"),
         ]
     together = _read(root / "training" / "results" / "ensembles.json")
     if together:

@@ -15,15 +15,15 @@ from app.methods import DEFAULT, METHODS
 from app.ui.trial import bench
 from tests.training.test_places import JOINT
 from training.ablate import Ablation, Switch, ablate, load_ablation
-from training.cross_validate import cross_validate
+from training.cross_validate import read_folds, record
 from training.ensemble import averaged, ensemble
-from training.evaluate import evaluate
+from training.everything import everything, taught_last
 from training.export import export
 from training.faithfulness import faithfulness
 from training.films import BoneBreakFilms
-from training.localise import BASELINES, localise
+from training.localise import BASELINES
+from training.recipe import Distil
 from training.report import STYLE, report, tables
-from training.seeds import seeds
 
 PLANS = sorted(Path("training/recipes/ablation").glob("*.yaml"))
 
@@ -71,12 +71,8 @@ def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     cache, weights = root / "cache", root / "weights"
     recipe = JOINT.model_copy(update={"name": "resnet18"})
     options = {"precision": "32-true", "cache": cache}
-    cross_validate(recipe, drawn_atlas, root / "folds" / "resnet18", **options)
     results = root / "training" / "results"
-    seeds(recipe, (0, 1), drawn_atlas, root / "seeds" / "resnet18", results=results / "seeds", **options)
-    export(root / "seeds/resnet18/seed0", root / "folds/resnet18", drawn_atlas, weights, cache)
-    evaluate("resnet18", drawn_atlas, weights, cache)
-    localise("resnet18", drawn_atlas, weights)
+    everything([recipe], drawn_atlas, root, weights, results, count=2, **options)
     ensemble([recipe, recipe], root / "folds", root / "seeds", results / "ensembles.json")
     return root
 
@@ -206,9 +202,37 @@ def test_the_report_says_what_was_measured_and_what_was_not(repository: Path) ->
     assert "Not a medical device" in text
     assert "not run" in text
     assert "resnet18 + resnet18" in text
+    for part in ("folds", "whole"):
+        found = json.loads((repository / f"training/results/{part}/resnet18.json").read_text())
+        assert found["folds"] == [0, 1]
+        assert f"2, {found['types']['films']} films" in text
     assert STYLE in page.read_text()
     assert "<table>" in page.read_text()
     assert tables(repository)["figures"] in (repository / "README.md").read_text()
     first = text, page.read_text(), (repository / "README.md").read_text()
     report(repository)
     assert (markdown.read_text(), page.read_text(), (repository / "README.md").read_text()) == first
+
+
+def test_some_folds_are_enough_for_a_card_that_says_which(repository: Path, drawn_atlas: Path, tmp_path: Path) -> None:
+    recipe = JOINT.model_copy(update={"name": "resnet18"})
+    shutil.copytree(repository / "folds/resnet18/fold1", tmp_path / "folds/fold1")
+    with pytest.raises(FileNotFoundError, match="1 of 2 folds"):
+        read_folds(tmp_path / "folds", recipe)
+    found = read_folds(tmp_path / "folds", recipe, partial=True)
+    assert record(found, recipe, tmp_path)["folds"] == [1]
+    card = export(repository / "seeds/resnet18/seed0", tmp_path / "folds", drawn_atlas, tmp_path, repository / "cache")
+    assert card.metrics["cross_validation"]["folds"] == [1]
+    assert (
+        card.metrics["cross_validation"]["films"]
+        == len(found.labels)
+        < len(read_folds(repository / "folds/resnet18", recipe).labels)
+    )
+
+
+def test_teachers_come_before_those_they_teach() -> None:
+    pupil = JOINT.model_copy(update={"name": "pupil", "distil": Distil(teacher="teacher")})
+    teacher = JOINT.model_copy(update={"name": "teacher"})
+    assert [recipe.name for recipe in taught_last([pupil, teacher])] == ["teacher", "pupil"]
+    with pytest.raises(ValueError, match="not among"):
+        taught_last([pupil])

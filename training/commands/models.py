@@ -65,7 +65,7 @@ def cross_validate(
     whole: Annotated[bool, typer.Option("--whole", help="Deal the test films out too: a final figure")] = False,
     precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
 ) -> None:
-    """Train and judge a recipe fold by fold; finished folds are not repeated."""
+    """Train and judge a recipe fold by fold; finished folds are not repeated, figures go to training/results."""
     from pydantic import ValidationError
 
     from training import cross_validate as validating
@@ -75,12 +75,10 @@ def cross_validate(
         changes = {} if seed is None else {"seed": seed}
         chosen = load_recipe(recipe, whole=whole, **changes)
         where = run or Path("runs/whole" if whole else "runs/folds") / chosen.name
-        found = validating.cross_validate(
-            chosen, data_folder(data), where, folds=fold or None, init=init, precision=precision
-        )
+        validating.cross_validate(chosen, data_folder(data), where, folds=fold or None, init=init, precision=precision)
+        summary = validating.record(validating.read_folds(where, chosen, partial=True), chosen)
     except (FileNotFoundError, ValidationError, ValueError) as error:
         raise refuse(error) from None
-    summary = validating.summarise(found)
     _print_figures(summary["types"], "out-of-fold")
     typer.echo(f"mirrored too: {summary['mirrored_too']}; places: {summary.get('places', 'not learnt')}")
 
@@ -258,6 +256,42 @@ def tune(
     except (FileNotFoundError, ValidationError, ValueError) as error:
         raise refuse(error) from None
     typer.echo(f"best of {len(found['trials'])} trials: {found['best']}")
+
+
+@cli.command()
+def everything(
+    recipes: Annotated[list[Path] | None, typer.Argument(help="YAML files; all of training/recipes if none")] = None,
+    data: Data = None,
+    init: Init = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs")] = Path("runs"),
+    weights: Weights = Path("weights"),
+    results: Annotated[Path, typer.Option(help="Folder of the figures")] = Path("training/results"),
+    count: Annotated[int, typer.Option(help="Seeds a recipe", min=1)] = 3,
+    whole: Annotated[bool, typer.Option(help="Cross-validate over all films as well")] = True,
+    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
+) -> None:
+    """Cross-validate, train, export, evaluate and localise every recipe in one call; what is finished stays."""
+    from pydantic import ValidationError
+
+    from training import everything as together
+    from training.recipe import load_recipe
+
+    try:
+        chosen = [load_recipe(path) for path in recipes or sorted(Path("training/recipes").glob("*.yaml"))]
+        together.everything(
+            chosen,
+            data_folder(data),
+            runs,
+            weights,
+            results,
+            init=init,
+            count=count,
+            whole=whole,
+            precision=precision,
+        )
+    except (FileNotFoundError, ValidationError, ValueError) as error:
+        raise refuse(error) from None
+    typer.echo(f"figures of {len(chosen)} recipes lie in {results}; `python -m training report` writes the page")
 
 
 @cli.command()

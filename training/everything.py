@@ -1,0 +1,86 @@
+"""Every recipe, from films to the report, in one call: ``python -m training everything --data FOLDER --init FOLDER``.
+
+For whoever has a GPU and an hour: each step is the one its own command takes, finished ones are not repeated, so that
+a stopped call goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.cross_validate import cross_validate, read_folds, record
+from training.data.cache import CACHE
+from training.ensemble import RESULTS as ENSEMBLES
+from training.ensemble import ensemble
+from training.evaluate import evaluate
+from training.export import export
+from training.localise import localise
+from training.recipe import Precision, Recipe
+from training.seeds import seeds
+
+__all__ = ["everything", "taught_last"]
+
+log = logging.getLogger(__name__)
+
+
+def taught_last(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """The recipes with teachers before those who learn from them.
+
+    Raises:
+        ValueError: a teacher is not among them, or is taught itself.
+    """
+    teachers = {recipe.name for recipe in recipes if recipe.distil is None}
+    for recipe in recipes:
+        if recipe.distil and recipe.distil.teacher not in teachers:
+            raise ValueError(f"{recipe.name} learns from {recipe.distil.teacher}, which is not among the recipes")
+    return sorted(recipes, key=lambda recipe: recipe.distil is not None)
+
+
+def everything(
+    recipes: Sequence[Recipe],
+    data: Path,
+    runs: Path,
+    weights: Path,
+    results: Path,
+    *,
+    init: Path | None = None,
+    count: int = 3,
+    whole: bool = True,
+    precision: Precision = "auto",
+    cache: Path = CACHE,
+) -> None:
+    """Cross-validates, trains, exports, evaluates and localises every recipe, then asks all of them together.
+
+    Args:
+        recipes: which; teachers among them.
+        data: folder with the sets.
+        runs: folder for the runs.
+        weights: folder of models; each recipe's first seed is exported.
+        results: folder of committed figures.
+        init: initial layers.
+        count: seeds.
+        whole: whether to cross-validate over all films as well.
+        precision: of training.
+        cache: where decoded films are kept.
+
+    Raises:
+        FileNotFoundError: films or layers are not there.
+        ValueError: a teacher is missing, or a run is of another recipe.
+    """
+    for recipe in taught_last(recipes):
+        log.info("%s", recipe.name)
+        for chosen in (recipe, recipe.model_copy(update={"whole": True}))[: 1 + whole]:
+            folds = runs / ("whole" if chosen.whole else "folds") / recipe.name
+            cross_validate(chosen, data, folds, init=init, precision=precision, cache=cache)
+            record(read_folds(folds, chosen), chosen, results)
+        trained = runs / "seeds" / recipe.name
+        options = {"init": init, "precision": precision, "cache": cache}
+        seeds(recipe, range(count), data, trained, results=results / "seeds", **options)
+        export(trained / "seed0", runs / "folds" / recipe.name, data, weights, cache)
+        evaluate(recipe.name, data, weights, cache)
+        if recipe.places:
+            localise(recipe.name, data, weights)
+    if len(recipes) > 1:
+        ensemble(recipes, runs / "folds", runs / "seeds", results / ENSEMBLES.name)
