@@ -36,7 +36,7 @@ from training.initial import Initial, load_initial, local_layers
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["curve", "fit", "load_task", "read_groups", "trained"]
+__all__ = ["curve", "fit", "load_task", "network_of", "read_groups", "trained"]
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     seconds: dict[Literal["32-true", "bf16-mixed"], float] = {}
     for precision in ("32-true", "bf16-mixed"):
-        network = channels_last(_network(recipe))
+        network = channels_last(network_of(recipe))
         pixels = torch.randn(8, 3, recipe.size, recipe.size).contiguous(memory_format=torch.channels_last)
         for step in range(3):
             if step == 1:
@@ -60,7 +60,8 @@ def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
     return min(seconds, key=lambda precision: seconds[precision])
 
 
-def _network(recipe: Recipe) -> FractureNetwork:
+def network_of(recipe: Recipe) -> FractureNetwork:
+    """The network a recipe trains, before anything is loaded into it."""
     return build_network(
         recipe.architecture,
         len(CLASSES),
@@ -74,7 +75,7 @@ def _network(recipe: Recipe) -> FractureNetwork:
 def _build(
     recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None, teacher: Teacher | None = None
 ) -> tuple:
-    network = _network(recipe)
+    network = network_of(recipe)
     if initial is None:
         initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
     return FractureTypes(recipe, channels_last(network), initial.fresh, films.class_counts(), teacher), initial
@@ -88,7 +89,7 @@ def _teacher(recipe: Recipe, run: Path | None, split_table: str) -> Teacher | No
     theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
     if (run / "split.csv").read_text(encoding="utf-8") != split_table:
         raise ValueError(f"the teacher in {run} was trained on other films, some of which would judge the learner")
-    network = load_kept(_network(theirs), run)
+    network = load_kept(network_of(theirs), run)
     return Teacher(channels_last(network), recipe.distil, ARCHITECTURES[recipe.architecture].channels)
 
 

@@ -21,6 +21,7 @@ from training.everything import everything, taught_last
 from training.export import export
 from training.faithfulness import faithfulness
 from training.films import BoneBreakFilms
+from training.gallery import MOST, gallery, mean_heat
 from training.localise import BASELINES
 from training.recipe import Distil
 from training.report import STYLE, report, tables
@@ -236,3 +237,23 @@ def test_teachers_come_before_those_they_teach() -> None:
     assert [recipe.name for recipe in taught_last([pupil, teacher])] == ["teacher", "pupil"]
     with pytest.raises(ValueError, match="not among"):
         taught_last([pupil])
+
+
+def test_the_gallery_shows_films_of_the_fold_and_every_mistake_first(
+    repository: Path, drawn_atlas: Path, tmp_path: Path
+) -> None:
+    fold, weights, cache = repository / "folds/resnet18/fold1", repository / "weights", repository / "cache"
+    page = gallery("resnet18", fold, drawn_atlas, weights, tmp_path, cache).read_text()
+    with np.load(fold / "judged.npz") as judged:
+        wrong = int((judged["logits"].argmax(axis=1) != judged["labels"]).sum())
+        count = len(judged["labels"])
+    assert f"{count} films that this fold" in page
+    assert f"of {wrong})" in page
+    assert page.count("class='pair'") == min(wrong, MOST)
+    assert "keep it to yourself" in page
+    with pytest.raises(ValueError, match="not a fold"):
+        gallery("resnet18", repository / "seeds/resnet18/seed0", drawn_atlas, weights, tmp_path, cache)
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        gallery("resnet18", tmp_path, drawn_atlas, weights, tmp_path, cache)
+    with pytest.raises(ValueError, match="no films"):
+        mean_heat([])

@@ -211,6 +211,25 @@ def faithfulness(
 
 
 @cli.command()
+def gallery(
+    model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
+    fold: Annotated[Path, typer.Argument(help="A fold of its cross-validation, such as runs/folds/resnet18/fold0")],
+    out: Annotated[Path, typer.Option(help="Folder for the page")] = Path("build/gallery"),
+    data: Data = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Show where a model looks, by the type it names and when it is wrong: a page with films, for your own disk."""
+    from app.errors import WeightsError
+    from training import gallery as showing
+
+    try:
+        page = showing.gallery(model, fold, data_folder(data), weights, out)
+    except (FileNotFoundError, ValueError, WeightsError) as error:
+        raise refuse(error) from None
+    typer.echo(f"{page} holds films; keep it to yourself")
+
+
+@cli.command()
 def ablate(
     plan: Annotated[Path, typer.Argument(help="YAML file with a base recipe and switches")],
     names: Annotated[list[str] | None, typer.Argument(help="Switches to run; all where none is named")] = None,
