@@ -1,7 +1,8 @@
 """From the bytes of a picture file to a film: one grey channel at the depth it came in, or a reason why not.
 
-PNG (8 and 16 bit), JPEG, WebP and TIFF; EXIF rotation, CMYK, alpha and palettes are resolved here, so that nothing
-behind this wall ever meets them. Films are grey: tints carry the origin of a picture, not its fracture.
+DICOM by way of ``app.dicom``; PNG (8 and 16 bit), JPEG, WebP and TIFF here: EXIF rotation, CMYK, alpha and palettes are
+resolved, so that nothing behind this wall ever meets them. Films are grey: tints carry the origin of a picture, not its
+fracture.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from app.dicom import DicomFile, is_dicom, parse
 from app.errors import FilmError
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "read"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_film", "read"]
 
 MAX_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 32
 
+BLANK = "Every pixel of the picture has the same brightness, so there is nothing to see."
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 EXIF_ORIENTATION = 0x0112
 TIFF_PHOTOMETRIC = 262
@@ -37,11 +40,15 @@ class Radiograph:
         pixels: uint8 or uint16, (H, W), high is bright; as stored, without windowing.
         window: the two pixel values shown as black and as white; low < high, or equal on a blank film.
         notes: sentences about what had to be done to read it, for the user to see.
+        spacing: height and width of a pixel in mm; None where unknown.
+        modality: as DICOM names it, such as "DX" or "CT"; empty where the file tells none.
     """
 
     pixels: np.ndarray
     window: tuple[float, float]
     notes: tuple[str, ...] = ()
+    spacing: tuple[float, float] | None = None
+    modality: str = ""
 
     @property
     def height(self) -> int:
@@ -67,7 +74,11 @@ class Radiograph:
         """A copy whose longest side has ``longest`` pixels, at least 1 each way."""
         scale = longest / max(self.height, self.width)
         size = (max(1, round(self.width * scale)), max(1, round(self.height * scale)))
-        return replace(self, pixels=cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA))
+        spacing = None
+        if self.spacing is not None:
+            spacing = self.spacing[0] * self.height / size[1], self.spacing[1] * self.width / size[0]
+        pixels = cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA)
+        return replace(self, pixels=pixels, spacing=spacing)
 
 
 def read(path: str | Path) -> Radiograph:
@@ -94,7 +105,7 @@ def decode(data: bytes) -> Radiograph:
     """Decodes a film held in memory; the picture's size is checked before any pixel is decoded.
 
     Args:
-        data: a whole PNG, JPEG, WebP or TIFF file, at most ``MAX_BYTES``.
+        data: a whole PNG, JPEG, WebP, TIFF or DICOM file, at most ``MAX_BYTES``.
 
     Raises:
         FilmError: too large, too small, damaged, blank, or not one of these formats.
@@ -103,8 +114,8 @@ def decode(data: bytes) -> Radiograph:
         raise FilmError(_too_large(len(data)))
     if not data:
         raise FilmError("The file is empty.")
-    if data[128:132] == b"DICM":
-        raise FilmError("This is a DICOM file, which cannot be read yet. Please export it as PNG or JPEG first.")
+    if is_dicom(data):
+        return dicom_film(parse(data))
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -116,7 +127,7 @@ def decode(data: bytes) -> Radiograph:
         raise
     except Image.UnidentifiedImageError:
         raise FilmError(
-            "This file is not a picture that can be read here. Please use PNG, JPEG, WebP or TIFF."
+            "This file is not a picture that can be read here. Please use PNG, JPEG, WebP, TIFF or DICOM."
         ) from None
     except Image.DecompressionBombError:
         raise FilmError(_too_many_pixels()) from None
@@ -124,8 +135,28 @@ def decode(data: bytes) -> Radiograph:
         # What decoders raise on damaged files is not documented and differs between formats.
         raise FilmError("The file is damaged or incomplete, so the picture cannot be decoded.") from None
     if pixels.min() == pixels.max():
-        raise FilmError("Every pixel of the picture has the same brightness, so there is nothing to see.")
+        raise FilmError(BLANK)
     return Radiograph(np.ascontiguousarray(pixels), _window(pixels, notes), tuple(notes))
+
+
+def dicom_film(file: DicomFile, index: int = 0, window: str | None = None) -> Radiograph:
+    """One frame of a DICOM file as a film.
+
+    Args:
+        file: parsed.
+        index: of the frame, from 0.
+        window: one of ``file.windows``; the file's own where absent.
+
+    Raises:
+        FilmError: too large, too small, damaged, blank, or no such frame.
+        KeyError: unknown window.
+    """
+    _check_size(file.columns, file.rows)
+    pixels, notes = file.frame(index, window)
+    if pixels.min() == pixels.max():
+        raise FilmError(BLANK)
+    several = (f"The file holds {file.frames} pictures; this is number {index + 1}.",) if file.frames > 1 else ()
+    return Radiograph(pixels, (0, 65535), (*file.notes, *several, *notes), file.spacing, file.modality)
 
 
 def _too_large(size: int) -> str:

@@ -35,7 +35,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1e293b; }
 .row { display: flex; flex-wrap: wrap; gap: .8rem; } figure { margin: 0; width: 224px; font-size: 13px; }
 .pair { display: flex; gap: .3rem; width: 460px; flex-wrap: wrap; } .pair p { width: 100%; margin: 0; font-size: 13px; }
-img { background: #000; max-width: 100%; } .notice { border: 1px solid #d97706; padding: .5rem .8rem; }
+img { display: block; background: #000; max-width: 100%; } .notice { border: 1px solid #d97706; padding: .5rem .8rem; }
 """
 
 

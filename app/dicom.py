@@ -1,0 +1,335 @@
+"""DICOM files as films: X-ray, and whatever else a hospital stores, one frame at a time.
+
+Only elements that say how pixels are to be shown are ever read from a file; names, dates and identifiers stay in its
+bytes. Decoding is pydicom's with pylibjpeg; windows are computed here, so that other ones can be asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.filereader import read_dataset
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.pixels.processing import apply_voi
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from app.errors import FilmError
+
+__all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse"]
+
+RADIOGRAPHS = {
+    "CR": "computed radiograph",
+    "DX": "digital radiograph",
+    "RF": "fluoroscopy",
+    "XA": "angiography",
+    "MG": "mammogram",
+    "PX": "panoramic radiograph",
+    "IO": "dental radiograph",
+    "RG": "radiograph",
+}
+"""Modalities that X-rays make as projections (PS3.3 C.7.3.1.1.1)."""
+
+OTHERS = {
+    "CT": "a CT slice",
+    "MR": "an MR slice",
+    "US": "an ultrasound picture",
+    "NM": "a nuclear medicine picture",
+    "PT": "a PET slice",
+    "RTDOSE": "a map of radiation dose",
+    "SEG": "a segmentation",
+}
+
+# Both quote values of the file where they are odd, which may be a name or a date.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module="pydicom")
+
+CT_WINDOWS: dict[str, tuple[float, float]] = {
+    "Bone": (500.0, 2000.0),
+    "Soft tissue": (40.0, 400.0),
+    "Lung": (-600.0, 1500.0),
+    "Brain": (40.0, 80.0),
+}
+"""Usual centres and widths in Hounsfield units."""
+
+DEEP = 65535.0
+INFLATED = 512 * 1024 * 1024
+"""Most bytes a deflated file may unfold to."""
+
+READ = (
+    "Modality",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelAspectRatio",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "PixelPaddingValue",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "ModalityLUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "PresentationLUTShape",
+    "BurnedInAnnotation",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "InstanceNumber",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelData",
+)
+"""All that is read of a file: how to show it, nothing of whom."""
+
+FUNCTIONAL = {
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
+    "PixelMeasuresSequence": ("PixelSpacing",),
+}
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether bytes start as a DICOM file does (PS3.10 7.1)."""
+    return data[128:132] == b"DICM"
+
+
+@dataclass(frozen=True, eq=False)
+class DicomFile:
+    """A parsed file whose frames can be shown.
+
+    Attributes:
+        modality: as in the file, empty where it tells none.
+        frames: their number, at least 1.
+        rows, columns: of a frame, in pixels.
+        spacing: height and width of a pixel in mm; None where the file does not tell.
+        notes: sentences about the file for the user to see.
+        place: position along the slices' normal in mm, else the instance's number; to put a series in order.
+    """
+
+    modality: str
+    frames: int
+    rows: int
+    columns: int
+    spacing: tuple[float, float] | None
+    notes: tuple[str, ...]
+    place: float
+    _dataset: Dataset = field(repr=False)
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """Names of the windows that can be asked for beside the file's own."""
+        return tuple(CT_WINDOWS) if self.modality == "CT" else ()
+
+    def frame(self, index: int = 0, window: str | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+        """One frame as a screen shows it.
+
+        Args:
+            index: of the frame, from 0.
+            window: one of ``windows``; the file's own where absent.
+
+        Returns:
+            uint16 (rows, columns), 0 black and 65535 white, and sentences about what had to be done to it.
+
+        Raises:
+            FilmError: no such frame, or it cannot be decoded.
+            KeyError: unknown window.
+        """
+        if not 0 <= index < self.frames:
+            raise FilmError(f"The file holds {self.frames} pictures; there is no number {index + 1}.")
+        chosen = None if window is None else CT_WINDOWS[window]
+        notes: list[str] = []
+        with _damaged():
+            stored = pixel_array(self._dataset, index=index)
+            shown = _shown(stored, _of_frame(self._dataset, index), chosen, notes)
+        return np.round(np.clip(shown, 0.0, 1.0) * DEEP).astype(np.uint16), tuple(notes)
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    """What is raised inside becomes one sentence: what decoders raise on damaged files is not documented."""
+    try:
+        yield
+    except FilmError:
+        raise
+    except Exception:  # noqa: BLE001
+        raise FilmError("The DICOM file is damaged, incomplete or of a kind that cannot be decoded here.") from None
+
+
+def parse(data: bytes) -> DicomFile:
+    """Reads how a file's pictures are to be shown; no pixel is decoded yet.
+
+    Args:
+        data: a whole file, preamble included.
+
+    Raises:
+        FilmError: no DICOM, no picture in it, damaged, or larger than may be unfolded.
+    """
+    with _damaged():
+        dataset = _read(data)
+        if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+            raise FilmError("This DICOM file holds no picture.")
+        rows, columns = int(dataset.Rows), int(dataset.Columns)
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        if frames < 1 or rows < 1 or columns < 1:
+            raise FilmError("This DICOM file holds no picture.")
+        modality = str(dataset.get("Modality") or "")
+        return DicomFile(
+            modality=modality,
+            frames=frames,
+            rows=rows,
+            columns=columns,
+            spacing=_spacing(_of_frame(dataset, 0)),
+            notes=tuple(_notes(dataset, modality)),
+            place=_place(dataset),
+            _dataset=dataset,
+        )
+
+
+def _read(data: bytes) -> Dataset:
+    file = io.BytesIO(data)
+    file.seek(132)
+    meta = read_dataset(
+        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2
+    )
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return dcmread(io.BytesIO(data), specific_tags=list(READ))
+    # pydicom would unfold whatever it is given.
+    unfold = zlib.decompressobj(-zlib.MAX_WBITS)
+    flat = unfold.decompress(data[file.tell() :], INFLATED)
+    if unfold.unconsumed_tail:
+        raise FilmError(f"The file unfolds to more than {INFLATED // 2**20} MB.")
+    wanted = [tag for name in READ if (tag := tag_for_keyword(name)) is not None]
+    dataset = read_dataset(io.BytesIO(flat), is_implicit_VR=False, is_little_endian=True, specific_tags=wanted)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta = meta  # ty: ignore[invalid-assignment]
+    return dataset
+
+
+def _notes(dataset: Dataset, modality: str) -> list[str]:
+    notes = []
+    if modality not in RADIOGRAPHS and modality not in ("", "OT", "SC"):
+        notes.append(f"This is {OTHERS.get(modality, 'no radiograph')}; the model was trained on radiographs only.")
+    if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES":
+        notes.append("The file says that text is burned into the picture; it may name a person.")
+    return notes
+
+
+def _place(dataset: Dataset) -> float:
+    position, orientation = dataset.get("ImagePositionPatient"), dataset.get("ImageOrientationPatient")
+    if position and orientation and len(position) == 3 and len(orientation) == 6:
+        across, down = np.array(orientation[:3], float), np.array(orientation[3:], float)
+        return float(np.dot(np.cross(across, down), np.array(position, float)))
+    return float(dataset.get("InstanceNumber") or 0)
+
+
+def _of_frame(dataset: Dataset, index: int) -> Dataset:
+    """The elements that say how to show one frame, those of enhanced multi-frame files lifted out of their groups."""
+    groups = []
+    for name, which in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", index)):
+        sequence = dataset.get(name)
+        if sequence and which < len(sequence):
+            groups.append(sequence[which])
+    if not groups:
+        return dataset
+    shown = Dataset()
+    for element in dataset:
+        if element.VR != "SQ" or element.keyword.endswith("LUTSequence"):
+            shown[element.tag] = element
+    for group in groups:
+        for sequence, names in FUNCTIONAL.items():
+            for name in names:
+                if group.get(sequence) and name in group[sequence][0]:
+                    shown[name] = group[sequence][0][name]
+    return shown
+
+
+def _spacing(dataset: Dataset) -> tuple[float, float] | None:
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        found = dataset.get(name)
+        if found and len(found) == 2 and all(np.isfinite(float(each)) and float(each) > 0 for each in found):
+            return float(found[0]), float(found[1])
+    return None
+
+
+def _shown(stored: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]) -> np.ndarray:
+    """Stored values to brightness, float (rows, columns), mostly in 0..1."""
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, dataset)
+    if stored.ndim == 3:
+        most = (
+            float(np.iinfo(stored.dtype).max) if photometric == "PALETTE COLOR" else 2.0 ** int(dataset.BitsStored) - 1
+        )
+        colours = stored.astype(np.float32) / most
+        if float((colours.max(axis=2) - colours.min(axis=2) > 40 / 255).mean()) > 0.02:
+            notes.append("The picture is in colour; it is judged in shades of grey, as radiographs are.")
+        return cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+    values = apply_modality_lut(stored, dataset).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise FilmError("The picture holds pixels without a value, so it cannot be shown truthfully.")
+    shown = _windowed(values, dataset, window, notes)
+    inverse = photometric == "MONOCHROME1" or str(dataset.get("PresentationLUTShape") or "").upper() == "INVERSE"
+    return 1.0 - shown if inverse else shown
+
+
+def _windowed(values: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]) -> np.ndarray:
+    if window is None and dataset.get("VOILUTSequence"):
+        table = dataset.VOILUTSequence[0]
+        return apply_voi(values.astype(np.int64), dataset).astype(np.float64) / (2.0 ** int(table.LUTDescriptor[2]) - 1)
+    function = "LINEAR"
+    if window is None:
+        centres, widths = (_numbers(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
+        if centres and widths:
+            window = centres[0], widths[0]
+            function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    if window is None or window[1] < (1 if function == "LINEAR" else 1e-9):
+        notes.append("The file names no window; the darkest and brightest values are shown as black and white.")
+        low, high = float(values.min()), float(values.max())
+        return (values - low) / max(high - low, 1e-12)
+    centre, width = window
+    if function == "SIGMOID":
+        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -60.0, 60.0)))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
+    if width == 1:
+        return (values > centre - 0.5).astype(np.float64)
+    return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
+
+
+def _numbers(value: object) -> list[float]:
+    if value is None or value == "":
+        return []
+    several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return [float(each) for each in several]  # ty: ignore[invalid-argument-type]

@@ -1,0 +1,59 @@
+"""Eight users at once with mixed methods: what it costs in time and memory beside one after the other.
+
+``make bench-users`` asks the first of the shipped models every method for code-drawn films, once in one thread and once
+in eight, compares every map, and prints the resident memory at its peak.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from app.classifier import Classifier
+from app.methods import METHODS, ask, draw
+from app.phantom import draw as phantom
+from app.radiograph import Radiograph
+from app.weights import ranked
+
+USERS = 8
+FILMS = 4
+
+
+def peak() -> float:
+    """Most memory this process ever held, in MiB."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main() -> None:
+    classifier = Classifier.load(ranked()[0])
+    films = [Radiograph(phantom("jagged", seed=i, height=900 + 40 * i, width=700), (0, 255)) for i in range(FILMS)]
+    slow = [name for name, how in METHODS.items() if how.cost == "slow"]
+    quick = [name for name in METHODS if name not in slow]
+    jobs = [(film, name) for film in films for name in quick] + [(films[0], name) for name in slow]
+    print(f"{classifier.card.title}; {len(jobs)} maps by {len(METHODS)} methods of {FILMS} films")
+    print(f"peak resident memory with the model loaded   {peak():8.0f} MiB")
+
+    def run(job: tuple[Radiograph, str]) -> np.ndarray:
+        return draw(ask(classifier, job[0]), job[1])
+
+    began = time.perf_counter()
+    serial = [run(job) for job in jobs]
+    alone = time.perf_counter() - began
+    print(f"peak after one user                          {peak():8.0f} MiB")
+    began = time.perf_counter()
+    with ThreadPoolExecutor(USERS) as pool:
+        together = list(pool.map(run, jobs))
+    crowd = time.perf_counter() - began
+    print(f"peak after {USERS} users at once                   {peak():8.0f} MiB")
+    print(f"time of {USERS} at once relative to one by one     {crowd / alone:8.2f} x")
+    off = [float(np.abs(a - b).max() / max(float(a.max()), 1e-12)) for a, b in zip(serial, together, strict=True)]
+    print(f"largest difference of a map, share of its peak {max(off):10.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""DICOM files against pydicom's own pipeline, and what must never leave them."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom import Dataset, FileMetaDataset, dcmread, dcmwrite
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
+
+from app import dicom
+from app.dicom import CT_WINDOWS, parse
+from app.errors import FilmError
+from app.radiograph import decode, dicom_film
+
+FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
+FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file() and dicom.is_dicom(path.read_bytes()))
+
+
+def pipeline(dataset: Dataset, index: int) -> np.ndarray:
+    """A frame as pydicom shows it, float in 0..1: colours by luma, windows over the whole range they map to."""
+    stored = pydicom.pixels.pixel_array(dataset, index=index)
+    photometric = dataset.PhotometricInterpretation
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, dataset)
+        bits = stored.dtype.itemsize * 8
+    else:
+        bits = dataset.BitsStored
+    if stored.ndim == 3:
+        return stored.astype(float) @ np.array([0.299, 0.587, 0.114]) / (2.0**bits - 1)
+    values = apply_modality_lut(stored, dataset)
+    if dataset.get("WindowCenter") is None and "VOILUTSequence" not in dataset:
+        low, high = float(values.min()), float(values.max())
+    else:
+        slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
+        low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if dataset.PixelRepresentation else (0, 2.0**bits - 1)
+        low, high = low * slope + intercept, high * slope + intercept
+        values = apply_voi_lut(values, dataset)
+    shown = (values.astype(float) - low) / (high - low)
+    return 1.0 - shown if photometric == "MONOCHROME1" else shown
+
+
+def decodable(path: Path) -> bool:
+    try:
+        pydicom.pixels.pixel_array(dcmread(path), index=0)
+    except Exception:  # noqa: BLE001 - whatever pydicom makes of it
+        return False
+    return True
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_file_is_shown_as_pydicom_shows_it_or_refused_with_a_sentence(path: Path) -> None:
+    if not decodable(path):
+        with pytest.raises(FilmError, match=r"^[A-Z].*\.$"):
+            decode(path.read_bytes())
+        return
+    dataset = dcmread(path)
+    found = parse(path.read_bytes())
+    assert found.frames == int(dataset.get("NumberOfFrames") or 1)
+    for index in {0, found.frames - 1}:
+        shown, _ = found.frame(index)
+        assert np.abs(shown / 65535.0 - pipeline(dataset, index)).max() <= 1 / 255
+
+
+def made(pixels: np.ndarray, **elements: object) -> Dataset:
+    """A small CT-like data set around some pixels, (rows, columns) or (frames, rows, columns)."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, dataset.file_meta.MediaStorageSOPInstanceUID
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "secret-4711", "19700101"
+    dataset.Modality, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = "DX", 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape[-2:]
+    if pixels.ndim == 3:
+        dataset.NumberOfFrames = len(pixels)
+    bits = pixels.dtype.itemsize * 8
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit, dataset.PixelRepresentation = bits - 1, int(pixels.dtype.kind == "i")
+    dataset.PixelData = pixels.tobytes()
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def written(dataset: Dataset) -> bytes:
+    file = io.BytesIO()
+    dcmwrite(file, dataset, enforce_file_format=True)
+    return file.getvalue()
+
+
+RAMP = np.linspace(-1000, 1000, 64 * 64).reshape(64, 64).astype(np.int16)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_windows_follow_the_standard(function: str) -> None:
+    dataset = made(RAMP, WindowCenter=100, WindowWidth=400, VOILUTFunction=function)
+    shown, notes = parse(written(dataset)).frame()
+    assert np.abs(shown / 65535.0 - pipeline(dataset, 0)).max() <= 1 / 255
+    assert notes == ()
+
+
+def test_a_table_of_values_of_interest_is_followed() -> None:
+    table = Dataset()
+    table.LUTDescriptor = [256, 0, 16]
+    table.LUTData = [int(65535 * (i / 255) ** 2) for i in range(256)]
+    pixels = np.arange(64 * 64).reshape(64, 64).astype(np.uint16) % 256
+    dataset = made(pixels, VOILUTSequence=[table])
+    dataset["VOILUTSequence"][0]["LUTDescriptor"].VR = "US"
+    dataset["VOILUTSequence"][0]["LUTData"].VR = "US"
+    shown, _ = parse(written(dataset)).frame()
+    assert np.abs(shown / 65535.0 - (pixels / 255) ** 2).max() <= 1 / 255
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape"), [("MONOCHROME1", None), ("MONOCHROME1", "INVERSE"), ("MONOCHROME2", "INVERSE")]
+)
+def test_negatives_are_turned_over_once(photometric: str, shape: str | None) -> None:
+    plain, _ = parse(written(made(RAMP))).frame()
+    elements = {"PhotometricInterpretation": photometric} | ({"PresentationLUTShape": shape} if shape else {})
+    negative, _ = parse(written(made(RAMP, **elements))).frame()
+    assert np.abs(plain.astype(int) + negative - 65535).max() <= 1
+
+
+def test_ct_has_windows_in_hounsfield_units() -> None:
+    file = parse(written(made((RAMP + 1024).astype(np.uint16), Modality="CT", RescaleSlope=1, RescaleIntercept=-1024)))
+    assert file.windows == tuple(CT_WINDOWS)
+    assert parse(written(made(RAMP))).windows == ()
+    for name, (centre, width) in CT_WINDOWS.items():
+        shown, _ = file.frame(window=name)
+        wanted = np.clip((RAMP - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
+        assert np.abs(shown / 65535.0 - wanted).max() <= 1 / 255
+    assert "CT slice" in " ".join(file.notes)
+    with pytest.raises(KeyError):
+        file.frame(window="Vessels")
+
+
+def test_frames_of_enhanced_files_have_windows_of_their_own() -> None:
+    def group(centre: float) -> Dataset:
+        found, window = Dataset(), Dataset()
+        window.WindowCenter, window.WindowWidth = centre, 200
+        found.FrameVOILUTSequence = [window]
+        return found
+
+    shared, measures = Dataset(), Dataset()
+    measures.PixelSpacing = [0.5, 0.25]
+    shared.PixelMeasuresSequence = [measures]
+    dataset = made(
+        np.stack([RAMP, RAMP]),
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[group(-500), group(500)],
+    )
+    file = parse(written(dataset))
+    assert (file.frames, file.spacing) == (2, (0.5, 0.25))
+    for index, centre in enumerate((-500, 500)):
+        shown, _ = file.frame(index)
+        assert np.abs(shown / 65535.0 - np.clip((RAMP - (centre - 0.5)) / 199 + 0.5, 0, 1)).max() <= 1 / 255
+    film = dicom_film(file, 1)
+    assert any("number 2" in note for note in film.notes)
+    with pytest.raises(FilmError, match="no number 3"):
+        file.frame(2)
+
+
+def test_the_spacing_of_pixels_follows_the_film_s_size() -> None:
+    film = decode(written(made(RAMP, ImagerPixelSpacing=[0.2, 0.1])))
+    assert (film.spacing, film.modality) == ((0.2, 0.1), "DX")
+    assert film.scaled(32).spacing == pytest.approx((0.4, 0.2))
+    assert decode(written(made(RAMP, PixelSpacing=[0, 1]))).spacing is None
+
+
+def test_a_deflated_file_is_read_and_a_bomb_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = made(RAMP)
+    plain, _ = parse(written(dataset)).frame()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data = written(dataset)
+    shown, _ = parse(data).frame()
+    assert np.array_equal(shown, plain)
+    monkeypatch.setattr(dicom, "INFLATED", 2000)
+    with pytest.raises(FilmError, match="unfolds"):
+        parse(data)
+
+
+@pytest.mark.parametrize(
+    ("elements", "words"),
+    [
+        ({"BurnedInAnnotation": "YES"}, "burned into"),
+        ({"Modality": "MR"}, "MR slice"),
+        ({"Modality": "XX"}, "no radiograph"),
+    ],
+)
+def test_what_the_user_should_know_is_said(elements: dict, words: str) -> None:
+    assert any(words in note for note in decode(written(made(RAMP, **elements))).notes)
+
+
+def test_nobody_can_be_known_from_what_is_read(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    dataset = made(RAMP, StudyDate="not a date", InstitutionName="St. Elsewhere")
+    data = written(dataset)
+    recwarn.clear()
+    file = parse(data)
+    film = dicom_film(file)
+    told = repr(file) + repr(film) + str(file._dataset) + caplog.text + "".join(str(w.message) for w in recwarn)
+    assert not any(name in told for name in ("Doe", "4711", "1970", "Elsewhere", "not a date"))
+    for element in file._dataset:
+        assert element.keyword in dicom.READ
+
+
+def test_blank_and_tiny_pictures_are_refused() -> None:
+    with pytest.raises(FilmError, match="same brightness"):
+        decode(written(made(np.full((64, 64), 7, np.uint8))))
+    with pytest.raises(FilmError, match="shorter side"):
+        decode(written(made(RAMP[:8, :8].copy())))
+
+
+@pytest.mark.skipif("FRACTURE_DATA" not in os.environ, reason="FRACTURE_DATA names no folder with films")
+def test_one_radiograph_in_two_encodings_is_one_film() -> None:
+    folder = Path(os.environ["FRACTURE_DATA"]) / "dicom"
+    if not folder.is_dir():
+        pytest.skip("no DICOM files among the films")
+    first, second = (decode((folder / f"RG3_{kind}.dcm").read_bytes()) for kind in ("J2KR", "JLSN"))
+    assert first.brightness().shape == (1760, 1760)
+    assert np.abs(first.brightness() - second.brightness()).max() < 0.02
+    # The third holds a scan header that the standard forbids.
+    with pytest.raises(FilmError, match="damaged"):
+        decode((folder / "RG3_JPLY.dcm").read_bytes())
