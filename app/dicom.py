@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -151,6 +151,10 @@ class DicomFile:
     def windows(self) -> tuple[str, ...]:
         """Names of the windows that can be asked for beside the file's own."""
         return tuple(CT_WINDOWS) if self.modality == "CT" else ()
+
+    def without_pixels(self) -> DicomFile:
+        """What the file says of itself, with no frame left to show."""
+        return replace(self, _dataset=Dataset())
 
     def frame(self, index: int = 0, window: str | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
         """One frame as a screen shows it.

@@ -10,8 +10,20 @@ import cv2
 import numpy as np
 
 from app.classifier import Explanation
+from app.marks import mark_boxes
 
-__all__ = ["COLOUR_MAPS", "NO_EVIDENCE", "colour_bar", "difference", "gradient", "heatmap", "overlay", "panel"]
+__all__ = [
+    "COLOUR_MAPS",
+    "NO_EVIDENCE",
+    "colour_bar",
+    "difference",
+    "gradient",
+    "heatmap",
+    "outline_marks",
+    "overlay",
+    "panel",
+    "scale_bar",
+]
 
 COLOUR_MAPS: dict[str, int] = {
     "inferno": cv2.COLORMAP_INFERNO,
@@ -29,6 +41,7 @@ round heat that can hardly be seen would claim more than the map does."""
 CONTOUR_COLOUR = (255, 255, 255)
 CONTOUR_EDGE = (0, 0, 0)
 WARM, COLD = (255, 140, 30), (60, 150, 255)
+MARK_COLOUR = (245, 158, 11)
 GREY = (160, 160, 160)
 MID_GREY = 96
 
@@ -144,6 +157,50 @@ def colour_bar(height: int, full_colour: float, *, colour_map: str = "inferno", 
     _write(picture, f"{full_colour:.1f}", (left, top + margin), letter)
     _write(picture, "0", (left, top + len(bar)), letter)
     return picture
+
+
+def scale_bar(picture: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """The picture with a bar of a round length at its lower left, about a fifth of its width.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        spacing: height and width of a pixel in mm, both above 0.
+
+    Returns:
+        A copy; the picture itself where no round length from 1 mm to 1 m fits.
+    """
+    height, width = picture.shape[:2]
+    lengths = [base * 10**power for power in range(3) for base in (1, 2, 5)]
+    fitting = [length for length in lengths if 0.04 * width <= length / spacing[1] <= 0.25 * width]
+    if not fitting:
+        return picture
+    length = fitting[-1]
+    drawn = picture.copy()
+    letter = float(np.clip(width / 40.0, 9.0, 22.0))
+    left, bottom, thick = round(letter), height - round(letter), max(2, round(letter / 5))
+    right = left + round(length / spacing[1])
+    words = f"{length // 10} cm" if length >= 10 else f"{length} mm"
+    for colour, grown in ((CONTOUR_EDGE, 1), (CONTOUR_COLOUR, 0)):
+        cv2.rectangle(drawn, (left - grown, bottom - thick - grown), (right + grown, bottom + grown), colour, -1)
+    _write(drawn, words, (left, bottom - thick - round(letter / 2)), letter)
+    return drawn
+
+
+def outline_marks(picture: np.ndarray, film: np.ndarray) -> tuple[np.ndarray, int]:
+    """A copy with boxes round what may be letters on the film, and their number.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        film: the same film without paint, uint8 (H, W).
+    """
+    height, width = film.shape
+    drawn, boxes = picture.copy(), mark_boxes(film)
+    margin = max(2, round(max(film.shape) / 200))
+    for left, top, wide, high in boxes:
+        corner = max(0, round(left * width) - margin), max(0, round(top * height) - margin)
+        other = round((left + wide) * width) + margin, round((top + high) * height) + margin
+        cv2.rectangle(drawn, corner, other, MARK_COLOUR, max(1, margin // 2))
+    return drawn, len(boxes)
 
 
 def panel(explanation: Explanation, name: str, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:

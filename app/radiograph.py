@@ -19,7 +19,7 @@ from PIL import Image
 from app.dicom import DicomFile, is_dicom, parse
 from app.errors import FilmError
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_film", "read"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_film", "load", "read"]
 
 MAX_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 64_000_000
@@ -87,6 +87,15 @@ def read(path: str | Path) -> Radiograph:
     Raises:
         FilmError: no such file, or anything ``decode`` refuses.
     """
+    return decode(load(path))
+
+
+def load(path: str | Path) -> bytes:
+    """The bytes of a file, if they are few enough.
+
+    Raises:
+        FilmError: no such file, too large, or it cannot be opened.
+    """
     path = Path(path)
     if path.is_dir():
         raise FilmError("This is a folder, not a file.")
@@ -95,10 +104,9 @@ def read(path: str | Path) -> Radiograph:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise FilmError(_too_large(path.stat().st_size))
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError:
         raise FilmError("The file cannot be opened; perhaps it may not be read.") from None
-    return decode(data)
 
 
 def decode(data: bytes) -> Radiograph:

@@ -13,9 +13,10 @@ import numpy as np
 from app import library
 from app.classifier import Classifier
 from app.errors import FilmError
-from app.overlay import COLOUR_MAPS, overlay
+from app.overlay import COLOUR_MAPS, outline_marks, overlay, scale_bar
 from app.preprocess import letterbox
-from app.radiograph import read
+from app.radiograph import Radiograph
+from app.slices import OWN_WINDOW, Slices, gather
 from app.ui import verdict as words
 from app.ui.seen import COMPUTE, OURS, Seen
 
@@ -30,6 +31,9 @@ PLAIN = 6
 """Where the film itself stands among what ``judge`` returns."""
 
 HOUR = 3600
+
+ONE = (gr.update(visible=False), gr.update(visible=False))
+"""Slider and windows of a film that is one picture."""
 
 WELCOME = "<div class='verdict empty'><p>The verdict appears here. Drop in a film, or try a drawing.</p></div>"
 FORGOTTEN = "<p class='glossary'><strong>This film has been forgotten.</strong> Please drop it in again.</p>"
@@ -68,7 +72,7 @@ def _film_input() -> gr.Image:
         height=300,
         elem_id="film-input",
         buttons=[],
-        placeholder="Drop an X-ray here, or click to choose one\nPNG, JPEG, WebP or TIFF, up to 50 MB. No DICOM yet",
+        placeholder="Drop an X-ray here, or click to choose one\nPNG, JPEG, WebP or TIFF, up to 50 MB",
     )
     # A subclass would do, but Gradio writes a stub file beside every module that has one.
     source.preprocess = _as_it_came
@@ -102,6 +106,15 @@ def _picture(elem_id: str, alt: str) -> gr.Image:
     )
 
 
+def _plain(film: Radiograph) -> np.ndarray:
+    """The film as it is; what comes from a hospital with its scale, and with what may name a person outlined."""
+    shown = film.display()
+    if not film.modality:
+        return shown
+    picture, _ = outline_marks(np.dstack([shown] * 3), shown)
+    return picture if film.spacing is None else scale_bar(picture, film.spacing)
+
+
 def build(classifiers: Sequence[Classifier]) -> gr.State:
     """Lays out the tab inside the current Blocks; the first model is asked unless people choose another.
 
@@ -116,6 +129,11 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     with gr.Row(elem_id="workbench"):
         with gr.Column(scale=4, min_width=300):
             source = _film_input()
+            dicom = gr.UploadButton(
+                "Open DICOM, one file or a series", file_count="multiple", size="sm", elem_id="dicom"
+            )
+            number = gr.Slider(1, 2, 1, step=1, label="Slice", visible=False, elem_id="slice")
+            window = gr.Dropdown([OWN_WINDOW], value=OWN_WINDOW, label="Window", visible=False, elem_id="window")
             model = gr.Dropdown(
                 [(each.card.title, name) for name, each in models.items()],
                 value=card.name,
@@ -165,6 +183,8 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         card = models[explanation.model].card
         film = explanation.film.display()
         hot = overlay(film, explanation.heat(name), colour_map=colours, opacity=strength, contour=outline)
+        if explanation.film.spacing is not None:
+            hot = scale_bar(hot, explanation.film.spacing)
         both = (np.dstack([film] * 3), hot)
         return hot, both, words.legend(explanation, colours, strength), words.describe(card, explanation, name)
 
@@ -173,13 +193,13 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         return (*idle, None, message, "", gr.update(choices=[], value=None), None, None, None, "", "")
 
     def judge(
-        path: str | None, asked: str, colours: str, strength: float, outline: bool, truth: str | None = None
+        slices: Slices | None, asked: str, colours: str, strength: float, outline: bool, truth: str | None = None
     ) -> tuple:
-        if path is None:
+        if slices is None:
             return nothing(WELCOME)
         classifier = models[asked]
         try:
-            film = read(path)
+            film = slices.film()
             explanation = classifier.explain([film])[0].at_screen_size(SCREEN)
             square = letterbox(film, classifier.card.size, classifier.card.equalise)[0]
         except FilmError as error:
@@ -189,7 +209,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             return nothing(words.refusal(OURS))
         best = explanation.prediction.best
         choices, style = words.bars(classifier.card, explanation)
-        seen = Seen(explanation, square, path, truth)
+        seen = Seen(explanation, square, slices, truth)
         return (
             gr.update(visible=False),
             gr.update(visible=True),
@@ -197,28 +217,50 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             words.verdict(classifier.card, explanation, truth),
             style,
             gr.update(choices=choices, value=best),
-            explanation.film.display(),
+            _plain(explanation.film),
             *draw(seen, best, colours, strength, outline),
         )
 
+    def judge_file(path: str | None, *settings: Any) -> tuple:
+        return judge(Slices(((path, 0),)) if path else None, *settings)
+
     def judge_upload(path: str | None, *settings: Any) -> tuple:
-        results = judge(path, *settings)
+        results = judge_file(path, *settings)
         refused = results[PLAIN] is None
         # Browsers show a refused file as a broken picture, and TIFF not at all.
         redraw = refused or (path or "").lower().endswith((".tif", ".tiff"))
-        return (results[PLAIN] if redraw else gr.skip(), *results)
+        return (*ONE, results[PLAIN] if redraw else gr.skip(), *results)
 
     def judge_example(event: gr.SelectData, *settings: Any) -> tuple:
-        results = judge(str(offered[event.index].path), *settings)
-        return (results[PLAIN], *results)
+        results = judge_file(str(offered[event.index].path), *settings)
+        return (*ONE, results[PLAIN], *results)
 
     def judge_random(*settings: Any) -> tuple:
         path, kind = library.random_film(tests)
-        results = judge(str(path), *settings, kind.name)
+        results = judge_file(str(path), *settings, kind.name)
+        return (*ONE, results[PLAIN], *results)
+
+    def judge_series(paths: list[str] | None, *settings: Any) -> tuple:
+        try:
+            slices = gather(paths or [])
+        except FilmError as error:
+            return (*ONE, None, *nothing(words.refusal(str(error))))
+        results = judge(slices, *settings)
+        count = len(slices.places)
+        look_through = (
+            gr.update(maximum=max(2, count), value=slices.shown + 1, visible=count > 1),
+            gr.update(choices=[OWN_WINDOW, *slices.windows], value=OWN_WINDOW, visible=bool(slices.windows)),
+        )
+        return (*look_through, results[PLAIN], *results)
+
+    def judge_slice(seen: Seen | None, shown: float, name: str, *settings: Any) -> tuple:
+        if seen is None:
+            return (gr.skip(), *nothing(FORGOTTEN))
+        results = judge(seen.slices.choose(round(shown) - 1, name), *settings)
         return (results[PLAIN], *results)
 
     def judge_again(seen: Seen | None, *settings: Any) -> tuple:
-        return judge(seen.path if seen else None, *settings, seen.truth if seen else None)
+        return judge(seen.slices if seen else None, *settings, seen.truth if seen else None)
 
     heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
     # By default a click during a redraw would be dropped, and the picture would belong to another type than the choice.
@@ -228,9 +270,13 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         "show_progress": "hidden",
         "trigger_mode": "always_last",
     }
-    source.input(judge_upload, [source, model, *looks], results, **heavy)
-    tray.select(judge_example, [model, *looks], results, **heavy)
-    draw_lots.click(judge_random, [model, *looks], results, **heavy)
+    through = [number, window]
+    source.input(judge_upload, [source, model, *looks], [*through, *results], **heavy)
+    dicom.upload(judge_series, [dicom, model, *looks], [*through, *results], **heavy)
+    tray.select(judge_example, [model, *looks], [*through, *results], **heavy)
+    draw_lots.click(judge_random, [model, *looks], [*through, *results], **heavy)
+    for change in (number.release, window.input):
+        change(judge_slice, [known, *through, model, *looks], results, trigger_mode="always_last", **heavy)
     model.input(judge_again, [known, model, *looks], results[1:], **heavy)
     for change in (types.input, colour_map.input, opacity.change, contour.input):
         change(draw, [known, types, *looks], drawn, **light)

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from app.classifier import Explanation
+from app.slices import Slices
 from app.watch import Watch
 
 __all__ = ["COMPUTE", "LIMIT", "NO_FILM", "OURS", "Seen", "progress", "watched"]
@@ -36,13 +37,13 @@ class Seen:
     Attributes:
         explanation: of the film at screen size.
         square: the film as the model saw it, float (S, S) in 0..1.
-        path: the file it came from.
+        slices: the file or files it came from.
         truth: its label, where that is known.
     """
 
     explanation: Explanation
     square: np.ndarray
-    path: str
+    slices: Slices
     truth: str | None
 
 

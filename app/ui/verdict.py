@@ -6,11 +6,16 @@ import html
 
 from app.classifier import Explanation
 from app.glossary import GLOSSARY
+from app.marks import mark_boxes
 from app.overlay import NO_EVIDENCE, gradient
 from app.weights import ModelCard
 
 __all__ = ["bars", "describe", "legend", "refusal", "verdict"]
 
+LETTERS = (
+    "Outlined in amber: what may be letters in the picture itself. Make sure that they name nobody before you show it "
+    "to others."
+)
 WORTH_SAYING = 0.1
 """Share of evidence outside the film from which on the page mentions it."""
 
@@ -31,6 +36,8 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None)
         label = html.escape(titles[truth])
         lines.append(f"<p class='truth {word}'>Labelled: <strong>{label}</strong> &ndash; the model is {word}.</p>")
     lines += [f"<p class='note'>{html.escape(note)}</p>" for note in explanation.film.notes]
+    if explanation.film.modality and mark_boxes(explanation.film.display()):
+        lines.append(f"<p class='note'>{LETTERS}</p>")
     lines.append(f"<p class='record'>{html.escape(_record(card, best))}</p>")
     return f"<div class='verdict' aria-live='polite'>{''.join(lines)}</div>"
 

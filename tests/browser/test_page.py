@@ -18,6 +18,7 @@ from app import attribution
 from app.classifier import Classifier
 from app.phantom import draw
 from app.ui.page import launch
+from tests.app.test_dicom import made, written
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -162,6 +163,33 @@ def test_a_tiff_is_shown_although_browsers_cannot(visit: Callable[[int], Page], 
     shown(page, "#painted")
     shown(page, "#film-input")
     expect(page.locator("#verdict .note")).to_contain_text("8 bits")
+
+
+def test_a_series_is_looked_through(visit: Callable[[int], Page], tmp_path: Path) -> None:
+    for number in range(3):
+        pixels = draw("oblique", seed=number).astype(np.int16) * 6 - 700
+        place = {"ImagePositionPatient": [0, 0, 3.0 * number], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+        data = written(made(pixels, Modality="CT", WindowCenter=0, WindowWidth=1500, PixelSpacing=[0.5, 0.5], **place))
+        (tmp_path / f"{number}.dcm").write_bytes(data)
+    page = visit(1280)
+    with page.expect_file_chooser() as chooser:
+        page.locator("#dicom").click()
+    chooser.value.set_files([str(path) for path in sorted(tmp_path.glob("*.dcm"))])
+    first = shown(page, "#plain")
+    expect(page.locator("#verdict")).to_contain_text("CT slice")
+    number = page.locator("#slice input[type=number]")
+    expect(number).to_have_value("2")
+    slider = page.locator("#slice input[type=range]")
+    slider.focus()
+    slider.press("ArrowRight")
+    slider.dispatch_event("pointerup")
+    expect(page.locator("#plain img").first).not_to_have_attribute("src", first, timeout=10_000)
+    second = shown(page, "#plain")
+    page.locator("#window input").click()
+    page.get_by_role("option", name="Bone").click()
+    expect(page.locator("#plain img").first).not_to_have_attribute("src", second, timeout=10_000)
+    page.locator("#random-film").click()
+    expect(page.locator("#slice")).to_be_hidden(timeout=10_000)
 
 
 def test_a_bad_file_is_a_sentence_and_the_page_stays_usable(
