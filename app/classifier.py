@@ -79,6 +79,11 @@ class Explanation:
         return self.maps[self.prediction.classes.index(name)]
 
     @cached_property
+    def presence(self) -> float | None:
+        """Log odds of a fracture anywhere: the odds of all places add up to its own. None without a fracture map."""
+        return None if self.fracture is None else float(np.logaddexp.reduce(self.fracture, axis=None))
+
+    @cached_property
     def _film_share(self) -> np.ndarray:
         return 1.0 - self.placement.padding(*self.maps.shape[1:])
 

@@ -10,7 +10,7 @@ import io
 import logging
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -181,7 +181,7 @@ class DicomFile:
 
 
 @contextmanager
-def _damaged() -> Iterator[None]:
+def _damaged() -> Generator[None]:
     """What is raised inside becomes one sentence: what decoders raise on damaged files is not documented."""
     try:
         yield

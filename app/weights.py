@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,7 +17,17 @@ from app.bodies import ARCHITECTURES
 from app.errors import WeightsError
 from app.network import FractureNetwork, Head, build_network
 
-__all__ = ["DEFAULT_FOLDER", "FractureType", "ModelCard", "available", "load_card", "load_network"]
+__all__ = [
+    "DEFAULT_FOLDER",
+    "FractureType",
+    "ModelCard",
+    "PredictionSets",
+    "PresencePoints",
+    "available",
+    "load_card",
+    "load_network",
+    "ranked",
+]
 
 DEFAULT_FOLDER = Path(os.environ.get("FRACTURE_WEIGHTS") or Path(__file__).resolve().parent.parent / "weights")
 
@@ -40,6 +50,25 @@ class WeightsFile(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class PresencePoints(BaseModel):
+    """Log odds of a fracture: under ``sensitive`` none is seen, from ``specific`` on it is definite."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sensitive: float
+    specific: float
+
+
+class PredictionSets(BaseModel):
+    """How to gather the types that hold the label with probability ``level``: all whose score is at most ``limit``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    score: Literal["LAC", "APS"]
+    level: float = Field(gt=0, lt=1)
+    limit: float
+
+
 class ModelCard(BaseModel):
     """What travels with the weights; the app knows nothing about a model that is not in here.
 
@@ -53,6 +82,8 @@ class ModelCard(BaseModel):
             networks").
         typical_evidence: median, over films in cross-validation, of the predicted type's strongest evidence; the unit
             heat is drawn in.
+        presence: operating points of the fracture map; none where they were not chosen.
+        sets: how prediction sets are gathered; none where they were not calibrated.
         metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
     """
 
@@ -72,6 +103,8 @@ class ModelCard(BaseModel):
     temperature: float = Field(gt=0)
     typical_evidence: float = Field(gt=0)
     weights: WeightsFile
+    presence: PresencePoints | None = None
+    sets: PredictionSets | None = None
     date: str
     seed: int
     intended_use: str

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save
+from scipy.special import softmax
 
 from app.bodies import ARCHITECTURES
 from app.classifier import Classifier, Explanation
 from app.radiograph import read
 from app.weights import FractureType, ModelCard, WeightsFile
+from training.conformal import calibrate
 from training.cross_validate import read_folds, summarise
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
@@ -93,9 +95,12 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
         },
     )
     summary = summarise(found)
+    probabilities = softmax(found.logits / summary["temperature"], axis=1)
+    sets, judged_sets = calibrate(probabilities, found.labels, found.groups)
     card = draft.model_copy(
         update={
             "temperature": summary["temperature"],
+            "sets": sets,
             "typical_evidence": float(np.median(found.evidence)),
             "calibration": {
                 "method": "temperature scaling on out-of-fold predictions",
@@ -110,6 +115,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
                     "places": summary.get("places"),
                     "minutes": summary["minutes"],
                     "folds": summary["folds"],
+                    "sets": judged_sets,
                 }
             },
         }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 
-from app.classifier import Explanation
+from app.classifier import Explanation, Prediction
 from app.glossary import GLOSSARY
 from app.marks import mark_boxes
 from app.overlay import NO_EVIDENCE, gradient
+from app.trust import Seen, possible_types, presence
 from app.weights import ModelCard
 
 __all__ = ["bars", "describe", "legend", "refusal", "verdict"]
@@ -26,11 +27,16 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None)
     titles = {kind.name: kind.title for kind in card.classes}
     best, second = prediction.ranking[:2]
     probability = prediction.probability(best)
-    lines = [
-        f"<p class='kind'>{html.escape(titles[best])}<span>{probability:.0%}</span></p>",
+    seen = presence(explanation, card.presence)
+    lines = [] if seen is None else [_broken(card, seen)]
+    muted = " muted" if seen == "none" else ""
+    lines += [
+        f"<p class='kind{muted}'>{html.escape(titles[best])}<span>{probability:.0%}</span></p>",
         f"<p>Next: {html.escape(titles[second].lower())}, {prediction.probability(second):.0%}. "
         f"{html.escape(_track_record(card, probability))}</p>",
     ]
+    if card.sets is not None:
+        lines.append(f"<p>{_possible(card, prediction)}</p>")
     if truth is not None:
         word = "right" if truth == best else "wrong"
         label = html.escape(titles[truth])
@@ -40,6 +46,35 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None)
         lines.append(f"<p class='note'>{LETTERS}</p>")
     lines.append(f"<p class='record'>{html.escape(_record(card, best))}</p>")
     return f"<div class='verdict' aria-live='polite'>{''.join(lines)}</div>"
+
+
+def _broken(card: ModelCard, seen: Seen) -> str:
+    """Whether a fracture is seen, and how often that is right, from the films that judged the operating points."""
+    title = {"none": "No fracture seen", "suspicious": "Suspicious of a fracture", "definite": "Fracture seen"}[seen]
+    figures = card.metrics.get("presence", {})
+    told = ""
+    if figures and seen == "none":
+        missed = 1.0 - figures["sensitive"]["sensitivity"]["value"]
+        told = f"It overlooks {missed:.0%} of fractured test films so. If there is one nevertheless, it would be:"
+    elif figures:
+        point = "specific" if seen == "definite" else "sensitive"
+        alarm = 1.0 - figures[point]["specificity"]["value"]
+        told = f"Of whole bones among the test films, {alarm:.0%} reach this mark too."
+    return f"<p class='presence {seen}'><strong>{title}</strong> {html.escape(told)}</p>"
+
+
+def _possible(card: ModelCard, prediction: Prediction) -> str:
+    """The prediction set in words."""
+    assert card.sets is not None
+    titles = {kind.name: kind.title.lower().removesuffix(" fracture") for kind in card.classes}
+    types = [titles[name] for name in possible_types(prediction, card.sets)]
+    if len(types) == 1:
+        named = types[0]
+    elif len(types) == len(card.classes):
+        return f"{card.sets.level:.0%}: any of the {len(types)} types."
+    else:
+        named = f"one of {', '.join(types)}"
+    return html.escape(f"{card.sets.level:.0%}: {named}.")
 
 
 def _track_record(card: ModelCard, probability: float) -> str:
@@ -55,10 +90,8 @@ def _track_record(card: ModelCard, probability: float) -> str:
 
 
 def _record(card: ModelCard, best: str) -> str:
-    missing = (
-        f"It always names one of {len(card.classes)} types: it cannot say that a bone is whole or that a picture is no "
-        "X-ray."
-    )
+    unable = "that a picture is no X-ray" if card.presence else "that a bone is whole or that a picture is no X-ray"
+    missing = f"It always names one of {len(card.classes)} types: it cannot say {unable}."
     test = card.metrics.get("test")
     if not test:
         return f"This model has not been tested. {missing}"

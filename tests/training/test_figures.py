@@ -13,16 +13,18 @@ from pydantic import ValidationError
 from app import verified
 from app.methods import DEFAULT, METHODS
 from app.ui.trial import bench
+from app.weights import load_card
 from tests.training.test_places import JOINT
 from training.ablate import Ablation, Switch, ablate, load_ablation
 from training.cross_validate import read_folds, record
 from training.ensemble import averaged, ensemble
 from training.everything import everything, taught_last
-from training.export import export
+from training.export import export, write_card
 from training.faithfulness import faithfulness
 from training.films import BoneBreakFilms
 from training.gallery import MOST, gallery, mean_heat
 from training.localise import BASELINES
+from training.presence import area, operating_points, presence
 from training.recipe import Distil
 from training.report import STYLE, report, tables
 
@@ -257,3 +259,35 @@ def test_the_gallery_shows_films_of_the_fold_and_every_mistake_first(
         gallery("resnet18", tmp_path, drawn_atlas, weights, tmp_path, cache)
     with pytest.raises(ValueError, match="no films"):
         mean_heat([])
+
+
+def test_operating_points_reach_what_they_were_chosen_for() -> None:
+    rng = np.random.default_rng(0)
+    fractured = rng.random(2000) < 0.3
+    scores = rng.normal(size=2000) + 1.5 * fractured
+    points = operating_points(scores, fractured)
+    assert 0.9 <= (scores[fractured] >= points.sensitive).mean() < 0.91
+    assert 0.95 <= (scores[~fractured] < points.specific).mean() < 0.96
+    apart = operating_points(np.where(fractured, 5.0, -5.0), fractured)
+    assert apart.sensitive == apart.specific
+    assert -5.0 < apart.specific < 5.0
+    found = area(scores, fractured)
+    assert found["low"] < found["value"] < found["high"]
+    assert found["high"] - found["low"] < 0.1
+
+
+def test_presence_is_judged_on_films_that_chose_nothing(repository: Path, drawn_atlas: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "weights", tmp_path / "weights")
+    found = presence("resnet18", drawn_atlas, tmp_path / "weights", repository / "cache")
+    assert found == json.loads((tmp_path / "weights/resnet18/presence.json").read_text())
+    card = load_card("resnet18", tmp_path / "weights")
+    assert card.presence.model_dump() == found["points"]
+    for part in ("validation", "test"):
+        assert sum(its["films"] for its in found[part]["by_region"].values()) == found[part]["films"]
+    assert found["validation"]["sensitive"]["sensitivity"]["value"] >= 0.9
+    assert card.metrics["presence"]["films"] == found["test"]["films"]
+    assert card.metrics["presence"]["elsewhere"]["sensitive"]["sensitivity"]["n"] == 10
+    whole = card.model_copy(update={"data": {**card.data, "places": {**card.data["places"], "sha256": "0" * 64}}})
+    write_card(whole, tmp_path / "weights" / "resnet18")
+    with pytest.raises(ValueError, match="not those"):
+        presence("resnet18", drawn_atlas, tmp_path / "weights", repository / "cache")

@@ -184,6 +184,35 @@ def localise(
 
 
 @cli.command()
+def presence(
+    model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
+    data: Data = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Choose when a film counts as fractured, on FracAtlas' validation films, and judge that on its test films."""
+    from app.errors import WeightsError
+    from training import presence as judging
+
+    try:
+        found = judging.presence(model, data_folder(data), weights)
+    except (FileNotFoundError, ValueError, WeightsError) as error:
+        raise refuse(error) from None
+    for part in ("validation", "test"):
+        its = found[part]
+        typer.echo(
+            f"{part} AUROC {its['auroc']['value']:.3f} ({its['auroc']['low']:.3f} to {its['auroc']['high']:.3f})"
+        )
+        for point in ("sensitive", "specific"):
+            rates = its[point]
+            typer.echo(
+                f"  {point} point: sensitivity {rates['sensitivity']['value']:.1%}, specificity "
+                f"{rates['specificity']['value']:.1%}, {its['films']} films"
+            )
+    for point in ("sensitive", "specific"):
+        typer.echo(f"bone-break, {point} point: {found['elsewhere'][point]['sensitivity']['value']:.1%} of test films")
+
+
+@cli.command()
 def faithfulness(
     model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
     methods: Annotated[list[str] | None, typer.Argument(help="Methods to judge; all where none is named")] = None,

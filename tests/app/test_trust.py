@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.classifier import Classifier, Prediction
+from app.radiograph import Radiograph
+from app.trust import possible_types, presence
+from app.ui.verdict import verdict
+from app.weights import PredictionSets, PresencePoints
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def said(*shares: float) -> Prediction:
+    probabilities = np.array(shares, np.float32)
+    return Prediction(CLASSES, np.log(probabilities), probabilities)
+
+
+@pytest.mark.parametrize(
+    ("score", "limit", "expected"),
+    [
+        ("LAC", 0.75, ("b", "a")),
+        ("LAC", 0.10, ("b",)),
+        ("LAC", 1.0, ("b", "a", "d", "c")),
+        ("APS", 0.85, ("b", "a")),
+        ("APS", 0.30, ("b",)),
+        ("APS", float("inf"), ("b", "a", "d", "c")),
+    ],
+)
+def test_the_possible_types_are_the_likeliest(score: str, limit: float, expected: tuple[str, ...]) -> None:
+    sets = PredictionSets(score=score, level=0.9, limit=limit)  # ty: ignore[invalid-argument-type]
+    assert possible_types(said(0.30, 0.5, 0.05, 0.15), sets) == expected
+
+
+def test_the_odds_of_a_fracture_are_the_sum_of_the_places_odds(classifier: Classifier, film: Radiograph) -> None:
+    explained = classifier.explain([film])[0]
+    assert explained.presence is None
+    assert presence(explained, PresencePoints(sensitive=0.0, specific=1.0)) is None
+    places = replace(explained, fracture=np.log(np.array([[0.5, 1.5], [0.25, 0.75]], np.float32)))
+    assert np.exp(places.presence) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("odds", "state", "words"),
+    [(-3.0, "none", "No fracture seen"), (0.5, "suspicious", "Suspicious"), (4.0, "definite", "Fracture seen")],
+)
+def test_the_verdict_says_first_whether_there_is_a_fracture(
+    classifier: Classifier, film: Radiograph, odds: float, state: str, words: str
+) -> None:
+    points = PresencePoints(sensitive=0.0, specific=2.0)
+    explained = replace(classifier.explain([film])[0], fracture=np.full((1, 1), odds, np.float32))
+    assert presence(explained, points) == state
+    rate = {"sensitivity": {"value": 0.9}, "specificity": {"value": 0.8}}
+    card = classifier.card.model_copy(
+        update={"presence": points, "metrics": {"presence": {"sensitive": rate, "specific": rate}}}
+    )
+    told = verdict(card, explained)
+    assert words in told
+    assert ("muted" in told) == (state == "none")
+    assert "that a bone is whole" not in told
+    assert "that a bone is whole" in verdict(classifier.card, explained)
+    assert ("10%" in told) == (state == "none")
+
+
+def test_the_verdict_names_the_types_that_remain(classifier: Classifier, film: Radiograph) -> None:
+    explained = classifier.explain([film])[0]
+    some = classifier.card.model_copy(update={"sets": PredictionSets(score="APS", level=0.9, limit=0.5)})
+    assert "90%: " in verdict(some, explained)
+    everything = classifier.card.model_copy(update={"sets": PredictionSets(score="LAC", level=0.9, limit=1.0)})
+    assert "90%: any of the 10 types" in verdict(everything, explained)
