@@ -23,6 +23,7 @@ __all__ = [
     "ModelCard",
     "PredictionSets",
     "PresencePoints",
+    "TypicalFilms",
     "available",
     "load_card",
     "load_network",
@@ -69,6 +70,18 @@ class PredictionSets(BaseModel):
     limit: float
 
 
+class TypicalFilms(BaseModel):
+    """The features of known films beside the weights, and from which distance on a picture is like none of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    stages: tuple[str, ...] = Field(min_length=1)
+    neighbours: int = Field(ge=1)
+    limit: float = Field(gt=0)
+
+
 class ModelCard(BaseModel):
     """What travels with the weights; the app knows nothing about a model that is not in here.
 
@@ -84,6 +97,7 @@ class ModelCard(BaseModel):
             heat is drawn in.
         presence: operating points of the fracture map; none where they were not chosen.
         sets: how prediction sets are gathered; none where they were not calibrated.
+        typical: what tells pictures that are no films; none where that was not measured.
         metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
     """
 
@@ -105,6 +119,7 @@ class ModelCard(BaseModel):
     weights: WeightsFile
     presence: PresencePoints | None = None
     sets: PredictionSets | None = None
+    typical: TypicalFilms | None = None
     date: str
     seed: int
     intended_use: str

@@ -213,6 +213,27 @@ def presence(
 
 
 @cli.command()
+def refusal(
+    model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
+    data: Data = None,
+    weights: Weights = Path("weights"),
+) -> None:
+    """Choose from which distance on a picture is no film the model knows, and judge that on pictures that are none."""
+    from app.errors import WeightsError
+    from training import refusal as judging
+
+    try:
+        found = judging.refusal(model, data_folder(data), weights)
+    except (FileNotFoundError, ValueError, WeightsError) as error:
+        raise refuse(error) from None
+    for source, share in found["real_films_kept"].items():
+        typer.echo(f"kept of {source}: {share['value']:.1%}, AUROC {found['auroc'][source]:.3f}")
+    typer.echo(f"refused of what is no radiograph: {found['others_refused']['value']:.1%}")
+    for kind, share in found["tampered_refused"].items():
+        typer.echo(f"refused, {kind}: {share['value']:.1%}")
+
+
+@cli.command()
 def faithfulness(
     model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
     methods: Annotated[list[str] | None, typer.Argument(help="Methods to judge; all where none is named")] = None,

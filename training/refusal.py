@@ -1,0 +1,178 @@
+"""Is it a radiograph like those the model knows: ``python -m training refusal MODEL --data FOLDER``.
+
+The limit is the lowest that keeps 95 % of the real films of either source, FracAtlas' validation films and the
+bone-break films, of which each is compared with films of other cases only. Pictures that are no radiographs have no
+part in choosing it; they judge it, and so do films that were tampered with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import save
+from scipy.special import logsumexp
+from sklearn.metrics import roc_auc_score
+
+from app.bodies import ARCHITECTURES
+from app.classifier import Classifier
+from app.errors import FilmError
+from app.preprocess import letterbox
+from app.radiograph import read
+from app.typical import Typical, pooled, stage_features
+from app.weights import TypicalFilms
+from training.boxed import BoxedFilms
+from training.data.cache import CACHE
+from training.export import write_card
+from training.films import BoneBreakFilms
+from training.metrics import bootstrap
+from training.recipe import Recipe
+
+__all__ = ["KEPT", "refusal", "tampered"]
+
+KEPT = 0.95
+NEIGHBOURS = 5
+MOST = 1200
+"""FracAtlas films in the bank; the bone-break films all are."""
+FILE = "typical.safetensors"
+
+
+def tampered(squares: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """What people may drop in that no camera took so, made from films and from nothing: float (M, S, S) in 0..1 each.
+
+    Args:
+        squares: films, float (N, S, S) in 0..1.
+        seed: of the noise.
+    """
+    rng = np.random.default_rng(seed)
+    size = squares.shape[1]
+    third = size // 3
+    noise = rng.random((50, size, size), dtype=np.float32)
+    clouds = np.stack([cv2.GaussianBlur(each, (0, 0), size / 24) for each in noise])
+    spread = np.abs(clouds - 0.5).max(axis=(1, 2), keepdims=True)
+    return {
+        "noise": noise,
+        "smooth noise": 0.5 + (clouds - 0.5) / (2.0 * spread),
+        "blank": np.linspace(0.0, 1.0, 21, dtype=np.float32)[:, None, None].repeat(size, 1).repeat(size, 2),
+        "inverted": 1.0 - squares,
+        "upside down": squares[:, ::-1],
+        "cropped to the middle ninth": np.stack(
+            [cv2.resize(each[third : 2 * third, third : 2 * third], (size, size)) for each in squares]
+        ),
+    }
+
+
+def _features(extractor: torch.nn.Module, classifier: Classifier, squares: np.ndarray) -> torch.Tensor:
+    parts = [
+        pooled(extractor, classifier.pixels(list(squares[start : start + 64].astype(np.float32))))
+        for start in range(0, len(squares), 64)
+    ]
+    return torch.cat(parts)
+
+
+def _energy(classifier: Classifier, squares: np.ndarray) -> np.ndarray:
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(squares), 64):
+            pixels = classifier.pixels(list(squares[start : start + 64].astype(np.float32)))
+            found.append(-logsumexp(classifier.network(pixels).logits.numpy(), axis=1))
+    return np.concatenate(found)
+
+
+def _others(folder: Path, size: int, equalise: bool) -> np.ndarray:
+    squares = []
+    for path in sorted(folder.glob("*")):
+        try:
+            squares.append(letterbox(read(path), size, equalise)[0])
+        except FilmError:
+            continue
+    if not squares:
+        raise FileNotFoundError(f"no pictures under {folder}; put some there that are no radiographs")
+    return np.stack(squares)
+
+
+def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[str, Any]:
+    """Gathers the features of known films, chooses the limit, judges it, and writes all into the model's folder.
+
+    Args:
+        name: folder under ``weights``; ``typical.safetensors`` and ``refusal.json`` are written, the limit into its
+            card.
+        data: folder with FracAtlas, bone-break and ``not-xray``.
+        weights: folder of models.
+        cache: where decoded films are kept.
+
+    Returns:
+        What ``refusal.json`` holds.
+
+    Raises:
+        FileNotFoundError: films are not there.
+        WeightsError: no such model.
+    """
+    classifier = Classifier.load(name, weights)
+    card = classifier.card
+    recipe = Recipe.model_validate(card.recipe)
+    stages = ARCHITECTURES[card.architecture].middle
+    extractor = stage_features(classifier.network.body, stages)
+    typed = BoneBreakFilms(recipe, data, cache)
+    atlas = BoxedFilms(data, "train", card.size, cache, card.equalise)
+    validation = BoxedFilms(data, "validation", card.size, cache, card.equalise).squares / 255.0
+    rng = np.random.default_rng(0)
+    chosen = np.sort(rng.permutation(len(atlas.films))[:MOST])
+    own, groups = typed.squares[typed.split.train] / 255.0, typed.groups[typed.split.train]
+    bank = torch.cat(
+        [_features(extractor, classifier, own), _features(extractor, classifier, atlas.squares[chosen] / 255.0)]
+    ).half()
+    blob = save({"features": bank})
+    (weights / name / FILE).write_bytes(blob)
+    known = Typical(extractor, bank.float(), min(NEIGHBOURS, len(bank)), float("inf"))
+
+    def distances(squares: np.ndarray) -> np.ndarray:
+        pixels = (classifier.pixels(list(squares[i : i + 64].astype(np.float32))) for i in range(0, len(squares), 64))
+        return np.concatenate([known.distance(some) for some in pixels])
+
+    apart = torch.cdist(known.bank[: len(own)], known.bank)
+    apart[:, : len(own)][torch.from_numpy(groups[:, None] == groups[None])] = float("inf")
+    within = apart.topk(known.neighbours, largest=False).values.mean(dim=1).numpy()
+    real = {"FracAtlas, validation": distances(validation), "bone-break, other cases": within}
+    limit = max(float(np.quantile(each, KEPT, method="higher")) for each in real.values())
+    others = _others(data / "not-xray", card.size, card.equalise)
+    far = distances(others)
+    calm = _energy(classifier, validation)
+    found: dict[str, Any] = {
+        "neighbours": known.neighbours,
+        "stages": list(stages),
+        "known_films": len(bank),
+        "limit": limit,
+        "real_films_kept": {
+            key: bootstrap(each <= limit, groups if key.startswith("bone") else None) for key, each in real.items()
+        },
+        "others_refused": bootstrap(far > limit),
+        "auroc": {
+            key: float(roc_auc_score(np.r_[np.zeros(len(each)), np.ones(len(far))], np.r_[each, far]))
+            for key, each in real.items()
+        },
+        "auroc_of_energy": float(
+            roc_auc_score(np.r_[np.zeros(len(calm)), np.ones(len(far))], np.r_[calm, _energy(classifier, others)])
+        ),
+        "tampered_refused": {
+            key: bootstrap(distances(squares) > limit) for key, squares in tampered(validation[:200]).items()
+        },
+    }
+    (weights / name / "refusal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    typical = TypicalFilms(
+        file=FILE,
+        sha256=hashlib.sha256(blob).hexdigest(),
+        stages=stages,
+        neighbours=known.neighbours,
+        limit=limit,
+    )
+    kept = {key: found[key] for key in ("real_films_kept", "others_refused", "tampered_refused")}
+    write_card(
+        card.model_copy(update={"typical": typical, "metrics": {**card.metrics, "refusal": kept}}), weights / name
+    )
+    return found
