@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.errors import UnlikeError
 from app.network import FractureNetwork, channels_last
 from app.preprocess import Placement, letterbox, normalise
 from app.radiograph import Radiograph
+from app.typical import Typical
 from app.weights import DEFAULT_FOLDER, ModelCard, load_network
 
 __all__ = ["Classifier", "Explanation", "Prediction"]
@@ -138,17 +140,35 @@ class Classifier:
     Args:
         network: in evaluation mode.
         card: the one the network was made for.
+        typical: the films it knows; none where that was not measured, and then nothing is refused.
     """
 
-    def __init__(self, network: FractureNetwork, card: ModelCard) -> None:
+    def __init__(self, network: FractureNetwork, card: ModelCard, typical: Typical | None = None) -> None:
         self.network = channels_last(network)
         self.card = card
+        self.typical = typical
         self.classes = tuple(kind.name for kind in card.classes)
 
     @classmethod
     def load(cls, name: str, folder: Path = DEFAULT_FOLDER) -> Classifier:
         """Raises WeightsError where the model cannot be used."""
-        return cls(*load_network(name, folder))
+        network, card = load_network(name, folder)
+        typical = Typical.load(network.body, card.typical, folder / name) if card.typical else None
+        return cls(network, card, typical)
+
+    def check(self, film: Radiograph) -> None:
+        """Raises UnlikeError where a picture is like none of the films the model knows, so that its verdict is void."""
+        if self.typical is None:
+            return
+        distance = float(
+            self.typical.distance(self.pixels([letterbox(film, self.card.size, self.card.equalise)[0]]))[0]
+        )
+        if distance > self.typical.limit:
+            raise UnlikeError(
+                "This is not like any radiograph the model has learnt from, so whatever it said would mean nothing. "
+                f"(Its features lie {distance / self.typical.limit:.1f} times as far from the films it knows as they "
+                "may. Photographs, drawings, screenshots, negatives and unusual views are refused so.)"
+            )
 
     def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.

@@ -14,7 +14,7 @@ from PIL import Image
 
 from app import methods
 from app.classifier import Classifier, Explanation
-from app.errors import FilmError, WeightsError
+from app.errors import FilmError, UnlikeError, WeightsError
 from app.methods import DEFAULT, METHODS, ask, draw
 from app.overlay import heatmap, overlay, panel
 from app.radiograph import read
@@ -68,12 +68,13 @@ def serve(
 
 @cli.command()
 def explain(
-    films: Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP or TIFF files")],
+    films: Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP, TIFF or DICOM files")],
     out: Annotated[Path, typer.Option(help="Folder to write, one folder a film inside it")],
     model: Model = None,
     target: Annotated[str | None, typer.Option(help="Type to explain instead of the predicted one")] = None,
     method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
     against: Annotated[str | None, typer.Option(help="Type to tell it from, for finercam")] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any film as well")] = False,
 ) -> None:
     """Writes explanation.json, overlay.png and heatmap.png for each film; goes on after a bad one and exits 1."""
     classifier = _load(model)
@@ -88,7 +89,14 @@ def explain(
     taken: dict[str, int] = {}
     for path in films:
         try:
-            explanation = classifier.explain([read(path)])[0]
+            film = read(path)
+            if not anyway:
+                classifier.check(film)
+            explanation = classifier.explain([film])[0]
+        except UnlikeError as error:
+            typer.echo(f"{path}: {error} --anyway explains it nevertheless.", err=True)
+            failed = True
+            continue
         except FilmError as error:
             typer.echo(f"{path}: {error}", err=True)
             failed = True

@@ -5,6 +5,10 @@ class FilmError(ValueError):
     """This file cannot be read as a radiograph; the message says why in words a layman understands."""
 
 
+class UnlikeError(FilmError):
+    """A picture is like none of the films a model knows; people may insist on a verdict all the same."""
+
+
 class WeightsError(RuntimeError):
     """A model cannot be used; the message says which one, why, and what to do."""
 

@@ -49,16 +49,19 @@ def build(classifiers: Sequence[Classifier]) -> None:
     models = {classifier.card.name: classifier for classifier in classifiers}
     first = classifiers[0].card.name
 
-    def look(film: Any, model: str) -> tuple[Classifier, Explanation]:
+    def look(film: Any, model: str, anyway: bool) -> tuple[Classifier, Explanation]:
         if model not in models:
             raise _Choice(f"There is no model '{model}'. Known: {', '.join(models)}.")
         path = film["path"] if isinstance(film, dict) else film.path
-        return models[model], models[model].explain([read(path)])[0]
+        picture = read(path)
+        if not anyway:
+            models[model].check(picture)
+        return models[model], models[model].explain([picture])[0]
 
-    def explain(film: gr.FileData, model: str = first) -> dict[str, Any]:
+    def explain(film: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:
         """Names the fracture type an X-ray shows. For study, not for diagnosis."""
         with _in_words():
-            classifier, explanation = look(film, model)
+            classifier, explanation = look(film, model, anyway)
             prediction = explanation.prediction
             return {
                 "notice": classifier.card.intended_use,
@@ -68,13 +71,18 @@ def build(classifiers: Sequence[Classifier]) -> None:
             }
 
     def heatmap(
-        film: gr.FileData, method: str = DEFAULT, model: str = first, target: str = "", against: str = ""
+        film: gr.FileData,
+        method: str = DEFAULT,
+        model: str = first,
+        target: str = "",
+        against: str = "",
+        anyway: bool = False,
     ) -> dict[str, Any]:
         """Draws why, as a grey PNG of the film's size in a data URL. For study, not for diagnosis."""
         with _in_words():
             if method not in METHODS:
                 raise _Choice(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
-            classifier, explanation = look(film, model)
+            classifier, explanation = look(film, model, anyway)
             try:
                 question = ask(classifier, explanation.film, target or None, against or None, Watch(LIMIT))
             except ValueError as error:

@@ -12,7 +12,7 @@ import numpy as np
 
 from app import library
 from app.classifier import Classifier
-from app.errors import FilmError
+from app.errors import FilmError, UnlikeError
 from app.overlay import COLOUR_MAPS, outline_marks, overlay, scale_bar
 from app.preprocess import letterbox
 from app.radiograph import Radiograph
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 SCREEN = 1024
 """Longest side of what is drawn on the page, in pixels."""
 
-PLAIN = 6
-"""Where the film itself stands among what ``judge`` returns."""
+PLAIN, UNLIKE = 6, 11
+"""Where the film itself, and one that was refused, stand among what ``judge`` returns."""
 
 HOUR = 3600
 
@@ -126,6 +126,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     tests = library.held_out_films(card.classes)
     offered = library.examples()
     known = gr.State(None, time_to_live=HOUR)
+    refused = gr.State(None, time_to_live=HOUR)
     with gr.Row(elem_id="workbench"):
         with gr.Column(scale=4, min_width=300):
             source = _film_input()
@@ -141,6 +142,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
                 visible=len(models) > 1,
                 elem_id="model",
             )
+            anyway = gr.Button("Explain it anyway", visible=False, size="sm", elem_id="anyway")
             draw_lots = gr.Button("Random test film", elem_id="random-film", visible=bool(tests), size="sm")
             verdict = gr.HTML(WELCOME, elem_id="verdict")
             tray = _tray(offered)
@@ -171,7 +173,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
 
     looks = [colour_map, opacity, contour]
     drawn = [painted, slider, legend, description]
-    results = [source, steps, bench, known, verdict, bars, types, plain, *drawn]
+    results = [source, steps, bench, known, verdict, bars, types, plain, *drawn, refused, anyway]
 
     def draw(
         seen: Seen | None, name: str | None, colours: str, strength: float, outline: bool
@@ -188,20 +190,32 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         both = (np.dstack([film] * 3), hot)
         return hot, both, words.legend(explanation, colours, strength), words.describe(card, explanation, name)
 
-    def nothing(message: str) -> tuple:
+    def nothing(message: str, unlike: Slices | None = None) -> tuple:
         idle = (gr.update(visible=True), gr.update(visible=False))
-        return (*idle, None, message, "", gr.update(choices=[], value=None), None, None, None, "", "")
+        empty = (None, message, "", gr.update(choices=[], value=None), None, None, None, "", "")
+        return (*idle, *empty, unlike, gr.update(visible=unlike is not None))
 
     def judge(
-        slices: Slices | None, asked: str, colours: str, strength: float, outline: bool, truth: str | None = None
+        slices: Slices | None,
+        asked: str,
+        colours: str,
+        strength: float,
+        outline: bool,
+        truth: str | None = None,
+        *,
+        insisting: bool = False,
     ) -> tuple:
         if slices is None:
             return nothing(WELCOME)
         classifier = models[asked]
         try:
             film = slices.film()
+            if not insisting:
+                classifier.check(film)
             explanation = classifier.explain([film])[0].at_screen_size(SCREEN)
             square = letterbox(film, classifier.card.size, classifier.card.equalise)[0]
+        except UnlikeError as error:
+            return nothing(words.refusal(str(error)), slices)
         except FilmError as error:
             return nothing(words.refusal(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
@@ -209,16 +223,18 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             return nothing(words.refusal(OURS))
         best = explanation.prediction.best
         choices, style = words.bars(classifier.card, explanation)
-        seen = Seen(explanation, square, slices, truth)
+        seen = Seen(explanation, square, slices, truth, insisting)
         return (
             gr.update(visible=False),
             gr.update(visible=True),
             seen,
-            words.verdict(classifier.card, explanation, truth),
+            words.verdict(classifier.card, explanation, truth, insisting),
             style,
             gr.update(choices=choices, value=best),
             _plain(explanation.film),
             *draw(seen, best, colours, strength, outline),
+            None,
+            gr.update(visible=False),
         )
 
     def judge_file(path: str | None, *settings: Any) -> tuple:
@@ -226,9 +242,9 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
 
     def judge_upload(path: str | None, *settings: Any) -> tuple:
         results = judge_file(path, *settings)
-        refused = results[PLAIN] is None
-        # Browsers show a refused file as a broken picture, and TIFF not at all.
-        redraw = refused or (path or "").lower().endswith((".tif", ".tiff"))
+        unreadable = results[PLAIN] is None and results[UNLIKE] is None
+        # Browsers show a file that cannot be read as a broken picture, and TIFF not at all.
+        redraw = unreadable or (path or "").lower().endswith((".tif", ".tiff"))
         return (*ONE, results[PLAIN] if redraw else gr.skip(), *results)
 
     def judge_example(event: gr.SelectData, *settings: Any) -> tuple:
@@ -256,11 +272,16 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     def judge_slice(seen: Seen | None, shown: float, name: str, *settings: Any) -> tuple:
         if seen is None:
             return (gr.skip(), *nothing(FORGOTTEN))
-        results = judge(seen.slices.choose(round(shown) - 1, name), *settings)
+        results = judge(seen.slices.choose(round(shown) - 1, name), *settings, insisting=seen.insisted)
         return (results[PLAIN], *results)
 
     def judge_again(seen: Seen | None, *settings: Any) -> tuple:
-        return judge(seen.slices if seen else None, *settings, seen.truth if seen else None)
+        if seen is None:
+            return nothing(WELCOME)
+        return judge(seen.slices, *settings, seen.truth, insisting=seen.insisted)
+
+    def judge_anyway(slices: Slices | None, *settings: Any) -> tuple:
+        return judge(slices, *settings, insisting=True) if slices else nothing(FORGOTTEN)
 
     heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
     # By default a click during a redraw would be dropped, and the picture would belong to another type than the choice.
@@ -277,6 +298,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     draw_lots.click(judge_random, [model, *looks], [*through, *results], **heavy)
     for change in (number.release, window.input):
         change(judge_slice, [known, *through, model, *looks], results, trigger_mode="always_last", **heavy)
+    anyway.click(judge_anyway, [refused, model, *looks], results[1:], **heavy)
     model.input(judge_again, [known, model, *looks], results[1:], **heavy)
     for change in (types.input, colour_map.input, opacity.change, contour.input):
         change(draw, [known, types, *looks], drawn, **light)

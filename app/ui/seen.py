@@ -39,12 +39,14 @@ class Seen:
         square: the film as the model saw it, float (S, S) in 0..1.
         slices: the file or files it came from.
         truth: its label, where that is known.
+        insisted: whether it is judged although it is like no film the model knows.
     """
 
     explanation: Explanation
     square: np.ndarray
     slices: Slices
     truth: str | None
+    insisted: bool = False
 
 
 def progress(share: float, doing: str) -> str:

@@ -21,14 +21,22 @@ WORTH_SAYING = 0.1
 """Share of evidence outside the film from which on the page mentions it."""
 
 
-def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None) -> str:
-    """The predicted type, how sure, and how often such a verdict was right; the label too where it is known."""
+def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None, insisted: bool = False) -> str:
+    """The predicted type, how sure, and how often such a verdict was right; the label too where it is known.
+
+    Args:
+        card: of the model.
+        explanation: by it.
+        truth: the label.
+        insisted: the picture had been refused as unlike any film.
+    """
     prediction = explanation.prediction
     titles = {kind.name: kind.title for kind in card.classes}
     best, second = prediction.ranking[:2]
     probability = prediction.probability(best)
     seen = presence(explanation, card.presence)
-    lines = [] if seen is None else [_broken(card, seen)]
+    lines = ["<p class='truth wrong'><strong>Unlike any film the model knows: do not believe this.</strong></p>"]
+    lines = (lines if insisted else []) + ([] if seen is None else [_broken(card, seen)])
     muted = " muted" if seen == "none" else ""
     lines += [
         f"<p class='kind{muted}'>{html.escape(titles[best])}<span>{probability:.0%}</span></p>",
@@ -90,8 +98,10 @@ def _track_record(card: ModelCard, probability: float) -> str:
 
 
 def _record(card: ModelCard, best: str) -> str:
-    unable = "that a picture is no X-ray" if card.presence else "that a bone is whole or that a picture is no X-ray"
-    missing = f"It always names one of {len(card.classes)} types: it cannot say {unable}."
+    unable = [] if card.presence else ["that a bone is whole"]
+    unable += [] if card.typical else ["that a picture is no X-ray"]
+    missing = f"It always names one of {len(card.classes)} types"
+    missing += f": it cannot say {' or '.join(unable)}." if unable else ", whatever it thinks of the rest."
     test = card.metrics.get("test")
     if not test:
         return f"This model has not been tested. {missing}"

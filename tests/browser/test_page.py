@@ -11,12 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from app import attribution
 from app.classifier import Classifier
 from app.phantom import draw
+from app.typical import Typical, pooled, stage_features
 from app.ui.page import launch
 from tests.app.test_dicom import made, written
 
@@ -24,11 +26,19 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
+def choosy(classifier: Classifier) -> Classifier:
+    """A third model, which knows one grey square and nothing like it."""
+    extractor = stage_features(classifier.network.body, ("layer2", "layer3"))
+    known = pooled(extractor, torch.zeros(2, 3, 96, 96) + torch.tensor([0.0, 0.1])[:, None, None, None])
+    card = classifier.card.model_copy(update={"name": "choosy", "title": "Choosy network"})
+    return Classifier(classifier.network, card, Typical(extractor, known, 1, 1e-3))
+
+
 @pytest.fixture(scope="module")
 def address(classifier: Classifier, second: Classifier, drawn_set: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRACTURE_DATA", str(drawn_set))
-        page, url = launch([classifier, second], host="127.0.0.1", block=False)
+        page, url = launch([classifier, second, choosy(classifier)], host="127.0.0.1", block=False)
     yield url
     page.close()
 
@@ -205,6 +215,21 @@ def test_a_bad_file_is_a_sentence_and_the_page_stays_usable(
     page.wait_for_selector("#film-input input[type=file]", state="attached")
     upload(page, drawing)
     shown(page, "#painted")
+
+
+def test_what_is_unlike_any_film_is_refused_until_people_insist(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    upload(page, drawing)
+    shown(page, "#painted")
+    expect(page.locator("#anyway")).to_be_hidden()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="Choosy network").click()
+    expect(page.locator("#verdict .refused")).to_contain_text("not like any radiograph", timeout=10_000)
+    expect(page.locator("#painted")).to_be_hidden()
+    page.locator("#anyway").click()
+    expect(page.locator("#verdict")).to_contain_text("do not believe this", timeout=10_000)
+    shown(page, "#painted")
+    expect(page.locator("#anyway")).to_be_hidden()
 
 
 def explained(page: Page, drawing: Path) -> None:

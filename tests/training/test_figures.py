@@ -6,11 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from app import verified
+from app.classifier import Classifier
 from app.methods import DEFAULT, METHODS
 from app.ui.trial import bench
 from app.weights import load_card
@@ -26,6 +28,7 @@ from training.gallery import MOST, gallery, mean_heat
 from training.localise import BASELINES
 from training.presence import area, operating_points, presence
 from training.recipe import Distil
+from training.refusal import refusal, tampered
 from training.report import STYLE, report, tables
 
 PLANS = sorted(Path("training/recipes/ablation").glob("*.yaml"))
@@ -291,3 +294,35 @@ def test_presence_is_judged_on_films_that_chose_nothing(repository: Path, drawn_
     write_card(whole, tmp_path / "weights" / "resnet18")
     with pytest.raises(ValueError, match="not those"):
         presence("resnet18", drawn_atlas, tmp_path / "weights", repository / "cache")
+
+
+def test_refusal_is_judged_by_pictures_that_chose_nothing(repository: Path, drawn_atlas: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "weights", tmp_path / "weights")
+    shutil.copytree(drawn_atlas, tmp_path / "data")
+    with pytest.raises(FileNotFoundError, match="no pictures"):
+        refusal("resnet18", tmp_path / "data", tmp_path / "weights", repository / "cache")
+    (tmp_path / "data/not-xray").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        noise = rng.integers(0, 255, (90, 90), np.uint8)
+        cv2.imwrite(str(tmp_path / f"data/not-xray/{number}.png"), noise)
+    (tmp_path / "data/not-xray/words.txt").write_text("not a picture")
+    found = refusal("resnet18", tmp_path / "data", tmp_path / "weights", repository / "cache")
+    assert found["others_refused"]["n"] == 3
+    assert found["tampered_refused"]["noise"]["value"] == 1.0
+    for share in found["real_films_kept"].values():
+        assert share["value"] >= 0.95
+    loaded = Classifier.load("resnet18", tmp_path / "weights")
+    assert loaded.typical is not None
+    assert loaded.typical.limit == pytest.approx(found["limit"])
+    assert len(loaded.typical.bank) == found["known_films"]
+
+
+def test_what_people_may_drop_in_is_made_from_films() -> None:
+    squares = np.random.default_rng(0).random((4, 48, 48)).astype(np.float32)
+    made = tampered(squares)
+    assert all(each.shape[1:] == (48, 48) for each in made.values())
+    assert all(0.0 <= each.min() <= each.max() <= 1.0 for each in made.values())
+    np.testing.assert_array_equal(made["upside down"][:, 0], squares[:, -1])
+    np.testing.assert_allclose(made["inverted"] + squares, 1.0)
+    assert np.ptp(made["blank"], axis=(1, 2)).max() == 0.0
