@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format browser bench-explain bench-cam bench-users picture clean
+.PHONY: help demo test lint format browser bench-explain bench-cam bench-users fuzz picture clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -62,6 +62,9 @@ bench-explain: $(VENV)/.dev ## cost of prediction and all heatmaps relative to t
 
 bench-cam: $(VENV)/.dev ## cost of heatmaps, ours beside pytorch-grad-cam's on the whole network
 	$(BIN)/python -m benchmarks.cam
+
+fuzz: $(VENV)/.dev ## ten thousand damaged files: each a film or a sentence, and the peak memory
+	$(BIN)/python -m benchmarks.fuzz
 
 bench-users: $(VENV)/.dev ## eight users at once: same maps, time and peak memory
 	$(BIN)/python -m benchmarks.users

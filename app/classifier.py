@@ -85,6 +85,12 @@ class Explanation:
         """Log odds of a fracture anywhere: the odds of all places add up to its own. None without a fracture map."""
         return None if self.fracture is None else float(np.logaddexp.reduce(self.fracture, axis=None))
 
+    def fracture_places(self) -> np.ndarray | None:
+        """Odds of a fracture on the film relative to its likeliest place: float32 (film height, film width) up to 1."""
+        if self.fracture is None:
+            return None
+        return np.clip(self.placement.onto_film(np.exp(self.fracture - self.fracture.max())), 0.0, 1.0)
+
     @cached_property
     def _film_share(self) -> np.ndarray:
         return 1.0 - self.placement.padding(*self.maps.shape[1:])

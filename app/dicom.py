@@ -185,9 +185,9 @@ def _damaged() -> Generator[None]:
     """What is raised inside becomes one sentence: what decoders raise on damaged files is not documented."""
     try:
         yield
-    except FilmError:
+    except (FilmError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001 - the decoder of RLE is Rust, whose panics are no Exception
         raise FilmError("The DICOM file is damaged, incomplete or of a kind that cannot be decoded here.") from None
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "NO_EVIDENCE",
     "colour_bar",
     "difference",
+    "fracture_outline",
     "gradient",
     "heatmap",
     "outline_marks",
@@ -41,6 +42,7 @@ round heat that can hardly be seen would claim more than the map does."""
 CONTOUR_COLOUR = (255, 255, 255)
 CONTOUR_EDGE = (0, 0, 0)
 WARM, COLD = (255, 140, 30), (60, 150, 255)
+FRACTURE_COLOUR = (56, 214, 235)
 MARK_COLOUR = (245, 158, 11)
 GREY = (160, 160, 160)
 MID_GREY = 96
@@ -157,6 +159,27 @@ def colour_bar(height: int, full_colour: float, *, colour_map: str = "inferno", 
     _write(picture, f"{full_colour:.1f}", (left, top + margin), letter)
     _write(picture, "0", (left, top + len(bar)), letter)
     return picture
+
+
+def fracture_outline(picture: np.ndarray, places: np.ndarray, *, dashed: bool) -> np.ndarray:
+    """A copy with a line round where a fracture seems to lie, dashed where it is a suspicion only.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        places: relative odds of a fracture, float (H, W), 1 at the likeliest place; the line encloses what has half.
+        dashed: whether to break the line.
+    """
+    drawn = picture.copy()
+    lines, _ = cv2.findContours((places >= 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    thick = max(1, round(max(picture.shape[:2]) / 400))
+    dash = 6 * thick
+    for line in lines:
+        points = line[:, 0]
+        for start in range(0, len(points), 2 * dash if dashed else max(1, len(points))):
+            part = points[start : start + (dash if dashed else len(points))]
+            for colour, width in ((CONTOUR_EDGE, thick + 2), (FRACTURE_COLOUR, thick)):
+                cv2.polylines(drawn, [part], not dashed, colour, width, cv2.LINE_AA)
+    return drawn
 
 
 def scale_bar(picture: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:

@@ -21,6 +21,9 @@ from app.errors import FilmError
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_film", "load", "read"]
 
+# OpenCV writes what it thinks of damaged files to the error stream, past every log.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 MAX_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 32
@@ -97,15 +100,17 @@ def load(path: str | Path) -> bytes:
         FilmError: no such file, too large, or it cannot be opened.
     """
     path = Path(path)
-    if path.is_dir():
-        raise FilmError("This is a folder, not a file.")
-    if not path.is_file():
-        raise FilmError("There is no such file.")
     try:
+        if path.is_dir():
+            raise FilmError("This is a folder, not a file.")
+        if not path.is_file():
+            raise FilmError("There is no such file.")
         if path.stat().st_size > MAX_BYTES:
             raise FilmError(_too_large(path.stat().st_size))
         return path.read_bytes()
-    except OSError:
+    except FilmError:
+        raise
+    except (OSError, ValueError):
         raise FilmError("The file cannot be opened; perhaps it may not be read.") from None
 
 

@@ -137,12 +137,21 @@ def available(folder: Path = DEFAULT_FOLDER) -> list[str]:
 
 
 def ranked(folder: Path = DEFAULT_FOLDER) -> list[str]:
-    """The same, the best in cross-validation first, models without such a figure last: the order people see."""
+    """The same in the order people see: the best in cross-validation first, models without such a figure last.
 
-    def accuracy(name: str) -> float:
-        return load_card(name, folder).metrics.get("cross_validation", {}).get("accuracy", {}).get("value", 0.0)
+    Among models that the best one's interval does not tell from it, the one comes first that points at fractures best.
+    """
+    found = {name: load_card(name, folder).metrics.get("cross_validation", {}) for name in available(folder)}
+    accuracy = {name: its.get("accuracy", {}) for name, its in found.items()}
+    best = max(accuracy.values(), key=lambda its: its.get("value", 0.0), default={})
 
-    return sorted(available(folder), key=accuracy, reverse=True)
+    def place(name: str) -> tuple[float, float, float]:
+        value = accuracy[name].get("value", 0.0)
+        points = (found[name].get("places") or {}).get("type_peak_in_box", {}).get("value", 0.0)
+        level = value >= best.get("low", best.get("value", 0.0))
+        return float(level), points if level else 0.0, value
+
+    return sorted(found, key=place, reverse=True)
 
 
 def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:

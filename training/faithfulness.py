@@ -105,7 +105,7 @@ def faithfulness(
         weights: folder of models.
         films: how many, drawn once among the fractured validation films.
         methods: keys of ``METHODS``; all where none is named.
-        runs: folder where what was measured of each film is kept, by the weights' checksum.
+        runs: folder where what was measured of each film is kept, by the weights' checksum and the temperature.
 
     Raises:
         WeightsError: no such model.
@@ -119,7 +119,8 @@ def faithfulness(
     broken = [film for film in BoxedFilms(data, "validation", classifier.card.size).films if film.boxes]
     order = np.random.default_rng(0).permutation(len(broken))[:films]
     checksum = hashlib.sha256((weights / name / "model.safetensors").read_bytes()).hexdigest()
-    kept = runs / f"{name}-{checksum[:12]}.json"
+    # Temperature decides probabilities, and with them every area.
+    kept = runs / f"{name}-{checksum[:12]}-{classifier.card.temperature:.4f}.json"
     known: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for number, index in enumerate(track(order, "On trial")):
         film = broken[index]

@@ -290,6 +290,81 @@ def _breakdown(found: dict[str, Any]) -> str:
     return _grid(["region or size of the boxes", "films", "peak in a box", "peak in or near a box"], rows)
 
 
+def _trust(card: ModelCard, root: Path) -> list[str]:
+    """What is known of the model's other answers: broken at all, which types remain, and what it refuses."""
+    parts = []
+    if sets := card.metrics["cross_validation"].get("sets"):
+        parts += [
+            "Which types remain: sets that are to hold the label in 90 % of films, calibrated on half of the "
+            "out-of-fold films and judged on the other half, 200 times; in brackets the middle 95 % of the repeats "
+            "(`python -m training export`).",
+            _grid(
+                ["sets", "hold the label", "types in a set"],
+                [
+                    [
+                        f"{name}{', shipped' if card.sets and card.sets.score == name else ''}",
+                        _with_interval(its["coverage"]),
+                        f"{its['size']['value']:.1f} ({its['size']['low']:.1f} to {its['size']['high']:.1f})",
+                    ]
+                    for name, its in sets.items()
+                ],
+            ),
+        ]
+    if broken := _read(root / "weights" / card.name / "presence.json"):
+        rows = [
+            [
+                words,
+                str(its["films"]),
+                *(
+                    _with_interval(its[point][rate])
+                    for point in ("sensitive", "specific")
+                    for rate in ("sensitivity", "specificity")
+                ),
+            ]
+            for words, its in (
+                ("FracAtlas, validation (chose the points)", broken["validation"]),
+                ("FracAtlas, test", broken["test"]),
+                *((f"FracAtlas, test, {region}", its) for region, its in broken["test"]["by_region"].items()),
+            )
+        ]
+        far = broken["elsewhere"]
+        rows.append(
+            [
+                "bone-break, test (all fractured)",
+                str(far["sensitive"]["sensitivity"]["n"]),
+                _with_interval(far["sensitive"]["sensitivity"]),
+                "",
+                _with_interval(far["specific"]["sensitivity"]),
+                "",
+            ]
+        )
+        areas = [
+            f"{part} {broken[part]['auroc']['value']:.3f} ({broken[part]['auroc']['low']:.3f} to "
+            f"{broken[part]['auroc']['high']:.3f})"
+            for part in ("validation", "test")
+        ]
+        head = ["films", "number"] + [
+            f"{point} point, {rate}" for point in ("sensitive", "specific") for rate in ("sensitivity", "specificity")
+        ]
+        parts += [
+            f"Whether a bone is broken at all (`python -m training presence {card.name}`): AUROC {'; '.join(areas)}.",
+            _grid(head, rows),
+        ]
+    if refused := _read(root / "weights" / card.name / "refusal.json"):
+        rows = [[f"{name}: kept", _with_interval(its)] for name, its in refused["real_films_kept"].items()]
+        others = refused["others_refused"]
+        rows.append([f"{others['n']} pictures that are no radiographs: refused", _with_interval(others)])
+        rows += [[f"{name}: refused", _with_interval(its)] for name, its in refused["tampered_refused"].items()]
+        areas = "; ".join(f"{name} {value:.3f}" for name, value in refused["auroc"].items())
+        parts += [
+            f"What it refuses to judge (`python -m training refusal {card.name}`), by the distance to the "
+            f"{refused['neighbours']} nearest of {refused['known_films']} known films. AUROC against the pictures that "
+            f"are no radiographs: {areas}; by energy instead of distance: {refused['auroc_of_energy']:.3f}.",
+            _grid(["", "share"], rows),
+        ]
+    return parts
+
+
 def _page(root: Path) -> str:
     cards = [load_card(name, root / "weights") for name in ranked(root / "weights")]
     contents = tables(root)
@@ -364,6 +439,7 @@ def _page(root: Path) -> str:
                 _localisation(looks),
                 _breakdown(looks),
             ]
+        parts += _trust(card, root)
         if tried := verified.load(card.name, root / "weights"):
             parts += [
                 f"Every method on trial, on {tried['films']} of these films "

@@ -13,10 +13,11 @@ import numpy as np
 from app import library
 from app.classifier import Classifier
 from app.errors import FilmError, UnlikeError
-from app.overlay import COLOUR_MAPS, outline_marks, overlay, scale_bar
+from app.overlay import COLOUR_MAPS, fracture_outline, outline_marks, overlay, scale_bar
 from app.preprocess import letterbox
 from app.radiograph import Radiograph
 from app.slices import OWN_WINDOW, Slices, gather
+from app.trust import presence
 from app.ui import verdict as words
 from app.ui.seen import COMPUTE, OURS, Seen
 
@@ -41,6 +42,10 @@ READING = (
     "Colour marks evidence <em>for</em> the chosen type; bare film is where nothing speaks for it. The white line "
     "encloses the hottest region. All types share one scale, so a faint map means faint evidence. Averaged over the "
     "square the model sees, the evidence for and against a type, plus a constant, is the type's score, exactly."
+)
+BROKEN = (
+    " The blue line is another question: where the model sees a fracture at all, of whatever type; broken where it is "
+    "a suspicion only."
 )
 STEPS = """
 <section class="steps">
@@ -169,14 +174,21 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
                         list(COLOUR_MAPS), value="inferno", label="Colours", elem_id="colours", min_width=140
                     )
                     contour = gr.Checkbox(True, label="Outline the hottest region", elem_id="contour", min_width=140)
-                gr.HTML(f"<p class='reading'>{READING}</p>")
+                    broken = gr.Checkbox(
+                        True,
+                        label="Outline the fracture seen",
+                        visible=any(classifier.card.presence for classifier in classifiers),
+                        elem_id="broken",
+                        min_width=140,
+                    )
+                gr.HTML(f"<p class='reading'>{READING}{BROKEN if card.presence else ''}</p>")
 
-    looks = [colour_map, opacity, contour]
+    looks = [colour_map, opacity, contour, broken]
     drawn = [painted, slider, legend, description]
     results = [source, steps, bench, known, verdict, bars, types, plain, *drawn, refused, anyway]
 
     def draw(
-        seen: Seen | None, name: str | None, colours: str, strength: float, outline: bool
+        seen: Seen | None, name: str | None, colours: str, strength: float, outline: bool, broken: bool
     ) -> tuple[Any, Any, str, str]:
         """Everything that changes with the chosen type or look, from what is already known of the film."""
         if seen is None or name is None:
@@ -185,6 +197,9 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         card = models[explanation.model].card
         film = explanation.film.display()
         hot = overlay(film, explanation.heat(name), colour_map=colours, opacity=strength, contour=outline)
+        seen_there, places = presence(explanation, card.presence), explanation.fracture_places()
+        if broken and places is not None and seen_there in ("suspicious", "definite"):
+            hot = fracture_outline(hot, places, dashed=seen_there == "suspicious")
         if explanation.film.spacing is not None:
             hot = scale_bar(hot, explanation.film.spacing)
         both = (np.dstack([film] * 3), hot)
@@ -201,6 +216,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         colours: str,
         strength: float,
         outline: bool,
+        broken: bool,
         truth: str | None = None,
         *,
         insisting: bool = False,
@@ -232,7 +248,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             style,
             gr.update(choices=choices, value=best),
             _plain(explanation.film),
-            *draw(seen, best, colours, strength, outline),
+            *draw(seen, best, colours, strength, outline, broken),
             None,
             gr.update(visible=False),
         )
@@ -300,6 +316,6 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         change(judge_slice, [known, *through, model, *looks], results, trigger_mode="always_last", **heavy)
     anyway.click(judge_anyway, [refused, model, *looks], results[1:], **heavy)
     model.input(judge_again, [known, model, *looks], results[1:], **heavy)
-    for change in (types.input, colour_map.input, opacity.change, contour.input):
+    for change in (types.input, colour_map.input, opacity.change, contour.input, broken.input):
         change(draw, [known, types, *looks], drawn, **light)
     return known

@@ -9,7 +9,7 @@ import pytest
 from app import slices
 from app.dicom import CT_WINDOWS
 from app.errors import FilmError
-from app.overlay import outline_marks, scale_bar
+from app.overlay import fracture_outline, outline_marks, scale_bar
 from app.phantom import draw as phantom
 from app.slices import OWN_WINDOW, Slices, gather
 from tests.app.test_dicom import RAMP, made, written
@@ -99,6 +99,16 @@ def test_the_scale_bar_is_as_long_as_it_says(spacing: float, length: float) -> N
 def test_a_scale_no_bar_fits_is_left_out() -> None:
     black = np.zeros((100, 100, 3), np.uint8)
     assert scale_bar(black, (1e-6, 1e-6)) is black
+
+
+def test_a_suspicion_is_a_broken_line_round_the_same_place() -> None:
+    black = np.zeros((300, 200, 3), np.uint8)
+    rows, columns = np.indices((300, 200))
+    places = np.exp(-((rows - 150) ** 2 + (columns - 100) ** 2) / 40.0**2)
+    solid, broken = (fracture_outline(black, places, dashed=dashed).any(axis=2) for dashed in (False, True))
+    assert 0.35 * solid.sum() < broken.sum() < 0.75 * solid.sum()
+    assert not (broken & ~cv2.dilate(solid.astype(np.uint8), np.ones((3, 3))).astype(bool)).any()
+    assert not black.any()
 
 
 def test_letters_are_outlined_and_flesh_is_not() -> None:

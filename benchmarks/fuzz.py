@@ -1,0 +1,164 @@
+"""Ten thousand hostile files: each has to be a film or a sentence, and memory has to stay bounded.
+
+``make fuzz`` damages pictures and DICOM files of every kind at random and reads them in a process of their own, so that
+a decoder that takes the process down is seen and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import multiprocessing
+import resource
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pydicom
+from PIL import Image
+
+from app.dicom import is_dicom
+from app.errors import FilmError
+from app.phantom import draw
+from app.radiograph import decode
+
+SLOW = 20.0
+"""Seconds from which on a file counts as one that hangs."""
+
+
+def corpus() -> list[bytes]:
+    """Valid files of every kind that is read: a drawing in many formats, and pydicom's own test files."""
+    film = draw("jagged", seed=0, height=160, width=120)
+    seeds = []
+    for mode, formats in (("L", ("PNG", "JPEG", "WEBP", "TIFF")), ("I;16", ("PNG", "TIFF")), ("P", ("PNG", "TIFF"))):
+        pixels = film.astype(np.uint16) * 200 if mode == "I;16" else film
+        picture = Image.fromarray(pixels) if mode != "P" else Image.fromarray(film).convert("P")
+        for kind in formats:
+            file = io.BytesIO()
+            picture.save(file, kind)
+            seeds.append(file.getvalue())
+    for colours in ("RGB", "RGBA", "CMYK"):
+        file = io.BytesIO()
+        Image.fromarray(np.dstack([film] * 3)).convert(colours).save(file, "TIFF")
+        seeds.append(file.getvalue())
+    deep = cv2.imencode(".png", np.dstack([film.astype(np.uint16) * 257] * 3))[1].tobytes()
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    dicom = [
+        path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size < 300_000
+    ]
+    return [*seeds, deep, *(data for data in dicom if is_dicom(data) and _readable(data))]
+
+
+def _readable(data: bytes) -> bool:
+    try:
+        decode(data)
+    except FilmError:
+        return False
+    return True
+
+
+def damage(data: bytes, rng: np.random.Generator) -> bytes:
+    """The file with bytes changed, cut out, repeated or replaced by extremes; most changes fall on its first part."""
+    changed = bytearray(data)
+    for _ in range(int(rng.choice([1, 1, 2, 4, 8]))):
+        if not changed:
+            break
+        reach = len(changed) if rng.random() < 0.4 else min(len(changed), 2048)
+        at = int(rng.integers(0, reach))
+        kind = int(rng.choice(6, p=[0.3, 0.25, 0.25, 0.07, 0.07, 0.06]))
+        if kind == 0:
+            changed[at] ^= 1 << int(rng.integers(0, 8))
+        elif kind == 1:
+            changed[at] = int(rng.choice([0, 1, 127, 128, 255]))
+        elif kind == 2:
+            changed[at : at + 4] = int(rng.choice([0, 1, 2**16, 2**31 - 1, 2**32 - 1])).to_bytes(4, "little")
+        elif kind == 3:
+            del changed[at : at + int(rng.integers(1, 64))]
+        elif kind == 4:
+            changed[at:at] = changed[at : at + int(rng.integers(1, 64))]
+        else:
+            del changed[at + int(rng.integers(0, 512)) :]
+    return bytes(changed)
+
+
+def _read(seed: int, start: int, end: int, seeds: list[bytes], pipe: object) -> None:
+    for number in range(start, end):
+        rng = np.random.default_rng((seed, number))
+        data = damage(seeds[int(rng.integers(0, len(seeds)))], rng)
+        pipe.send((number, None))  # ty: ignore[unresolved-attribute]
+        try:
+            decode(data)
+            outcome = "a film"
+        except FilmError as error:
+            outcome = "a sentence" if str(error).endswith(".") else f"no sentence: {error}"
+        except BaseException as error:  # noqa: BLE001 - this is what is looked for
+            outcome = f"{type(error).__name__}"
+        pipe.send((number, outcome))  # ty: ignore[unresolved-attribute]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    pipe.send((-1, peak))  # ty: ignore[unresolved-attribute]
+
+
+def fuzz(count: int, seed: int = 0) -> tuple[Counter[str], float, list[tuple[int, str]]]:
+    """Reads so many damaged files.
+
+    Returns:
+        Outcomes by kind, the reader's peak resident memory in MiB, and the numbers of those that were neither a film
+        nor a sentence, with what happened.
+    """
+    seeds = corpus()
+    outcomes: Counter[str] = Counter()
+    bad: list[tuple[int, str]] = []
+    context = multiprocessing.get_context("spawn")
+    peak, number = 0.0, 0
+    while number < count:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_read, args=(seed, number, count, seeds, theirs))
+        process.start()
+        theirs.close()
+        last = number
+        while True:
+            began = time.monotonic()
+            alive = ours.poll(SLOW + 40.0 if last == number else SLOW)
+            try:
+                found, outcome = ours.recv() if alive else (last, "it hangs")
+            except EOFError:
+                found, outcome = last, "it takes the process down"
+            if found == -1:
+                peak = max(peak, float(outcome))
+                number = count
+                break
+            last = found
+            if outcome is None:
+                continue
+            outcomes[outcome] += 1
+            if outcome not in ("a film", "a sentence"):
+                bad.append((found, outcome))
+            if outcome in ("it hangs", "it takes the process down"):
+                number = found + 1
+                break
+            if time.monotonic() - began > SLOW:
+                bad.append((found, "slow"))
+        process.kill()
+        process.join()
+    return outcomes, peak, bad
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--count", type=int, default=10_000)
+    arguments.add_argument("--seed", type=int, default=0)
+    asked = arguments.parse_args()
+    outcomes, peak, bad = fuzz(asked.count, asked.seed)
+    for outcome, count in outcomes.most_common():
+        print(f"{count:8,}  {outcome}")
+    print(f"peak resident memory of the reader: {peak:.0f} MiB")
+    for number, what in bad[:20]:
+        print(f"number {number}: {what}")
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
