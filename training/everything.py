@@ -17,7 +17,9 @@ from training.ensemble import ensemble
 from training.evaluate import evaluate
 from training.export import export
 from training.localise import localise
+from training.presence import presence
 from training.recipe import Precision, Recipe
+from training.refusal import refusal
 from training.seeds import seeds
 
 __all__ = ["everything", "taught_last"]
@@ -51,7 +53,7 @@ def everything(
     precision: Precision = "auto",
     cache: Path = CACHE,
 ) -> None:
-    """Cross-validates, trains, exports, evaluates and localises every recipe, then asks all of them together.
+    """Cross-validates, trains, exports and judges every recipe, then asks all of them together.
 
     Args:
         recipes: which; teachers among them.
@@ -82,5 +84,8 @@ def everything(
         evaluate(recipe.name, data, weights, cache)
         if recipe.places:
             localise(recipe.name, data, weights)
+            presence(recipe.name, data, weights, cache)
+        if (data / "not-xray").is_dir():
+            refusal(recipe.name, data, weights, cache)
     if len(recipes) > 1:
         ensemble(recipes, runs / "folds", runs / "seeds", results / ENSEMBLES.name)

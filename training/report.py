@@ -19,6 +19,7 @@ from app import verified
 from app.hand_check import precision
 from app.weights import ModelCard, load_card, ranked
 from training.data.hand_check import FOLDER
+from training.localise import BASELINES
 from training.peers.recipe import load_all
 from training.peers.table import load_rows, markdown
 
@@ -78,6 +79,62 @@ def _figures(card: ModelCard) -> str:
     return _grid(head, rows)
 
 
+def _beliefs(card: ModelCard, root: Path) -> str:
+    """What a reader wants to know besides accuracy, each beside the command that measures it."""
+    folder = root / "weights" / card.name
+    rows: list[list[str]] = []
+    if looks := _read(folder / "localisation.json"):
+        maps = looks["maps"]
+        baseline = max(BASELINES, key=lambda name: maps[name]["inside"]["value"])
+        rows.append(
+            [
+                f"the map of the type it names peaks in a fracture box, {looks['films']} FracAtlas films",
+                _with_interval(maps["evidence for the predicted type"]["inside"]),
+                f"{baseline}: {_percent(maps[baseline]['inside']['value'])}",
+                "localise",
+            ]
+        )
+    if broken := _read(folder / "presence.json"):
+        area, point = broken["test"]["auroc"], broken["test"]["sensitive"]
+        rows.append(
+            [
+                f"AUROC of fractured or not, {area['n']:,} FracAtlas test films",
+                f"{area['value']:.2f} ({area['low']:.2f} to {area['high']:.2f})",
+                "chance: 0.50",
+                "presence",
+            ]
+        )
+        rows.append(
+            [
+                "fractures found at the sensitive point; whole bones left alone",
+                f"{_with_interval(point['sensitivity'])}; {_with_interval(point['specificity'])}",
+                "chosen on validation films",
+                "presence",
+            ]
+        )
+    if card.sets and (sets := card.metrics["cross_validation"].get("sets")):
+        its = sets[card.sets.score]
+        rows.append(
+            [
+                f"{card.sets.level:.0%} sets hold the label, {its['coverage']['n']} films out of fold",
+                _with_interval(its["coverage"]),
+                f"{its['size']['value']:.1f} of {len(card.classes)} types in a set",
+                "export",
+            ]
+        )
+    if refused := _read(folder / "refusal.json"):
+        kept = min(refused["real_films_kept"].values(), key=lambda its: its["value"])
+        rows.append(
+            [
+                f"{refused['others_refused']['n']} pictures that are no radiographs: refused",
+                _with_interval(refused["others_refused"]),
+                f"real films refused: at most {_percent(1.0 - kept['value'])}",
+                "refusal",
+            ]
+        )
+    return _grid(["", card.title, "beside it", "`python -m training ...`"], rows)
+
+
 def _precision(name: str) -> str:
     found = precision(name, FOLDER)
     if not found:
@@ -121,6 +178,7 @@ def tables(root: Path = ROOT) -> dict[str, str]:
     """The tables of the README by the name in their marker, as Markdown."""
     return {
         "figures": _figures(load_card(ranked(root / "weights")[0], root / "weights")),
+        "beliefs": _beliefs(load_card(ranked(root / "weights")[0], root / "weights"), root),
         "data": _data(root),
         "peers": markdown(load_rows(load_all())),
     }

@@ -66,6 +66,8 @@ def describe(card: ModelCard) -> str:
         ]
     else:
         parts.append("<p>No test figures: this model has not been evaluated.</p>")
+    if rows := _answers(card):
+        parts += ["<h3>What else it says, and how far to trust that</h3>", table(["Answer", "Measured"], rows)]
     parts += [
         "<h3>What it learnt from</h3>",
         f"<p>{_films(card, 'train')} training films of "
@@ -80,6 +82,31 @@ def describe(card: ModelCard) -> str:
         "<ul>" + "".join(f"<li>{html.escape(limit)}</li>" for limit in card.data.get("limits", [])) + "</ul>",
     ]
     return f"<article class='about'>{''.join(parts)}</article>"
+
+
+def _answers(card: ModelCard) -> list[list[str]]:
+    """Broken at all, which types remain, what is refused: each with its figure, if it was measured."""
+    rows = []
+    if broken := card.metrics.get("presence"):
+        films = f"{broken['films']:,} FracAtlas test films, {broken['fractured']} of them fractured"
+        rows.append([f"Fractured or not: area under the curve, {films}", _interval(broken["auroc"])])
+        for point, words in (("sensitive", "Suspicious"), ("specific", "Fracture seen")):
+            found, spared = broken[point]["sensitivity"], broken[point]["specificity"]
+            rows += [
+                [f"{words}: said of fractured films", _interval(found)],
+                [f"{words}: not said of whole bones", _interval(spared)],
+            ]
+        far = broken["elsewhere"]["sensitive"]["sensitivity"]
+        rows.append(["Suspicious: said of fractured films of another source (bone-break, test)", _interval(far)])
+    if card.sets and (sets := card.metrics.get("cross_validation", {}).get("sets")):
+        its = sets[card.sets.score]
+        rows.append([f"{card.sets.level:.0%} sets hold the label, out of fold", _interval(its["coverage"])])
+        rows.append(["Types in such a set", f"{its['size']['value']:.1f} of {len(card.classes)}"])
+    if refused := card.metrics.get("refusal"):
+        others = refused["others_refused"]
+        rows.append([f"Refuses pictures that are no radiographs ({others['n']} of them)", _interval(others)])
+        rows += [[f"Keeps real films: {name}", _interval(its)] for name, its in refused["real_films_kept"].items()]
+    return rows
 
 
 def _films(card: ModelCard, part: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from app.classifier import Classifier, Prediction
 from app.radiograph import Radiograph
 from app.trust import possible_types, presence
+from app.ui.about import _answers
 from app.ui.verdict import verdict
 from app.weights import PredictionSets, PresencePoints
 
@@ -71,3 +72,28 @@ def test_the_verdict_names_the_types_that_remain(classifier: Classifier, film: R
     assert "90%: " in verdict(some, explained)
     everything = classifier.card.model_copy(update={"sets": PredictionSets(score="LAC", level=0.9, limit=1.0)})
     assert "90%: any of the 10 types" in verdict(everything, explained)
+
+
+def test_the_card_s_page_tells_what_was_measured_of_each_answer(classifier: Classifier) -> None:
+    def share(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 50}
+
+    point = {"sensitivity": share(0.91), "specificity": share(0.72)}
+    metrics = {
+        "presence": {
+            "films": 500,
+            "fractured": 90,
+            "auroc": share(0.88),
+            "sensitive": point,
+            "specific": point,
+            "elsewhere": {"sensitive": {"sensitivity": share(0.81)}},
+        },
+        "cross_validation": {"sets": {"LAC": {"coverage": share(0.9), "size": {"value": 6.5}}}},
+        "refusal": {"others_refused": share(0.95), "real_films_kept": {"FracAtlas": share(0.97)}},
+    }
+    sets = PredictionSets(score="LAC", level=0.9, limit=0.9)
+    rows = _answers(classifier.card.model_copy(update={"metrics": metrics, "sets": sets}))
+    told = " ".join(" ".join(row) for row in rows)
+    for figure in ("88.0%", "91.0%", "72.0%", "81.0%", "90.0%", "6.5 of 10", "95.0%", "97.0%", "500"):
+        assert figure in told
+    assert _answers(classifier.card) == []

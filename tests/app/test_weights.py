@@ -39,6 +39,15 @@ def test_models_are_ranked_by_cross_validation_not_by_name_or_test(folder: Path)
     assert ranked(folder) == ["b", "c", "a", "tiny"]
 
 
+def test_of_models_the_interval_does_not_tell_apart_the_one_that_points_best_comes_first(folder: Path) -> None:
+    for name, value, peak in (("a", 0.30, 0.3), ("b", 0.29, 0.6), ("c", 0.20, 0.9)):
+        write_tiny_model(folder, name)
+        path = folder / name / "card.json"
+        figures = {"accuracy": {"value": value, "low": value - 0.04}, "places": {"type_peak_in_box": {"value": peak}}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": {"cross_validation": figures}}))
+    assert ranked(folder) == ["b", "a", "c", "tiny"]
+
+
 def test_a_damaged_file_is_told_apart(folder: Path) -> None:
     path = folder / "tiny" / "model.safetensors"
     data = bytearray(path.read_bytes())
