@@ -6,8 +6,6 @@ in eight, compares every map, and prints the resident memory at its peak.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,15 +16,10 @@ from app.methods import METHODS, ask, draw
 from app.phantom import draw as phantom
 from app.radiograph import Radiograph
 from app.weights import ranked
+from benchmarks.fuzz import peak_memory
 
 USERS = 8
 FILMS = 4
-
-
-def peak() -> float:
-    """Most memory this process ever held, in MiB."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main() -> None:
@@ -36,7 +29,7 @@ def main() -> None:
     quick = [name for name in METHODS if name not in slow]
     jobs = [(film, name) for film in films for name in quick] + [(films[0], name) for name in slow]
     print(f"{classifier.card.title}; {len(jobs)} maps by {len(METHODS)} methods of {FILMS} films")
-    print(f"peak resident memory with the model loaded   {peak():8.0f} MiB")
+    print(f"peak resident memory with the model loaded   {peak_memory():8.0f} MiB")
 
     def run(job: tuple[Radiograph, str]) -> np.ndarray:
         return draw(ask(classifier, job[0]), job[1])
@@ -44,12 +37,12 @@ def main() -> None:
     began = time.perf_counter()
     serial = [run(job) for job in jobs]
     alone = time.perf_counter() - began
-    print(f"peak after one user                          {peak():8.0f} MiB")
+    print(f"peak after one user                          {peak_memory():8.0f} MiB")
     began = time.perf_counter()
     with ThreadPoolExecutor(USERS) as pool:
         together = list(pool.map(run, jobs))
     crowd = time.perf_counter() - began
-    print(f"peak after {USERS} users at once                   {peak():8.0f} MiB")
+    print(f"peak after {USERS} users at once                   {peak_memory():8.0f} MiB")
     print(f"time of {USERS} at once relative to one by one     {crowd / alone:8.2f} x")
     off = [float(np.abs(a - b).max() / max(float(a.max()), 1e-12)) for a, b in zip(serial, together, strict=True)]
     print(f"largest difference of a map, share of its peak {max(off):10.1e}")
