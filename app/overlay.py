@@ -171,8 +171,8 @@ def fracture_outline(picture: np.ndarray, places: np.ndarray, *, dashed: bool) -
     """
     drawn = picture.copy()
     lines, _ = cv2.findContours((places >= 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    thick = max(1, round(max(picture.shape[:2]) / 400))
-    dash = 6 * thick
+    thick = max(2, round(max(picture.shape[:2]) / 300))
+    dash = 5 * thick
     for line in lines:
         points = line[:, 0]
         for start in range(0, len(points), 2 * dash if dashed else max(1, len(points))):
