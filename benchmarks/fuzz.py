@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -94,11 +95,11 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _read(seed: int, start: int, end: int, seeds: list[bytes], pipe: object) -> None:
+def _read(seed: int, start: int, end: int, seeds: list[bytes], pipe: Connection) -> None:
     for number in range(start, end):
         rng = np.random.default_rng((seed, number))
         data = damage(seeds[int(rng.integers(0, len(seeds)))], rng)
-        pipe.send((number, None))  # ty: ignore[unresolved-attribute]
+        pipe.send((number, None))
         try:
             decode(data)
             outcome = "a film"
@@ -106,8 +107,8 @@ def _read(seed: int, start: int, end: int, seeds: list[bytes], pipe: object) -> 
             outcome = "a sentence" if str(error).endswith(".") else f"no sentence: {error}"
         except BaseException as error:  # noqa: BLE001 - this is what is looked for
             outcome = f"{type(error).__name__}"
-        pipe.send((number, outcome))  # ty: ignore[unresolved-attribute]
-    pipe.send((-1, peak_memory()))  # ty: ignore[unresolved-attribute]
+        pipe.send((number, outcome))
+    pipe.send((-1, peak_memory()))
 
 
 def fuzz(count: int, seed: int = 0) -> tuple[Counter[str], float, list[tuple[int, str]]]:
