@@ -71,7 +71,7 @@ def _row(found: OutOfFold, base: OutOfFold) -> dict[str, Any]:
         "difference": bootstrap(right.astype(float) - before),
         "top3": summary["types"]["top3"]["value"],
         "macro_auroc": summary["types"]["macro_auroc"],
-        "mirrored_too": summary["mirrored_too"]["value"],
+        "views_averaged": summary["views_averaged"]["value"],
         "minutes": found.minutes,
     }
     if "places" in summary:

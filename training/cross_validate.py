@@ -28,11 +28,13 @@ from training.localise import hit
 from training.metrics import bootstrap, expected_calibration_error, fit_temperature, report
 from training.recipe import Precision, Recipe
 from training.task import FractureTypes
+from training.views import VIEWS, View, averaged_views, seen_as
 
 __all__ = [
     "RESULTS",
     "OutOfFold",
     "cross_validate",
+    "finished_folds",
     "judge_types",
     "read_folds",
     "record",
@@ -52,7 +54,7 @@ class OutOfFold:
         labels: int (N,).
         groups: int (N,), near-duplicates share a number.
         logits: float32 (N, C).
-        mirrored: the same for the mirrored films.
+        views: the same for every view of the films, float32 (V, N, C).
         evidence: strongest evidence for the predicted type on the film, float32 (N,), in logits.
         presence: a fold's scores of FracAtlas' validation films, float (M,); empty for networks without places.
         fractured: bool (M,), of the same films.
@@ -65,7 +67,7 @@ class OutOfFold:
     labels: np.ndarray
     groups: np.ndarray
     logits: np.ndarray
-    mirrored: np.ndarray
+    views: np.ndarray
     evidence: np.ndarray
     presence: list[np.ndarray]
     fractured: list[np.ndarray]
@@ -74,14 +76,14 @@ class OutOfFold:
     folds: tuple[int, ...]
 
 
-def _see(task: FractureTypes, squares: np.ndarray, mirrored: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _see(task: FractureTypes, squares: np.ndarray, view: View = VIEWS[0]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     logits, maps, fracture = [], [], []
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = task.to(device)
     with torch.inference_mode():
         for start in range(0, len(squares), 64):
             films = torch.from_numpy(squares[start : start + 64])[:, None].to(device).float() / 255.0
-            evidence = task(films.flip(3) if mirrored else films)
+            evidence = task(seen_as(films, view))
             best = evidence.logits.argmax(dim=1)
             logits.append(evidence.logits.cpu())
             maps.append(evidence.maps[torch.arange(len(best)), best].cpu())
@@ -94,14 +96,14 @@ def _see(task: FractureTypes, squares: np.ndarray, mirrored: bool = False) -> tu
 def judge_types(task: FractureTypes, films: BoneBreakFilms, indices: np.ndarray) -> dict[str, np.ndarray]:
     """What a trained task says of some films: the arrays of ``OutOfFold`` from "films" to "evidence"."""
     logits, maps, _ = _see(task, films.squares[indices])
-    mirrored, _, _ = _see(task, films.squares[indices], mirrored=True)
+    others = [_see(task, films.squares[indices], view)[0] for view in VIEWS[1:]]
     placed = placements([films.films[i].path for i in indices], task.recipe.size)
     evidence = [float(m[p.padding(*m.shape) <= 0.5].max(initial=0.0)) for m, p in zip(maps, placed, strict=True)]
     return {
         "films": indices,
         "labels": films.labels[indices],
         "logits": logits,
-        "mirrored": mirrored,
+        "views": np.stack([logits, *others]),
         "evidence": np.array(evidence, np.float32),
     }
 
@@ -169,13 +171,19 @@ def cross_validate(
     return _join(parts, minutes, judged)
 
 
-def read_folds(run: Path, recipe: Recipe, *, partial: bool = False) -> OutOfFold:
+def finished_folds(run: Path, recipe: Recipe) -> tuple[int, ...]:
+    """The folds of a cross-validation that were trained and judged."""
+    return tuple(fold for fold in range(recipe.folds) if (run / f"fold{fold}" / "judged.npz").is_file())
+
+
+def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequence[int] | None = None) -> OutOfFold:
     """The finished cross-validation of a recipe; the recipe's own fold and seed do not matter.
 
     Args:
         run: folder of the folds.
         recipe: that all of them were trained by.
         partial: whether some of the folds are enough.
+        only: folds to read; all that are finished where not given.
 
     Raises:
         FileNotFoundError: a fold, or, where some are enough, every fold, is not finished.
@@ -183,7 +191,7 @@ def read_folds(run: Path, recipe: Recipe, *, partial: bool = False) -> OutOfFold
     """
     parts = []
     minutes = 0.0
-    finished = tuple(fold for fold in range(recipe.folds) if (run / f"fold{fold}" / "judged.npz").is_file())
+    finished = tuple(fold for fold in finished_folds(run, recipe) if only is None or fold in only)
     if not finished or (len(finished) < recipe.folds and not partial):
         raise FileNotFoundError(
             f"{len(finished)} of {recipe.folds} folds in {run} are finished; run `python -m training cross-validate` "
@@ -216,7 +224,7 @@ def _join(parts: list[dict[str, np.ndarray]], minutes: float, folds: tuple[int, 
         labels=joined("labels"),
         groups=joined("groups"),
         logits=joined("logits"),
-        mirrored=joined("mirrored"),
+        views=np.concatenate([part["views"] for part in parts], axis=1),
         evidence=joined("evidence"),
         presence=listed("presence"),
         fractured=listed("fractured"),
@@ -251,11 +259,11 @@ def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) 
 
 
 def summarise(found: OutOfFold) -> dict[str, Any]:
-    """Figures over all folds' films, ready for JSON: types, calibration, mirrored films and, where taught, places."""
-    averaged = np.log(softmax(found.logits, axis=1) / 2 + softmax(found.mirrored, axis=1) / 2)
+    """Figures over all folds' films, ready for JSON: types, calibration, all views and, where taught, places."""
+    averaged = averaged_views(found.views)
     summary = {
         **summarise_types(found.logits, found.labels, found.groups),
-        "mirrored_too": bootstrap(averaged.argmax(axis=1) == found.labels, found.groups),
+        "views_averaged": bootstrap(averaged.argmax(axis=1) == found.labels, found.groups),
         "minutes": found.minutes,
         "folds": list(found.folds),
     }

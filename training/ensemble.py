@@ -1,7 +1,8 @@
 """Several models asked together: ``python -m training ensemble RECIPE RECIPE ...``.
 
-Members' probabilities, each at its own temperature and of the film and its mirror image, are averaged. The out-of-fold
-figure comes from the members' cross-validations, whose folds are the same films; the test figure from their seeds.
+Members' probabilities, each at its own temperature and of every view of the film, are averaged. The out-of-fold
+figure comes from the folds that all members were trained on, which are the same films; the test figure from their
+seeds.
 """
 
 from __future__ import annotations
@@ -13,41 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
-from training.cross_validate import OutOfFold, read_folds, summarise_types
+from training.cross_validate import OutOfFold, finished_folds, read_folds, summarise_types
 from training.data.bone_break import CLASSES
 from training.fit import read_groups
 from training.metrics import fit_temperature, report
 from training.recipe import Recipe
+from training.views import averaged_views
 
 __all__ = ["RESULTS", "averaged", "ensemble"]
 
 RESULTS = Path(__file__).with_name("results") / "ensembles.json"
 
 
-def averaged(members: Sequence[tuple[np.ndarray, np.ndarray]], temperatures: Sequence[float]) -> np.ndarray:
+def averaged(members: Sequence[np.ndarray], temperatures: Sequence[float]) -> np.ndarray:
     """What members say together.
 
     Args:
-        members: logits of films and of their mirror images, each float (N, C).
+        members: logits of every view of the films, each float (V, N, C).
         temperatures: one a member, dividing its logits.
 
     Returns:
         Logarithms of the mean probabilities, float (N, C), to be used like logits.
     """
-    sides = [
-        softmax(side / temperature, axis=1)
-        for pair, temperature in zip(members, temperatures, strict=True)
-        for side in pair
-    ]
-    return np.log(np.mean(sides, axis=0))
+    said = [averaged_views(views, temperature) for views, temperature in zip(members, temperatures, strict=True)]
+    return np.logaddexp.reduce(said, axis=0) - np.log(len(said))
 
 
 def _sorted(found: OutOfFold) -> OutOfFold:
     order = np.argsort(found.films)
-    names = ("films", "labels", "groups", "logits", "mirrored")
-    return replace(found, **{name: getattr(found, name)[order] for name in names})
+    names = ("films", "labels", "groups", "logits")
+    return replace(found, views=found.views[:, order], **{name: getattr(found, name)[order] for name in names})
 
 
 def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path = RESULTS) -> dict[str, Any]:
@@ -61,28 +58,35 @@ def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path 
         results: JSON that gets a row under the members' names.
 
     Returns:
-        Members, out-of-fold figures, and by seed accuracy and top-3 on the test films.
+        Members, out-of-fold figures, each member's accuracy alone on the same films and views, and by seed accuracy
+        and top-3 on the test films.
 
     Raises:
-        FileNotFoundError: a cross-validation is not finished.
+        FileNotFoundError: there is no fold that all members finished.
         ValueError: members were judged on different films.
     """
-    found = [_sorted(read_folds(folds / recipe.name, recipe)) for recipe in recipes]
+    common = set.intersection(*(set(finished_folds(folds / recipe.name, recipe)) for recipe in recipes))
+    found = [_sorted(read_folds(folds / recipe.name, recipe, partial=True, only=tuple(common))) for recipe in recipes]
     first = found[0]
     if any(not np.array_equal(first.films, other.films) for other in found):
         raise ValueError("the members were judged on different films")
     temperatures = [fit_temperature(each.logits, each.labels) for each in found]
     row: dict[str, Any] = {
         "members": [recipe.name for recipe in recipes],
+        "folds": sorted(common),
+        "alone": {
+            recipe.name: float((averaged_views(each.views).argmax(axis=1) == each.labels).mean())
+            for recipe, each in zip(recipes, found, strict=True)
+        },
         "cross_validation": summarise_types(
-            averaged([(each.logits, each.mirrored) for each in found], temperatures), first.labels, first.groups
+            averaged([each.views for each in found], temperatures), first.labels, first.groups
         ),
         "test": {},
     }
     runs = [{path.parent.name: path for path in (seeds / r.name).glob("seed*/test.npz")} for r in recipes]
     for seed in sorted(set.intersection(*(set(each) for each in runs))):
         judged = [dict(np.load(each[seed])) for each in runs]
-        together = averaged([(its["logits"], its["mirrored"]) for its in judged], temperatures)
+        together = averaged([its["views"] for its in judged], temperatures)
         groups = read_groups(seeds / recipes[0].name / seed)[judged[0]["films"]]
         figures = report(together, judged[0]["labels"], list(CLASSES), 1.0, groups)
         row["test"][seed.removeprefix("seed")] = {key: figures[key] for key in ("accuracy", "top3")}

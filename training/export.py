@@ -111,7 +111,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
             "metrics": {
                 "cross_validation": {
                     **summary["types"],
-                    "mirrored_too": summary["mirrored_too"],
+                    "views_averaged": summary["views_averaged"],
                     "places": summary.get("places"),
                     "minutes": summary["minutes"],
                     "folds": summary["folds"],

@@ -25,6 +25,7 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
 
 from app.bodies import ARCHITECTURES
 from app.network import FractureNetwork, build_network, channels_last
@@ -33,7 +34,7 @@ from training.data.cache import CACHE
 from training.distil import Teacher, keep, load_kept
 from training.films import BoneBreakFilms
 from training.initial import Initial, load_initial, local_layers
-from training.recipe import Precision, Recipe
+from training.recipe import Distil, Precision, Recipe
 from training.task import FractureTypes
 
 __all__ = ["curve", "fit", "load_task", "network_of", "read_groups", "trained"]
@@ -73,24 +74,25 @@ def network_of(recipe: Recipe) -> FractureNetwork:
 
 
 def _build(
-    recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None, teacher: Teacher | None = None
+    recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None, teacher: Path | None = None
 ) -> tuple:
     network = network_of(recipe)
     if initial is None:
         initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
-    return FractureTypes(recipe, channels_last(network), initial.fresh, films.class_counts(), teacher), initial
+    network = channels_last(network)
+    taught_by = None
+    if recipe.distil and teacher:
+        taught_by = _teacher(recipe, recipe.distil, teacher, network.body, films.split_table())
+    return FractureTypes(recipe, network, initial.fresh, films.class_counts(), taught_by), initial
 
 
-def _teacher(recipe: Recipe, run: Path | None, split_table: str) -> Teacher | None:
-    if recipe.distil is None:
-        return None
-    if run is None:
-        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
+def _teacher(recipe: Recipe, how: Distil, run: Path, learner: nn.Module, split_table: str) -> Teacher:
     theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
     if (run / "split.csv").read_text(encoding="utf-8") != split_table:
         raise ValueError(f"the teacher in {run} was trained on other films, some of which would judge the learner")
     network = load_kept(network_of(theirs), run)
-    return Teacher(channels_last(network), recipe.distil, ARCHITECTURES[recipe.architecture].channels)
+    known, learned = (ARCHITECTURES[each.architecture].stages for each in (theirs, recipe))
+    return Teacher(channels_last(network), how, known, learner, learned)
 
 
 def fit(
@@ -134,8 +136,9 @@ def fit(
     (run / "effort.json").unlink(missing_ok=True)
     going_on = resume and last.is_file()
     known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
-    taught_by = _teacher(recipe, teacher, films.split_table())
-    task, initial = _build(recipe, films, known, init, taught_by)
+    if recipe.distil and teacher is None:
+        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
+    task, initial = _build(recipe, films, known, init, teacher)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")

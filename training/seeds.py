@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 from training.cross_validate import judge_types
 from training.data.bone_break import CLASSES
@@ -20,6 +19,7 @@ from training.data.cache import CACHE
 from training.fit import read_groups, trained
 from training.metrics import report
 from training.recipe import Precision, Recipe
+from training.views import averaged_views
 
 __all__ = ["RESULTS", "seeds"]
 
@@ -50,8 +50,8 @@ def seeds(
         cache: where decoded films are kept.
 
     Returns:
-        Mean and standard deviation of accuracy, and a seed: accuracy and top-3, with the mirrored film averaged in
-        or not, and minutes.
+        Mean and standard deviation of accuracy, and a seed: accuracy and top-3, with all views averaged or
+        not, and minutes.
     """
     rows: dict[str, Any] = {}
     for number in numbers:
@@ -62,15 +62,14 @@ def seeds(
             task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
             np.savez(where / "test.npz", **judge_types(task, films, films.split.test))  # ty: ignore[invalid-argument-type]
         with np.load(where / "test.npz") as judged:
-            logits, mirrored, labels = judged["logits"], judged["mirrored"], judged["labels"]
+            logits, views, labels = judged["logits"], judged["views"], judged["labels"]
             groups = read_groups(where)[judged["films"]]
         figures = report(logits, labels, list(CLASSES), 1.0, groups)
-        together = np.logaddexp(log_softmax(logits, axis=1), log_softmax(mirrored, axis=1))
-        both = report(together, labels, list(CLASSES), 1.0, groups)
+        all_views = report(averaged_views(views), labels, list(CLASSES), 1.0, groups)
         rows[str(number)] = {
             "accuracy": figures["accuracy"],
             "top3": figures["top3"],
-            "mirrored_too": both["accuracy"],
+            "views_averaged": all_views["accuracy"],
             "minutes": json.loads((where / "effort.json").read_text())["minutes"],
         }
     values = [row["accuracy"]["value"] for row in rows.values()]

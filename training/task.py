@@ -166,8 +166,7 @@ class FractureTypes(lightning.LightningModule):
             boxed, masks = augment_with_masks(self._sized(boxed), self._sized_mask(masks), recipe.augment)
             films = torch.cat([films, boxed])
         pixels = self._pixels(films)
-        features = self.network.body(pixels)
-        evidence = self.network.judge(features)
+        evidence = self.network(pixels)
         loss = functional.cross_entropy(
             evidence.logits[:count], shares, weight=self.class_weights, label_smoothing=recipe.label_smoothing
         )
@@ -177,7 +176,7 @@ class FractureTypes(lightning.LightningModule):
             self.log("place_loss", places, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
             loss = loss + recipe.places.weight * places
         if self.teacher is not None:
-            taught = self.teacher(pixels, features, evidence, count)
+            taught = self.teacher(pixels, evidence, count)
             self.log("teacher_loss", taught, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
             loss = loss + self.teacher.how.weight * taught
         return loss
@@ -223,8 +222,8 @@ class FractureTypes(lightning.LightningModule):
         body = [p for n, p in self.network.body.named_parameters() if n not in self.fresh]
         new = [p for n, p in self.network.body.named_parameters() if n in self.fresh]
         heads = [p for n, p in self.network.named_parameters() if not n.startswith("body.")]
-        if self.teacher is not None and self.teacher.hint is not None:
-            heads += list(self.teacher.hint.parameters())
+        if self.teacher is not None and self.teacher.hints is not None:
+            heads += list(self.teacher.hints.parameters())
         optimiser = torch.optim.AdamW(
             [
                 {"params": new + heads, "lr": self.recipe.head_rate},

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from app.bodies import ARCHITECTURES
 from app.network import build_network
 from tests.app.test_network import awake
 from training.cross_validate import cross_validate
@@ -36,15 +37,17 @@ def test_a_learner_comes_closer_to_its_teacher() -> None:
     theirs = awake(build_network("custom-cnn", 10, stride=8, head="attended", places=True))
     nn.init.normal_(theirs.head.weight, std=1.0)
     learner = build_network("custom-cnn", 10, stride=8, head="attended", places=True).eval()
-    teacher = Teacher(theirs, Distil(teacher="them", hint=1.0), channels=128).train()
+    stages = ARCHITECTURES["custom-cnn"].stages
+    teacher = Teacher(theirs, Distil(teacher="them", hint=1.0), stages, learner.body, stages).train()
+    assert not learner.training
+    assert len(teacher.hints) == len(stages)
     assert not theirs.training
     before = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
-    optimiser = torch.optim.Adam([*learner.parameters(), *teacher.hint.parameters()], 3e-3)
+    optimiser = torch.optim.Adam([*learner.parameters(), *teacher.hints.parameters()], 3e-3)
     pixels = torch.randn(8, 3, 32, 32)
     losses = []
     for _ in range(30):
-        features = learner.body(pixels)
-        loss = teacher(pixels, features, learner.judge(features), typed=4)
+        loss = teacher(pixels, learner(pixels), typed=4)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -52,12 +55,11 @@ def test_a_learner_comes_closer_to_its_teacher() -> None:
     assert losses[-1] < 0.6 * losses[0]
     assert all(torch.equal(before[name], tensor) for name, tensor in theirs.state_dict().items())
     # Of a teacher that is copied whole, only the entropy of its places is left.
-    perfect = Teacher(theirs, Distil(teacher="them"), channels=128)
-    features = theirs.body(pixels)
-    evidence = theirs.judge(features)
+    perfect = Teacher(theirs, Distil(teacher="them"), stages, theirs.body, stages)
+    evidence = theirs(pixels)
     sure = evidence.fracture.sigmoid()
     entropy = nn.functional.binary_cross_entropy(sure, sure)
-    torch.testing.assert_close(perfect(pixels, features, evidence, typed=4), entropy, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(perfect(pixels, evidence, typed=4), entropy, atol=1e-5, rtol=1e-4)
 
 
 def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path) -> None:
