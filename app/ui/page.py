@@ -14,6 +14,7 @@ from app.ui import about, api, compare, data, explain, trial
 __all__ = ["build", "launch"]
 
 STYLE = Path(__file__).with_name("style.css")
+KEYS = Path(__file__).with_name("keys.js")
 HOUR = 3600
 
 HEADER = """
@@ -72,6 +73,7 @@ def launch(
         server_port=port,
         theme=theme(),
         css_paths=STYLE,
+        js=KEYS.read_text(encoding="utf-8"),
         max_file_size=MAX_BYTES,
         allowed_paths=[],
         run_history=False,

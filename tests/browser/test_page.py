@@ -134,6 +134,19 @@ def test_quick_clicks_end_at_the_last_choice(visit: Callable[[int], Page], drawi
     expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}", timeout=10_000)
 
 
+def test_arrow_keys_step_through_the_types(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    upload(page, drawing)
+    shown(page, "#painted")
+    page.locator("#types input").first.focus()
+    for key, place in (("ArrowDown", 1), ("ArrowRight", 2), ("ArrowUp", 1), ("ArrowUp", 0), ("ArrowLeft", 9)):
+        page.keyboard.press(key)
+        expect(page.locator("#types label").nth(place)).to_have_class(re.compile("selected"))
+        expect(page.locator("#types input").nth(place)).to_be_focused()
+    chosen = page.locator("#types label").nth(9).inner_text().split(" · ")[0].strip().lower()
+    expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}", timeout=10_000)
+
+
 def test_opacity_answers_to_the_keyboard(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     upload(page, drawing)
