@@ -18,8 +18,9 @@ from app.errors import FilmError, UnlikeError, WeightsError
 from app.methods import DEFAULT, METHODS, ask, draw
 from app.overlay import heatmap, overlay, panel
 from app.radiograph import read
+from app.trust import IN_WORDS, answers, presence
 from app.watch import Watch
-from app.weights import ranked
+from app.weights import ModelCard, ranked
 
 cli = typer.Typer(add_completion=False)
 
@@ -110,7 +111,7 @@ def explain(
                 if method == DEFAULT
                 else _heat(classifier, explanation, chosen, method, against)
             )
-            _write(explanation, chosen, method, heat, out / f"{path.stem}{repeat}")
+            _write(classifier.card, explanation, chosen, method, heat, out / f"{path.stem}{repeat}")
         except ValueError as error:
             typer.echo(f"{path}: {error}", err=True)
             failed = True
@@ -119,16 +120,18 @@ def explain(
             typer.echo(f"{path}: cannot write under {out} ({error.strerror or 'unknown reason'}).", err=True)
             failed = True
             continue
-        typer.echo(f"{path}: {_line(explanation, chosen)}")
+        typer.echo(f"{path}: {_line(classifier.card, explanation, chosen)}")
     if failed:
         raise typer.Exit(1)
 
 
-def _line(explanation: Explanation, chosen: str) -> str:
+def _line(card: ModelCard, explanation: Explanation, chosen: str) -> str:
     prediction = explanation.prediction
+    seen = presence(explanation, card.presence)
+    first = "" if seen is None else f"{IN_WORDS[seen].lower()}; "
     top = ", ".join(f"{name} {prediction.probability(name):.0%}" for name in prediction.ranking[:3])
     shown = f"map of {chosen}" if explanation.has_evidence(chosen) else f"no positive evidence for {chosen}"
-    return f"{top}; {shown}"
+    return f"{first}{top}; {shown}"
 
 
 def _heat(
@@ -141,13 +144,14 @@ def _heat(
         return methods.heat(draw(question, method), explanation.placement)
 
 
-def _write(explanation: Explanation, chosen: str, method: str, heat: np.ndarray, folder: Path) -> None:
+def _write(card: ModelCard, explanation: Explanation, chosen: str, method: str, heat: np.ndarray, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prediction = explanation.prediction
     summary = {
         "notice": DISCLAIMER,
         "model": explanation.model,
         "predicted": prediction.best,
+        **answers(card, explanation),
         "explained": chosen,
         "method": method,
         "film": {

@@ -1,17 +1,25 @@
-"""What may honestly be said of a verdict: whether there is a fracture at all, and which types remain possible."""
+"""What may honestly be said of a verdict: fractured at all, how sure in words, and which types remain possible."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from app.classifier import Explanation, Prediction
-from app.weights import PredictionSets, PresencePoints
+from app.weights import ModelCard, PredictionSets, PresencePoints
 
-__all__ = ["Seen", "possible_types", "presence"]
+__all__ = ["IN_WORDS", "Seen", "answers", "how_sure", "possible_types", "presence"]
 
 Seen = Literal["none", "suspicious", "definite"]
+
+IN_WORDS: dict[Seen, str] = {
+    "none": "No fracture seen",
+    "suspicious": "Suspicious of a fracture",
+    "definite": "Fracture seen",
+}
+
+WORDS = ((0.9, "very likely"), (0.66, "likely"), (0.5, "more likely than not"), (0.33, "about as likely as not"))
 
 
 def presence(explanation: Explanation, points: PresencePoints | None) -> Seen | None:
@@ -21,6 +29,15 @@ def presence(explanation: Explanation, points: PresencePoints | None) -> Seen | 
     if explanation.presence < points.sensitive:
         return "none"
     return "definite" if explanation.presence >= points.specific else "suspicious"
+
+
+def how_sure(probability: float) -> str:
+    """A calibrated probability, 0 to 1, in words.
+
+    The bounds are those of the Intergovernmental Panel on Climate Change (Mastrandrea et al., 2010, "Guidance note on
+    consistent treatment of uncertainties"); what is under a third is no more than the best of the guesses.
+    """
+    return next((words for bound, words in WORDS if probability >= bound), "best guess, more likely wrong")
 
 
 def possible_types(prediction: Prediction, sets: PredictionSets) -> tuple[str, ...]:
@@ -34,3 +51,19 @@ def possible_types(prediction: Prediction, sets: PredictionSets) -> tuple[str, .
     scores = 1.0 - shares if sets.score == "LAC" else np.cumsum(shares)
     inside = max(1, int((scores <= sets.limit).sum()))
     return tuple(ranked[:inside])
+
+
+def answers(card: ModelCard, explanation: Explanation) -> dict[str, Any]:
+    """What programs are told beside the probabilities; what a model was not taught or calibrated for is None.
+
+    Returns:
+        "fracture": "none", "suspicious" or "definite"; "how_sure": of the predicted type, in words; "possible_types"
+        and "level": the types that hold the label with that probability.
+    """
+    prediction = explanation.prediction
+    return {
+        "fracture": presence(explanation, card.presence),
+        "how_sure": how_sure(prediction.probability(prediction.best)),
+        "possible_types": list(possible_types(prediction, card.sets)) if card.sets else None,
+        "level": card.sets.level if card.sets else None,
+    }

@@ -16,6 +16,7 @@ from app.classifier import Classifier, Explanation
 from app.errors import FilmError, Stopped
 from app.methods import DEFAULT, METHODS, ask, draw, heat
 from app.radiograph import read
+from app.trust import answers
 from app.ui.seen import COMPUTE, LIMIT, OURS
 from app.watch import Watch
 
@@ -67,6 +68,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
                 "notice": classifier.card.intended_use,
                 "model": explanation.model,
                 "predicted": prediction.best,
+                **answers(classifier.card, explanation),
                 "probabilities": {name: prediction.probability(name) for name in prediction.ranking},
             }
 

@@ -8,7 +8,7 @@ from app.classifier import Explanation, Prediction
 from app.glossary import GLOSSARY
 from app.marks import mark_boxes
 from app.overlay import NO_EVIDENCE, gradient
-from app.trust import Seen, possible_types, presence
+from app.trust import IN_WORDS, Seen, how_sure, possible_types, presence
 from app.weights import ModelCard
 
 __all__ = ["bars", "describe", "legend", "refusal", "verdict"]
@@ -40,6 +40,7 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None,
     muted = " muted" if seen == "none" else ""
     lines += [
         f"<p class='kind{muted}'>{html.escape(titles[best])}<span>{probability:.0%}</span></p>",
+        f"<p class='sure{muted}'>{how_sure(probability).capitalize()}</p>",
         f"<p>Next: {html.escape(titles[second].lower())}, {prediction.probability(second):.0%}. "
         f"{html.escape(_track_record(card, probability))}</p>",
     ]
@@ -58,7 +59,6 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None,
 
 def _broken(card: ModelCard, seen: Seen) -> str:
     """Whether a fracture is seen, and how often that is right, from the films that judged the operating points."""
-    title = {"none": "No fracture seen", "suspicious": "Suspicious of a fracture", "definite": "Fracture seen"}[seen]
     figures = card.metrics.get("presence", {})
     told = ""
     if figures and seen == "none":
@@ -68,7 +68,7 @@ def _broken(card: ModelCard, seen: Seen) -> str:
         point = "specific" if seen == "definite" else "sensitive"
         alarm = 1.0 - figures[point]["specificity"]["value"]
         told = f"Of whole bones among the test films, {alarm:.0%} reach this mark too."
-    return f"<p class='presence {seen}'><strong>{title}</strong> {html.escape(told)}</p>"
+    return f"<p class='presence {seen}'><strong>{IN_WORDS[seen]}</strong> {html.escape(told)}</p>"
 
 
 def _possible(card: ModelCard, prediction: Prediction) -> str:

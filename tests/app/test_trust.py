@@ -7,7 +7,7 @@ import pytest
 
 from app.classifier import Classifier, Prediction
 from app.radiograph import Radiograph
-from app.trust import possible_types, presence
+from app.trust import answers, how_sure, possible_types, presence
 from app.ui.about import _answers
 from app.ui.verdict import verdict
 from app.weights import PredictionSets, PresencePoints
@@ -34,6 +34,41 @@ def said(*shares: float) -> Prediction:
 def test_the_possible_types_are_the_likeliest(score: str, limit: float, expected: tuple[str, ...]) -> None:
     sets = PredictionSets(score=score, level=0.9, limit=limit)  # ty: ignore[invalid-argument-type]
     assert possible_types(said(0.30, 0.5, 0.05, 0.15), sets) == expected
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (1.0, "very likely"),
+        (0.9, "very likely"),
+        (0.89, "likely"),
+        (0.5, "more likely than not"),
+        (0.4, "about as likely as not"),
+        (0.2, "best guess, more likely wrong"),
+    ],
+)
+def test_words_follow_the_probability(probability: float, words: str) -> None:
+    assert how_sure(probability) == words
+
+
+def test_programs_are_told_what_people_are(classifier: Classifier, film: Radiograph) -> None:
+    explained = classifier.explain([film])[0]
+    untaught = answers(classifier.card, explained)
+    assert untaught["fracture"] is untaught["possible_types"] is untaught["level"] is None
+    assert untaught["how_sure"] == how_sure(explained.prediction.probability(explained.prediction.best))
+    sets = PredictionSets(score="LAC", level=0.9, limit=1.0)
+    taught = classifier.card.model_copy(update={"sets": sets, "presence": PresencePoints(sensitive=0.0, specific=2.0)})
+    told = answers(taught, replace(explained, fracture=np.zeros((1, 1), np.float32)))
+    assert told["fracture"] == "suspicious"
+    assert told["possible_types"] == list(explained.prediction.ranking)
+    assert told["level"] == 0.9
+
+
+def test_the_verdict_is_said_in_words(classifier: Classifier, film: Radiograph) -> None:
+    explained = classifier.explain([film])[0]
+    told = verdict(classifier.card, explained)
+    best = explained.prediction.ranking[0]
+    assert how_sure(explained.prediction.probability(best)).capitalize() in told
 
 
 def test_the_odds_of_a_fracture_are_the_sum_of_the_places_odds(classifier: Classifier, film: Radiograph) -> None:
@@ -86,7 +121,7 @@ def test_the_card_s_page_tells_what_was_measured_of_each_answer(classifier: Clas
             "auroc": share(0.88),
             "sensitive": point,
             "specific": point,
-            "elsewhere": {"sensitive": {"sensitivity": share(0.81)}},
+            "elsewhere": {"far": {"auroc": share(0.77), "sensitive": {"sensitivity": share(0.81)}}},
         },
         "cross_validation": {"sets": {"LAC": {"coverage": share(0.9), "size": {"value": 6.5}}}},
         "refusal": {"others_refused": share(0.95), "real_films_kept": {"FracAtlas": share(0.97)}},
@@ -94,6 +129,6 @@ def test_the_card_s_page_tells_what_was_measured_of_each_answer(classifier: Clas
     sets = PredictionSets(score="LAC", level=0.9, limit=0.9)
     rows = _answers(classifier.card.model_copy(update={"metrics": metrics, "sets": sets}))
     told = " ".join(" ".join(row) for row in rows)
-    for figure in ("88.0%", "91.0%", "72.0%", "81.0%", "90.0%", "6.5 of 10", "95.0%", "97.0%", "500"):
+    for figure in ("88.0%", "77.0%", "91.0%", "72.0%", "81.0%", "90.0%", "6.5 of 10", "95.0%", "97.0%", "500"):
         assert figure in told
     assert _answers(classifier.card) == []
