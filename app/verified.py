@@ -15,7 +15,7 @@ UNCHANGED = 0.3
 """Rank correlation of the maps before and after shuffling all weights from which a map counts as unchanged."""
 
 MEASURES = ("deletion", "insertion", "ROAD")
-HEAD = ["Method", "Deletion", "Insertion", "ROAD", "Peak in / near a box", "Stability", "Shuffled", "Seconds"]
+HEAD = ["Method", "Films", "Deletion", "Insertion", "ROAD", "Peak in / near a box", "Stability", "Shuffled", "Seconds"]
 
 
 def load(name: str, folder: Path = DEFAULT_FOLDER) -> dict[str, Any] | None:
@@ -52,6 +52,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
     return [
         [
             METHODS[name].title,
+            str(row["margins"]["deletion"]["n"]),
             *(_margin(row["margins"][key]) for key in MEASURES),
             f"{row['inside']['value']:.1%} / {row['near']['value']:.1%}",
             f"{row['stability']['value']:.2f}" if "stability" in row else "-",

@@ -130,6 +130,13 @@ class ModelCard(BaseModel):
     recipe: dict[str, Any] = {}
     training: dict[str, Any] = {}
 
+    @property
+    def limits(self) -> list[str]:
+        """What nobody should expect of the model, in sentences."""
+        lacking = [] if self.presence else ["It cannot tell whether a bone is broken at all."]
+        lacking += [] if self.typical else ["It does not notice when a picture is no X-ray."]
+        return [*self.data.get("limits", []), *lacking]
+
 
 def available(folder: Path = DEFAULT_FOLDER) -> list[str]:
     """Names of the models under ``folder`` that have a card, sorted; empty where there are none."""

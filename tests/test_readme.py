@@ -13,7 +13,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app.cli import cli as app_cli
+from app.weights import available, load_card
 from training.cli import cli as training_cli
+from training.model_card import model_card
 from training.report import fill, tables
 
 README = Path("README.md").read_text(encoding="utf-8")
@@ -45,6 +47,15 @@ def test_tables_are_the_reports() -> None:
     contents = tables()
     assert fill(README, contents) == README
     assert {name for name in contents if f"<!-- report: {name} -->" in README} == set(contents)
+
+
+@pytest.mark.parametrize("name", available())
+def test_model_cards_are_the_reports(name: str) -> None:
+    text = (Path("weights") / name / "README.md").read_text(encoding="utf-8")
+    assert text == model_card(load_card(name), Path())
+    for command in re.findall(r"```sh\n(.*?)\n```", text, re.S):
+        assert shlex.split(command)[:5] == [".venv/bin/python", "-m", "app", "explain", "film.png"]
+        assert f"--model {name}" in command
 
 
 def test_filled_tables_replace_only_themselves() -> None:

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from app.classifier import Classifier
 from app.faithfulness import scramble, stability, trial
-from app.methods import METHODS, Question, ask, draw
+from app.methods import DEFAULT, METHODS, Question, ask, draw
 from app.preprocess import Placement
 from app.radiograph import read
 from training.boxed import BoxedFilms
@@ -29,10 +29,13 @@ from training.data.film import Film
 from training.localise import hit
 from training.metrics import bootstrap
 
-__all__ = ["CHECKED", "faithfulness", "judge_film", "summarise"]
+__all__ = ["CHECKED", "TRIED", "faithfulness", "judge_film", "summarise"]
 
-CHECKED = {"instant": 40, "seconds": 40, "slow": 10}
-"""Films on which a method of each cost is scrambled and shaken; its other figures are on all films."""
+TRIED = {"instant": 40, "seconds": 20, "slow": 10}
+"""Films that judge a method of each cost; the default method is judged on all that are asked for."""
+
+CHECKED = {"instant": 20, "seconds": 10, "slow": 3}
+"""Films on which a method of each cost is scrambled and shaken as well."""
 
 RANDOM = 3
 """Random maps a film and method."""
@@ -79,7 +82,7 @@ def summarise(films: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
         return bootstrap(np.array([functools.reduce(operator.getitem, path, row) for row in rows], float))
 
     rows: dict[str, Any] = {}
-    for method in films[0]:
+    for method in sorted({name for film in films for name in film}, key=list(METHODS).index):
         its = [film[method] for film in films if method in film]
         checked = [row for row in its if "stability" in row]
         row: dict[str, Any] = {
@@ -103,7 +106,8 @@ def faithfulness(
         name: folder under ``weights``.
         data: folder that holds FracAtlas.
         weights: folder of models.
-        films: how many, drawn once among the fractured validation films.
+        films: how many, drawn once among the fractured validation films; costlier methods are judged on the first of
+            them (``TRIED``).
         methods: keys of ``METHODS``; all where none is named.
         runs: folder where what was measured of each film is kept, by the weights' checksum and the temperature.
 
@@ -125,7 +129,11 @@ def faithfulness(
     for number, index in enumerate(track(order, "On trial")):
         film = broken[index]
         rows = known.setdefault(film.name, {})
-        missing = [method for method in methods if method not in rows]
+        missing = [
+            method
+            for method in methods
+            if method not in rows and (method == DEFAULT or number < TRIED[METHODS[method].cost])
+        ]
         if not missing:
             continue
         picture = read(film.path)

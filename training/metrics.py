@@ -15,7 +15,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-__all__ = ["bootstrap", "expected_calibration_error", "fit_temperature", "report"]
+__all__ = ["area", "bootstrap", "expected_calibration_error", "fit_temperature", "report"]
 
 RESAMPLES = 10_000
 
@@ -56,6 +56,23 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return float(-scaled[np.arange(len(labels)), labels].mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
+
+
+def area(scores: np.ndarray, fractured: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Area under the receiver operating characteristic, with its percentile bootstrap interval over films.
+
+    Args:
+        scores: float (N,).
+        fractured: bool (N,), some of either.
+        seed: of the resampling.
+    """
+    ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable")
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(scores), (RESAMPLES // 10, len(scores)))
+    areas = [roc_auc_score(fractured[d], ranks[d]) for d in drawn if 0 < fractured[d].sum() < len(d)]
+    low, high = np.quantile(areas, [0.025, 0.975])
+    value = float(roc_auc_score(fractured, scores))
+    return {"value": value, "low": float(low), "high": float(high), "n": len(scores)}
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, Any]:

@@ -2,19 +2,19 @@
 
 The score is the logsumexp of the model's fracture map, so the odds of a fracture are the sum of the places' odds. Two
 points are chosen on FracAtlas' validation films: a sensitive one, under which no fracture is seen, and a specific one,
-from which on it is called definite; commercial readers show both. FracAtlas' test films judge them once, and the
-bone-break test films, all fractured and from elsewhere, tell what changes with the source.
+from which on it is called definite; commercial readers show both. FracAtlas' test films judge them once. What changes
+with the source tell the bone-break test films, all fractured, and the films of multi-region that no other set holds.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from app.classifier import Classifier
 from app.radiograph import read
@@ -22,32 +22,18 @@ from app.weights import PresencePoints
 from training.boxed import BoxedFilms
 from training.data.cache import CACHE
 from training.data.film import Film
+from training.data.strangers import LISTED, strangers
 from training.export import write_card
 from training.films import BoneBreakFilms
-from training.metrics import RESAMPLES, bootstrap
+from training.metrics import area, bootstrap
 from training.recipe import Recipe
 
-__all__ = ["SENSITIVITY", "SPECIFICITY", "area", "operating_points", "presence"]
+__all__ = ["SENSITIVITY", "SPECIFICITY", "operating_points", "presence"]
+
+log = logging.getLogger(__name__)
 
 SENSITIVITY, SPECIFICITY = 0.9, 0.95
 """What the sensitive and the specific point are chosen to reach on validation films."""
-
-
-def area(scores: np.ndarray, fractured: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Area under the receiver operating characteristic, with its percentile bootstrap interval over films.
-
-    Args:
-        scores: float (N,).
-        fractured: bool (N,), some of either.
-        seed: of the resampling.
-    """
-    ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable")
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(scores), (RESAMPLES // 10, len(scores)))
-    areas = [roc_auc_score(fractured[d], ranks[d]) for d in drawn if 0 < fractured[d].sum() < len(d)]
-    low, high = np.quantile(areas, [0.025, 0.975])
-    value = float(roc_auc_score(fractured, scores))
-    return {"value": value, "low": float(low), "high": float(high), "n": len(scores)}
 
 
 def operating_points(scores: np.ndarray, fractured: np.ndarray) -> PresencePoints:
@@ -83,14 +69,15 @@ def _scores(classifier: Classifier, films: Sequence[Film]) -> np.ndarray:
     return np.array(found, float)
 
 
-def presence(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[str, Any]:
+def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: Path = LISTED) -> dict[str, Any]:
     """Chooses the points, judges them, and writes both into the model's folder.
 
     Args:
         name: folder under ``weights``; ``presence.json`` is written into it, the points into its card.
-        data: folder with FracAtlas and bone-break.
+        data: folder with FracAtlas and bone-break, and multi-region if that is to judge too.
         weights: folder of models.
         cache: where decoded films are kept.
+        listed: list of the films of multi-region that no other set holds.
 
     Returns:
         What was written.
@@ -130,15 +117,30 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[
     others = BoneBreakFilms(Recipe.model_validate(card.recipe), data, cache)
     scores = _scores(classifier, [others.films[i] for i in others.split.test])
     groups = others.groups[others.split.test]
-    found["elsewhere"] = {
-        "set": "bone-break",
-        "part": "test",
-        "sensitive": {"sensitivity": bootstrap(scores >= points.sensitive, groups)},
-        "specific": {"sensitivity": bootstrap(scores >= points.specific, groups)},
+    elsewhere: dict[str, Any] = {
+        "bone-break": {
+            "films": len(scores),
+            "fractured": len(scores),
+            "sensitive": {"sensitivity": bootstrap(scores >= points.sensitive, groups)},
+            "specific": {"sensitivity": bootstrap(scores >= points.specific, groups)},
+        }
     }
+    try:
+        unknown = strangers(data, listed)
+    except FileNotFoundError:
+        log.warning("there are no multi-region films under %s, so they judge nothing", data)
+    else:
+        scores, fractured = _scores(classifier, unknown), np.array([film.label == 1 for film in unknown])
+        elsewhere["multi-region"] = {
+            "films": len(scores),
+            "fractured": int(fractured.sum()),
+            "auroc": area(scores, fractured),
+            **_rates(scores, fractured, points),
+        }
+    found["elsewhere"] = elsewhere
     found["points"] = points.model_dump()
     (weights / name / "presence.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     figures = {key: found["test"][key] for key in ("films", "fractured", "auroc", "sensitive", "specific")}
-    metrics = {**card.metrics, "presence": {**figures, "elsewhere": found["elsewhere"]}}
+    metrics = {**card.metrics, "presence": {**figures, "elsewhere": elsewhere}}
     write_card(card.model_copy(update={"presence": points, "metrics": metrics}), weights / name)
     return found

@@ -1,8 +1,8 @@
 """All figures on one page: ``python -m training report``.
 
 Reads what the other commands committed (cards, cross-validations, seeds, ablation, localisation, audits, peers) and
-writes ``docs/report.md``, the same as ``docs/report.html``, the plots beside them, and the marked tables of the README.
-Nothing is computed here, so nothing can be claimed that no command measured.
+writes ``docs/report.md``, the same as ``docs/report.html``, every model's card for people, and the marked tables of the
+README. Nothing is computed here, so nothing can be claimed that no command measured.
 """
 
 from __future__ import annotations
@@ -15,86 +15,37 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from app import verified
 from app.hand_check import precision
 from app.weights import ModelCard, load_card, ranked
 from training.data.hand_check import FOLDER
 from training.localise import BASELINES
+from training.model_card import PLOTS, figures, looks, model_card, on_trial, read, trust
 from training.peers.recipe import load_all
 from training.peers.table import load_rows, markdown
+from training.tables import MISSING, grid, percent, with_interval
 
 __all__ = ["fill", "report", "tables"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("bone-break", "fracatlas", "multi-region")
-MISSING = "not run"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _with_interval(share: dict[str, float] | None) -> str:
-    if share is None:
-        return MISSING
-    return f"{_percent(share['value'])} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
-
-
-def _grid(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
-
-
-def _figures(card: ModelCard) -> str:
-    test = card.metrics["test"]
-    plain = [
-        ("balanced accuracy", _percent(test["balanced_accuracy"])),
-        (
-            "macro precision / recall / F1",
-            " / ".join(f"{100 * test[f'macro_{key}']:.1f}" for key in ("precision", "recall", "f1")) + " %",
-        ),
-        ("macro one-vs-rest AUROC", f"{test['macro_auroc']:.2f}"),
-        ("expected calibration error", f"{test['expected_calibration_error']['value']:.2f}"),
-    ]
-    folds = card.metrics["cross_validation"]
-    rows = [
-        ["names the labelled type", _with_interval(test["accuracy"]), _with_interval(folds["accuracy"])],
-        ["labelled type among the first three", _with_interval(test["top3"]), _with_interval(folds["top3"])],
-        ["always naming the commonest type", _percent(test["chance_accuracy"]), _percent(folds["chance_accuracy"])],
-    ]
-    rows += [[name, value, ""] for name, value in plain]
-    left_out = card.data["parts"]["leaked"]["films"]
-    rows.append(
-        [
-            "training films left out for a near-duplicate or a film of the same case in the test",
-            str(left_out),
-            str(left_out),
-        ]
-    )
-    head = [card.title, f"{test['films']} test films", f"{folds['films']} training films, out of fold"]
-    return _grid(head, rows)
 
 
 def _beliefs(card: ModelCard, root: Path) -> str:
     """What a reader wants to know besides accuracy, each beside the command that measures it."""
     folder = root / "weights" / card.name
     rows: list[list[str]] = []
-    if looks := _read(folder / "localisation.json"):
-        maps = looks["maps"]
+    if localised := read(folder / "localisation.json"):
+        maps = localised["maps"]
         baseline = max(BASELINES, key=lambda name: maps[name]["inside"]["value"])
         rows.append(
             [
-                f"the map of the type it names peaks in a fracture box, {looks['films']} FracAtlas films",
-                _with_interval(maps["evidence for the predicted type"]["inside"]),
-                f"{baseline}: {_percent(maps[baseline]['inside']['value'])}",
+                f"the map of the type it names peaks in a fracture box, {localised['films']} FracAtlas films",
+                with_interval(maps["evidence for the predicted type"]["inside"]),
+                f"{baseline}: {percent(maps[baseline]['inside']['value'])}",
                 "localise",
             ]
         )
-    if broken := _read(folder / "presence.json"):
+    if broken := read(folder / "presence.json"):
         area, point = broken["test"]["auroc"], broken["test"]["sensitive"]
         rows.append(
             [
@@ -107,7 +58,7 @@ def _beliefs(card: ModelCard, root: Path) -> str:
         rows.append(
             [
                 "fractures found at the sensitive point; whole bones left alone",
-                f"{_with_interval(point['sensitivity'])}; {_with_interval(point['specificity'])}",
+                f"{with_interval(point['sensitivity'])}; {with_interval(point['specificity'])}",
                 "chosen on validation films",
                 "presence",
             ]
@@ -117,22 +68,22 @@ def _beliefs(card: ModelCard, root: Path) -> str:
         rows.append(
             [
                 f"{card.sets.level:.0%} sets hold the label, {its['coverage']['n']} films out of fold",
-                _with_interval(its["coverage"]),
+                with_interval(its["coverage"]),
                 f"{its['size']['value']:.1f} of {len(card.classes)} types in a set",
                 "export",
             ]
         )
-    if refused := _read(folder / "refusal.json"):
+    if refused := read(folder / "refusal.json"):
         kept = min(refused["real_films_kept"].values(), key=lambda its: its["value"])
         rows.append(
             [
                 f"{refused['others_refused']['n']} pictures that are no radiographs: refused",
-                _with_interval(refused["others_refused"]),
-                f"real films refused: at most {_percent(1.0 - kept['value'])}",
+                with_interval(refused["others_refused"]),
+                f"real films refused: at most {percent(1.0 - kept['value'])}",
                 "refusal",
             ]
         )
-    return _grid(["", card.title, "beside it", "`python -m training ...`"], rows)
+    return grid(["", card.title, "beside it", "`python -m training ...`"], rows)
 
 
 def _precision(name: str) -> str:
@@ -143,7 +94,7 @@ def _precision(name: str) -> str:
 
 
 def _data(root: Path) -> str:
-    audits = [_read(root / "training" / "data" / "audits" / f"{name}.json") for name in SETS]
+    audits = [read(root / "training" / "data" / "audits" / f"{name}.json") for name in SETS]
     found = [audit for audit in audits if audit]
     near = [audit["near_duplicates"] for audit in found]
 
@@ -171,13 +122,13 @@ def _data(root: Path) -> str:
             *(f"{audit['same_case']['films_in_them']:,}" for audit in found),
         ],
     ]
-    return _grid(["", *(audit["set"] for audit in found)], rows)
+    return grid(["", *(audit["set"] for audit in found)], rows)
 
 
 def tables(root: Path = ROOT) -> dict[str, str]:
     """The tables of the README by the name in their marker, as Markdown."""
     return {
-        "figures": _figures(load_card(ranked(root / "weights")[0], root / "weights")),
+        "figures": figures(load_card(ranked(root / "weights")[0], root / "weights")),
         "beliefs": _beliefs(load_card(ranked(root / "weights")[0], root / "weights"), root),
         "data": _data(root),
         "peers": markdown(load_rows(load_all())),
@@ -201,24 +152,24 @@ def _models(cards: list[ModelCard], root: Path) -> str:
     rows = []
     for card in cards:
         folds, test, training = card.metrics["cross_validation"], card.metrics.get("test"), card.training
-        seeds = _read(root / "training" / "results" / "seeds" / f"{card.name}.json")
-        looks = _read(root / "weights" / card.name / "localisation.json")
+        seeds = read(root / "training" / "results" / "seeds" / f"{card.name}.json")
+        localised = read(root / "weights" / card.name / "localisation.json")
         places = folds.get("places")
         rows.append(
             [
                 card.title,
                 f"{training['parameters'] / 1e6:.1f} M",
                 f"{training['epochs']} epochs, {training['minutes']} min, {training['device']}",
-                _with_interval(folds["accuracy"]),
-                _with_interval(test["accuracy"]) if test else MISSING,
-                f"{_percent(seeds['mean'])} ± {100 * seeds['spread']:.1f} ({len(seeds['seeds'])})"
+                with_interval(folds["accuracy"]),
+                with_interval(test["accuracy"]) if test else MISSING,
+                f"{percent(seeds['mean'])} ± {100 * seeds['spread']:.1f} ({len(seeds['seeds'])})"
                 if seeds and seeds["spread"] is not None
                 else "one seed"
                 if seeds
                 else MISSING,
                 f"{card.calibration['error_before']:.3f} / {card.calibration['error_after']:.3f}",
                 f"{sum(places['presence_auroc']) / len(places['presence_auroc']):.2f}" if places else "not taught",
-                _with_interval(looks["maps"]["evidence for the predicted type"]["inside"]) if looks else MISSING,
+                with_interval(localised["maps"]["evidence for the predicted type"]["inside"]) if localised else MISSING,
             ]
         )
     head = [
@@ -232,7 +183,7 @@ def _models(cards: list[ModelCard], root: Path) -> str:
         "presence AUROC",
         "peak in a box",
     ]
-    return _grid(head, rows)
+    return grid(head, rows)
 
 
 def _zoo(folder: Path) -> str:
@@ -244,13 +195,13 @@ def _zoo(folder: Path) -> str:
         [
             its["title"],
             f"{len(its['folds'])}, {its['types']['films']} films",
-            _with_interval(its["types"]["accuracy"]),
-            _with_interval(its["mirrored_too"]),
-            _with_interval(its["types"]["top3"]),
+            with_interval(its["types"]["accuracy"]),
+            with_interval(its["views_averaged"]),
+            with_interval(its["types"]["top3"]),
             f"{its['calibration_error_before']:.3f} / {its['calibration_error_crossed']:.3f}",
             f"{statistics.mean(its['places']['presence_auroc']):.2f}" if "places" in its else "not taught",
-            _with_interval(its["places"]["fracture_peak_in_box"]) if "places" in its else "not taught",
-            _with_interval(its["places"]["type_peak_in_box"]) if "places" in its else "not taught",
+            with_interval(its["places"]["fracture_peak_in_box"]) if "places" in its else "not taught",
+            with_interval(its["places"]["type_peak_in_box"]) if "places" in its else "not taught",
             f"{its['epochs']}, {its['minutes']:.0f} min",
         ]
         for its in found
@@ -259,7 +210,7 @@ def _zoo(folder: Path) -> str:
         "recipe",
         "folds judged",
         "accuracy",
-        "mirrored film averaged in",
+        "all views averaged",
         "top-3",
         "calibration error before / after",
         "presence AUROC",
@@ -267,7 +218,7 @@ def _zoo(folder: Path) -> str:
         "predicted type's peak in a box",
         "epochs, all folds' time",
     ]
-    return _grid(head, rows)
+    return grid(head, rows)
 
 
 def _ablation(found: dict[str, Any]) -> str:
@@ -277,12 +228,12 @@ def _ablation(found: dict[str, Any]) -> str:
     rows = [
         [
             row["says"],
-            _with_interval(row["accuracy"]),
-            "" if name == "base" else _with_interval(row["difference"]),
-            _percent(row["top3"]),
+            with_interval(row["accuracy"]),
+            "" if name == "base" else with_interval(row["difference"]),
+            percent(row["top3"]),
             f"{row['macro_auroc']:.3f}",
             optional(row, "presence_auroc"),
-            _percent(row["type_peak_in_box"]) if "type_peak_in_box" in row else "-",
+            percent(row["type_peak_in_box"]) if "type_peak_in_box" in row else "-",
             f"{row['minutes']:.0f}",
         ]
         for name, row in found["rows"].items()
@@ -297,7 +248,7 @@ def _ablation(found: dict[str, Any]) -> str:
         "peak in a box",
         "minutes",
     ]
-    return _grid(head, rows)
+    return grid(head, rows)
 
 
 def _ensembles(rows: dict[str, Any]) -> str:
@@ -306,20 +257,43 @@ def _ensembles(rows: dict[str, Any]) -> str:
         if not values:
             return MISSING
         if len(values) == 1:
-            return _with_interval(next(iter(row["test"].values()))["accuracy"]) + ", one seed"
-        return f"{_percent(sum(values) / len(values))} ± {100 * statistics.stdev(values):.1f} ({len(values)} seeds)"
+            return with_interval(next(iter(row["test"].values()))["accuracy"]) + ", one seed"
+        return f"{percent(sum(values) / len(values))} ± {100 * statistics.stdev(values):.1f} ({len(values)} seeds)"
 
     cells = [
         [
             name,
-            _with_interval(row["cross_validation"]["types"]["accuracy"]),
-            _with_interval(row["cross_validation"]["types"]["top3"]),
+            f"{len(row['folds'])}, {row['cross_validation']['types']['films']} films",
+            with_interval(row["cross_validation"]["types"]["accuracy"]),
+            " / ".join(percent(value) for value in row["alone"].values()),
+            with_interval(row["cross_validation"]["types"]["top3"]),
             f"{row['cross_validation']['calibration_error_crossed']:.3f}",
             tested(row),
         ]
         for name, row in rows.items()
     ]
-    return _grid(["members", "out-of-fold accuracy", "top-3", "calibration error", "test accuracy"], cells)
+    return grid(
+        [
+            "members",
+            "folds judged",
+            "out-of-fold accuracy",
+            "each alone",
+            "top-3",
+            "calibration error",
+            "test accuracy",
+        ],
+        cells,
+    )
+
+
+def _crossed(found: dict[str, Any]) -> str:
+    areas = found["auroc"]
+
+    def cell(its: dict[str, float]) -> str:
+        return f"{its['value']:.3f} ({its['low']:.3f} to {its['high']:.3f})"
+
+    rows = [[trained, *(cell(row[judged]) for judged in areas)] for trained, row in areas.items()]
+    return grid(["trained on", *(f"judged on {judged}" for judged in areas)], rows)
 
 
 def _tuning(found: dict[str, Any]) -> str:
@@ -327,100 +301,7 @@ def _tuning(found: dict[str, Any]) -> str:
     names = [key for key in found["best"] if key != "loss"]
     rows = [[name, f"{first[name]:.4g}", f"{found['best'][name]:.4g}"] for name in names]
     rows.append(["validation loss", f"{first['loss']:.4f}", f"{found['best']['loss']:.4f}"])
-    return _grid(["", "recipe", "best trial"], rows)
-
-
-def _localisation(found: dict[str, Any]) -> str:
-    rows = [
-        [name, *(_with_interval(row[key]) for key in ("inside", "near", "energy"))]
-        for name, row in found["maps"].items()
-    ]
-    return _grid(["map", "peak in a box", "peak in or near a box", "energy in boxes"], rows)
-
-
-def _breakdown(found: dict[str, Any]) -> str:
-    row = found["maps"]["evidence for the predicted type"]
-    rows = [
-        [value, str(its["inside"]["n"]), _with_interval(its["inside"]), _with_interval(its["near"])]
-        for kind in ("by_region", "by_size")
-        for value, its in row[kind].items()
-    ]
-    return _grid(["region or size of the boxes", "films", "peak in a box", "peak in or near a box"], rows)
-
-
-def _trust(card: ModelCard, root: Path) -> list[str]:
-    """What is known of the model's other answers: broken at all, which types remain, and what it refuses."""
-    parts = []
-    if sets := card.metrics["cross_validation"].get("sets"):
-        parts += [
-            "Which types remain: sets that are to hold the label in 90 % of films, calibrated on half of the "
-            "out-of-fold films and judged on the other half, 200 times; in brackets the middle 95 % of the repeats "
-            "(`python -m training export`).",
-            _grid(
-                ["sets", "hold the label", "types in a set"],
-                [
-                    [
-                        f"{name}{', shipped' if card.sets and card.sets.score == name else ''}",
-                        _with_interval(its["coverage"]),
-                        f"{its['size']['value']:.1f} ({its['size']['low']:.1f} to {its['size']['high']:.1f})",
-                    ]
-                    for name, its in sets.items()
-                ],
-            ),
-        ]
-    if broken := _read(root / "weights" / card.name / "presence.json"):
-        rows = [
-            [
-                words,
-                str(its["films"]),
-                *(
-                    _with_interval(its[point][rate])
-                    for point in ("sensitive", "specific")
-                    for rate in ("sensitivity", "specificity")
-                ),
-            ]
-            for words, its in (
-                ("FracAtlas, validation (chose the points)", broken["validation"]),
-                ("FracAtlas, test", broken["test"]),
-                *((f"FracAtlas, test, {region}", its) for region, its in broken["test"]["by_region"].items()),
-            )
-        ]
-        far = broken["elsewhere"]
-        rows.append(
-            [
-                "bone-break, test (all fractured)",
-                str(far["sensitive"]["sensitivity"]["n"]),
-                _with_interval(far["sensitive"]["sensitivity"]),
-                "",
-                _with_interval(far["specific"]["sensitivity"]),
-                "",
-            ]
-        )
-        areas = [
-            f"{part} {broken[part]['auroc']['value']:.3f} ({broken[part]['auroc']['low']:.3f} to "
-            f"{broken[part]['auroc']['high']:.3f})"
-            for part in ("validation", "test")
-        ]
-        head = ["films", "number"] + [
-            f"{point} point, {rate}" for point in ("sensitive", "specific") for rate in ("sensitivity", "specificity")
-        ]
-        parts += [
-            f"Whether a bone is broken at all (`python -m training presence {card.name}`): AUROC {'; '.join(areas)}.",
-            _grid(head, rows),
-        ]
-    if refused := _read(root / "weights" / card.name / "refusal.json"):
-        rows = [[f"{name}: kept", _with_interval(its)] for name, its in refused["real_films_kept"].items()]
-        others = refused["others_refused"]
-        rows.append([f"{others['n']} pictures that are no radiographs: refused", _with_interval(others)])
-        rows += [[f"{name}: refused", _with_interval(its)] for name, its in refused["tampered_refused"].items()]
-        areas = "; ".join(f"{name} {value:.3f}" for name, value in refused["auroc"].items())
-        parts += [
-            f"What it refuses to judge (`python -m training refusal {card.name}`), by the distance to the "
-            f"{refused['neighbours']} nearest of {refused['known_films']} known films. AUROC against the pictures that "
-            f"are no radiographs: {areas}; by energy instead of distance: {refused['auroc_of_energy']:.3f}.",
-            _grid(["", "share"], rows),
-        ]
-    return parts
+    return grid(["", "recipe", "best trial"], rows)
 
 
 def _page(root: Path) -> str:
@@ -461,12 +342,12 @@ def _page(root: Path) -> str:
             "of the same films.",
             _zoo(results / "whole"),
         ]
-    together = _read(root / "training" / "results" / "ensembles.json")
+    together = read(root / "training" / "results" / "ensembles.json")
     if together:
         parts += [
             "## Models asked together",
-            "Mean of the members' probabilities, of the film and its mirror image (`python -m training ensemble RECIPE "
-            "RECIPE`).",
+            "Mean of the members' probabilities, of ten views of the film (as it is, turned by 12 degrees to either "
+            "side, smaller, larger, each also mirrored; `python -m training ensemble RECIPE RECIPE`).",
             _ensembles(together),
         ]
     parts += [
@@ -480,35 +361,28 @@ def _page(root: Path) -> str:
         "\n".join(f"- {recipe.title}: {recipe.claim}" for recipe in load_all().values()),
     ]
     for card in cards:
-        looks = _read(root / "weights" / card.name / "localisation.json")
-        parts += [f"## {card.title}", _figures(card)]
+        parts += [f"## {card.title}", f"[Model card](../weights/{card.name}/README.md)", figures(card)]
         parts += [
             f"![{words} of {card.title}](../weights/{card.name}/{file})"
-            for file, words in (
-                ("curves.png", "Training curves"),
-                ("confusion.png", "Confusion matrix"),
-                ("reliability.png", "Reliability"),
-                ("per_class.png", "Precision and recall by type"),
-            )
+            for file, words in PLOTS
             if (root / "weights" / card.name / file).is_file()
         ]
-        if looks:
-            parts += [
-                f"Where it looks, on {looks['films']} fractured FracAtlas validation films "
-                f"(`python -m training localise {card.name}`):",
-                _localisation(looks),
-                _breakdown(looks),
-            ]
-        parts += _trust(card, root)
-        if tried := verified.load(card.name, root / "weights"):
-            parts += [
-                f"Every method on trial, on {tried['films']} of these films "
-                f"(`python -m training faithfulness {card.name}`). Deletion, insertion and ROAD are margins over "
-                "random maps as smooth, in units of probability; stability is the mean rank correlation under small "
-                "changes of the film, shuffled the one once all weights mean nothing:",
-                _grid(verified.HEAD, verified.rows(tried)),
-            ]
-    ablation = _read(root / "training" / "results" / "ablation.json")
+        parts += [*looks(card, root), *trust(card, root), *on_trial(card, root)]
+    if crossed := read(results / "cross_source.json"):
+        films = crossed["films"]
+        parts += [
+            "## Fractured or not, across sources",
+            "A ResNet-18 on films of "
+            f"{crossed['recipe']['size']} px learns from one source and is judged on both, by area under the curve "
+            "(`python -m training cross-source`): FracAtlas "
+            f"({films['fracatlas']['train']:,} films train, {films['fracatlas']['judge']} test films judge) and "
+            f"{films['multi-region']['films']} films of multi-region that nobody turned, one a group, none with a "
+            f"near-duplicate in another set ({films['multi-region']['fractured']} of them fractured; in "
+            f"{films['multi-region']['folds']} folds). One training each; how the shipped models fare on the second "
+            "source stands with each model above.",
+            _crossed(crossed),
+        ]
+    ablation = read(root / "training" / "results" / "ablation.json")
     if ablation:
         folds = ", ".join(str(fold) for fold in ablation["folds"])
         parts += [
@@ -557,6 +431,9 @@ def report(root: Path = ROOT) -> tuple[Path, Path]:
         f"<title>Report</title><style>{STYLE}</style><body>{body}</body></html>\n",
         encoding="utf-8",
     )
+    for name in ranked(root / "weights"):
+        card = load_card(name, root / "weights")
+        (root / "weights" / name / "README.md").write_text(model_card(card, root), encoding="utf-8")
     readme = root / "README.md"
     readme.write_text(fill(readme.read_text(encoding="utf-8"), tables(root)), encoding="utf-8")
     return folder / "report.md", folder / "report.html"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
 import gradio as gr
 
-from app.weights import ModelCard
+from app.weights import DEFAULT_FOLDER, ModelCard
 
-__all__ = ["build", "compare", "describe", "table"]
+__all__ = ["build", "compare", "describe", "table", "whole_card"]
 
 
 def _interval(share: dict) -> str:
@@ -79,7 +80,7 @@ def describe(card: ModelCard) -> str:
         f"({card.training.get('minutes', '?')} minutes, {html.escape(str(card.training.get('device', '?')))}), "
         f"seed {card.seed}.</p>",
         "<h3>What it cannot do</h3>",
-        "<ul>" + "".join(f"<li>{html.escape(limit)}</li>" for limit in card.data.get("limits", [])) + "</ul>",
+        "<ul>" + "".join(f"<li>{html.escape(limit)}</li>" for limit in card.limits) + "</ul>",
     ]
     return f"<article class='about'>{''.join(parts)}</article>"
 
@@ -96,8 +97,12 @@ def _answers(card: ModelCard) -> list[list[str]]:
                 [f"{words}: said of fractured films", _interval(found)],
                 [f"{words}: not said of whole bones", _interval(spared)],
             ]
-        far = broken["elsewhere"]["sensitive"]["sensitivity"]
-        rows.append(["Suspicious: said of fractured films of another source (bone-break, test)", _interval(far)])
+        for name, far in broken["elsewhere"].items():
+            if "auroc" in far:
+                words = f"Fractured or not: area under the curve, another source ({name})"
+                rows.append([words, _interval(far["auroc"])])
+            said = far["sensitive"]["sensitivity"]
+            rows.append([f"Suspicious: said of fractured films of another source ({name})", _interval(said)])
     if card.sets and (sets := card.metrics.get("cross_validation", {}).get("sets")):
         its = sets[card.sets.score]
         rows.append([f"{card.sets.level:.0%} sets hold the label, out of fold", _interval(its["coverage"])])
@@ -144,9 +149,21 @@ def compare(cards: Sequence[ModelCard]) -> str:
     return f"<article class='about wide'><h2>The models</h2>{table(head, rows)}</article>"
 
 
+def whole_card(name: str, folder: Path = DEFAULT_FOLDER) -> str | None:
+    """The generated model card as Markdown, without the hub's metadata and the plots; None where there is none."""
+    path = folder / name / "README.md"
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8").split("---\n", 2)[2]
+    return "\n".join(line for line in text.splitlines() if not line.startswith("![")).strip()
+
+
 def build(cards: Sequence[ModelCard]) -> None:
     """Lays out the tab inside the current Blocks."""
     if len(cards) > 1:
         gr.HTML(compare(cards))
     for card in cards:
         gr.HTML(describe(card))
+        if text := whole_card(card.name):
+            with gr.Accordion(f"The whole model card of {card.title}", open=False):
+                gr.Markdown(text, elem_classes="card")

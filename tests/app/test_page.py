@@ -113,6 +113,14 @@ def test_models_are_compared_by_their_cards(classifier: Classifier, second: Clas
     assert "Second network" in told
 
 
+def test_the_whole_card_is_shown_without_what_a_page_cannot_use(tmp_path: Path) -> None:
+    assert about.whole_card("mine", tmp_path) is None
+    (tmp_path / "mine").mkdir()
+    text = "---\nlicense: mit\n---\n\n# Mine\n\n| a |\n| --- |\n| 1 |\n\n![Curves](curves.png)\n"
+    (tmp_path / "mine" / "README.md").write_text(text)
+    assert about.whole_card("mine", tmp_path) == "# Mine\n\n| a |\n| --- |\n| 1 |"
+
+
 def test_the_about_page_tells_figures_and_limits(classifier: Classifier) -> None:
     from app.weights import available, load_card
 

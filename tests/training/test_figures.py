@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from app import verified
@@ -26,7 +27,9 @@ from training.faithfulness import faithfulness
 from training.films import BoneBreakFilms
 from training.gallery import MOST, gallery, mean_heat
 from training.localise import BASELINES
-from training.presence import area, operating_points, presence
+from training.metrics import area
+from training.model_card import model_card
+from training.presence import operating_points, presence
 from training.recipe import Distil
 from training.refusal import refusal, tampered
 from training.report import STYLE, report, tables
@@ -91,9 +94,9 @@ def test_members_who_agree_say_together_what_they_say_alone(repository: Path) ->
     assert set(row["test"]) == {"0", "1"}
     right = np.array([[3.0, 0.0], [0.0, 1.0]])
     wrong = np.array([[0.0, 9.0], [0.0, 1.0]])
-    assert averaged([(right, right)], [1.0]).argmax(axis=1).tolist() == [0, 1]
-    assert averaged([(right, wrong)], [1.0]).argmax(axis=1).tolist() == [1, 1]
-    cooled = averaged([(right, right), (wrong, wrong)], [1.0, 100.0])
+    assert averaged([np.stack([right, right])], [1.0]).argmax(axis=1).tolist() == [0, 1]
+    assert averaged([np.stack([right, wrong])], [1.0]).argmax(axis=1).tolist() == [1, 1]
+    cooled = averaged([np.stack([right, right]), np.stack([wrong, wrong])], [1.0, 100.0])
     assert cooled.argmax(axis=1).tolist() == [0, 1]
     np.testing.assert_allclose(np.exp(cooled).sum(axis=1), 1.0)
 
@@ -216,8 +219,44 @@ def test_the_report_says_what_was_measured_and_what_was_not(repository: Path) ->
     assert "<table>" in page.read_text()
     assert tables(repository)["figures"] in (repository / "README.md").read_text()
     first = text, page.read_text(), (repository / "README.md").read_text()
+    assert (repository / "weights/resnet18/README.md").read_text() == model_card(
+        load_card("resnet18", repository / "weights"), repository
+    )
     report(repository)
     assert (markdown.read_text(), page.read_text(), (repository / "README.md").read_text()) == first
+
+
+def test_the_model_card_says_what_was_measured_and_what_was_not(repository: Path, tmp_path: Path) -> None:
+    card = load_card("resnet18", repository / "weights")
+    text = model_card(card, repository)
+    front = yaml.safe_load(text.split("---\n")[1])
+    accuracy = front["model-index"][0]["results"][0]["metrics"][0]
+    assert accuracy == {"type": "accuracy", "value": round(card.metrics["test"]["accuracy"]["value"], 4)}
+    assert card.intended_use in text
+    for row in card.metrics["cross_validation"]["per_class"]:
+        assert f"| {row['name']} | {row['films']} |" in text
+    assert "does not notice when a picture is no X-ray" in text
+    assert "has not been audited" in text
+    untested = card.model_copy(
+        update={"metrics": {"cross_validation": card.metrics["cross_validation"]}, "presence": None}
+    )
+    bare = model_card(untested, tmp_path)
+    assert "Not judged on test films" in bare
+    assert "cannot tell whether a bone is broken" in bare
+    assert "model-index" not in bare
+
+
+def test_failures_are_picked_by_what_was_measured(repository: Path) -> None:
+    card = load_card("resnet18", repository / "weights")
+    folds = card.metrics["cross_validation"]
+    names = [kind.name for kind in card.classes]
+    confusion = np.diag([10] * len(names))
+    confusion[0, 0], confusion[0, 3] = 1, 9
+    rows = [{**row, "recall": float(confusion[i, i] / 10)} for i, row in enumerate(folds["per_class"])]
+    spoilt = {**folds, "confusion": confusion.tolist(), "per_class": rows}
+    text = model_card(card.model_copy(update={"metrics": {"cross_validation": spoilt}}), repository)
+    assert f"out of fold: {names[0]} (10.0 %)." in text
+    assert f"90.0 % of {names[0]} called {names[3]}" in text
 
 
 def test_some_folds_are_enough_for_a_card_that_says_which(repository: Path, drawn_atlas: Path, tmp_path: Path) -> None:
@@ -289,7 +328,7 @@ def test_presence_is_judged_on_films_that_chose_nothing(repository: Path, drawn_
         assert sum(its["films"] for its in found[part]["by_region"].values()) == found[part]["films"]
     assert found["validation"]["sensitive"]["sensitivity"]["value"] >= 0.9
     assert card.metrics["presence"]["films"] == found["test"]["films"]
-    assert card.metrics["presence"]["elsewhere"]["sensitive"]["sensitivity"]["n"] == 10
+    assert card.metrics["presence"]["elsewhere"]["bone-break"]["sensitive"]["sensitivity"]["n"] == 10
     whole = card.model_copy(update={"data": {**card.data, "places": {**card.data["places"], "sha256": "0" * 64}}})
     write_card(whole, tmp_path / "weights" / "resnet18")
     with pytest.raises(ValueError, match="not those"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.options import Data, data_folder, refuse
+from training.commands.options import Data, Init, data_folder, refuse
 from training.data.film import DataSet
 
 __all__ = ["cli"]
@@ -155,6 +155,21 @@ def peers(
             rows[name][kind] = found
             save(rows)
     typer.echo(markdown(load_rows(recipes)))
+
+
+@cli.command("cross-source")
+def cross_source(data: Data = None, init: Init = None) -> None:
+    """Learn fractured or not from one source and judge on another: the drop that a single source hides."""
+    from training.cross_source import cross_source as judge
+
+    layers = next(iter(sorted(init.glob("resnet18*.safetensors"))), None) if init and init.is_dir() else init
+    try:
+        found = judge(data_folder(data), layers, precision="bf16-mixed")
+    except (FileNotFoundError, ValueError) as error:
+        raise refuse(error) from None
+    for source, row in found["auroc"].items():
+        for judging, its in row.items():
+            typer.echo(f"{source} -> {judging}: {its['value']:.3f} ({its['low']:.3f} to {its['high']:.3f})")
 
 
 def _load(name: str, data: Path | None) -> DataSet:

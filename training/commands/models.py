@@ -80,7 +80,7 @@ def cross_validate(
     except (FileNotFoundError, ValidationError, ValueError) as error:
         raise refuse(error) from None
     _print_figures(summary["types"], "out-of-fold")
-    typer.echo(f"mirrored too: {summary['mirrored_too']}; places: {summary.get('places', 'not learnt')}")
+    typer.echo(f"all views averaged: {summary['views_averaged']}; places: {summary.get('places', 'not learnt')}")
 
 
 @cli.command()
@@ -208,8 +208,11 @@ def presence(
                 f"  {point} point: sensitivity {rates['sensitivity']['value']:.1%}, specificity "
                 f"{rates['specificity']['value']:.1%}, {its['films']} films"
             )
-    for point in ("sensitive", "specific"):
-        typer.echo(f"bone-break, {point} point: {found['elsewhere'][point]['sensitivity']['value']:.1%} of test films")
+    for name, its in found["elsewhere"].items():
+        if "auroc" in its:
+            typer.echo(f"{name} AUROC {its['auroc']['value']:.3f} on {its['films']} films")
+        for point in ("sensitive", "specific"):
+            typer.echo(f"{name}, {point} point: sensitivity {its[point]['sensitivity']['value']:.1%}")
 
 
 @cli.command()

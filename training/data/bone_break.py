@@ -40,8 +40,7 @@ SHARED = 8
 """Hexadecimal digits in a row that two names share only where the films come from one place."""
 
 LIMITS = [
-    "Every film it learnt from shows a fracture, so it names a type even for a whole bone.",
-    "It does not notice when a picture is no X-ray.",
+    "Every film it learnt types from shows a fracture, so it names a type even for a whole bone.",
     "Labels are the uploader's, never checked by a panel of readers; some near-duplicates carry two different ones.",
 ]
 """What whoever learns from this set cannot do, for the model's card."""

@@ -10,23 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from training.peers.protocol import Protocol
 from training.recipe import Augment
 
-__all__ = ["FOLDER", "PeerRecipe", "load_all"]
+__all__ = ["FOLDER", "PeerRecipe", "ShortRecipe", "load_all"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes" / "peers"
 
 
-class PeerRecipe(BaseModel):
-    """The fields of a YAML file in ``training/recipes/peers``."""
+class ShortRecipe(BaseModel):
+    """How a network is trained for a comparison, not to be shipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: str = Field(description="the row's name in the table")
-    claim: str = Field(description="whose claim it is and how it was made, in a sentence")
-    claimed: float | None = Field(ge=0, le=1, description="published accuracy; none where no figure was published")
-    data: str
     network: str
-    protocol: Protocol
-    judged: float = Field(0.2, gt=0, lt=1, description="share of the films that judge, where the split is our draw")
     size: int = Field(ge=32, le=512)
     epochs: int = Field(ge=1, description="passes over the training films when run here")
     batch_size: int = Field(32, ge=2)
@@ -41,6 +35,17 @@ class PeerRecipe(BaseModel):
     initial: str = Field("", description="start of the name of the file with initial layers; from scratch where empty")
     augment: Augment = Augment()
     seed: int = 0
+
+
+class PeerRecipe(ShortRecipe):
+    """The fields of a YAML file in ``training/recipes/peers``."""
+
+    title: str = Field(description="the row's name in the table")
+    claim: str = Field(description="whose claim it is and how it was made, in a sentence")
+    claimed: float | None = Field(ge=0, le=1, description="published accuracy; none where no figure was published")
+    data: str
+    protocol: Protocol
+    judged: float = Field(0.2, gt=0, lt=1, description="share of the films that judge, where the split is our draw")
 
 
 def load_all(folder: Path = FOLDER) -> dict[str, PeerRecipe]:

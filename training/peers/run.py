@@ -20,9 +20,9 @@ from training.augment import augment
 from training.metrics import bootstrap
 from training.peers.networks import NETWORKS, load_initial
 from training.peers.protocol import Sides
-from training.peers.recipe import PeerRecipe
+from training.peers.recipe import PeerRecipe, ShortRecipe
 
-__all__ = ["PeerTask", "run"]
+__all__ = ["PeerTask", "chances", "run", "train"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,7 +38,7 @@ class PeerTask(lightning.LightningModule):
 
     class_weights: torch.Tensor
 
-    def __init__(self, recipe: PeerRecipe, network: nn.Module, class_weights: torch.Tensor) -> None:
+    def __init__(self, recipe: ShortRecipe, network: nn.Module, class_weights: torch.Tensor) -> None:
         super().__init__()
         self.recipe = recipe
         self.network = network
@@ -79,6 +79,62 @@ class PeerTask(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def _loader(recipe: ShortRecipe, squares: np.ndarray, labels: np.ndarray, shuffle: bool) -> DataLoader:
+    dataset = TensorDataset(torch.from_numpy(squares)[:, None], torch.from_numpy(labels).long())
+    return DataLoader(dataset, recipe.batch_size, shuffle=shuffle, drop_last=shuffle)
+
+
+def _trainer(recipe: ShortRecipe, precision: Literal["32-true", "bf16-mixed"]) -> lightning.Trainer:
+    return lightning.Trainer(
+        max_epochs=recipe.epochs,
+        precision=precision,
+        accelerator="auto",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def train(
+    recipe: ShortRecipe,
+    squares: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    init: Path | None,
+    precision: Literal["32-true", "bf16-mixed"],
+) -> tuple[PeerTask, str]:
+    """Trains once.
+
+    Args:
+        recipe: how.
+        squares: films, uint8 (N, size, size).
+        labels: int (N,).
+        classes: number of classes.
+        init: initial layers; from scratch where absent.
+        precision: of training.
+
+    Returns:
+        The trained task, and what training started from.
+    """
+    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    counts = torch.bincount(torch.from_numpy(labels), minlength=classes)
+    weights = counts.sum() / (len(counts) * counts.clamp(min=1)) if recipe.class_weighted else torch.ones(len(counts))
+    network = NETWORKS[recipe.network](len(counts), recipe.dropout)
+    start = load_initial(network, init)
+    task = PeerTask(recipe, channels_last(network), weights.float())
+    _trainer(recipe, precision).fit(task, _loader(recipe, squares, labels, True))
+    return task, start
+
+
+def chances(task: PeerTask, squares: np.ndarray, precision: Literal["32-true", "bf16-mixed"]) -> np.ndarray:
+    """A trained task's probabilities of films, uint8 (N, size, size): float32 (N, C)."""
+    loader = _loader(task.recipe, squares, np.zeros(len(squares), int), False)
+    found = _trainer(task.recipe, precision).predict(task, loader)
+    return torch.cat(found).numpy()  # ty: ignore[invalid-argument-type]
+
+
 def run(
     recipe: PeerRecipe,
     squares: np.ndarray,
@@ -102,33 +158,11 @@ def run(
     Returns:
         Accuracy with its interval, films on both sides, epochs, minutes and what training started from.
     """
-    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    counts = torch.bincount(torch.from_numpy(labels[sides.train]), minlength=int(labels.max()) + 1)
-    weights = counts.sum() / (len(counts) * counts.clamp(min=1)) if recipe.class_weighted else torch.ones(len(counts))
-    network = NETWORKS[recipe.network](len(counts), recipe.dropout)
-    start = load_initial(network, init)
-    task = PeerTask(recipe, channels_last(network), weights.float())
-
-    def loader(indices: np.ndarray, shuffle: bool) -> DataLoader:
-        films = torch.from_numpy(squares[indices])[:, None]
-        dataset = TensorDataset(films, torch.from_numpy(labels[indices]).long())
-        return DataLoader(dataset, recipe.batch_size, shuffle=shuffle, drop_last=shuffle)
-
-    trainer = lightning.Trainer(
-        max_epochs=recipe.epochs,
-        precision=precision,
-        accelerator="auto",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     began = time.monotonic()
-    trainer.fit(task, loader(sides.train, True))
-    chances = torch.cat(trainer.predict(task, loader(sides.judge, False)))  # ty: ignore[invalid-argument-type]
+    task, start = train(recipe, squares[sides.train], labels[sides.train], int(labels.max()) + 1, init, precision)
+    found = chances(task, squares[sides.judge], precision)
     judged = np.bincount(labels[sides.judge])
-    correct = chances.argmax(dim=1).numpy() == labels[sides.judge]
+    correct = found.argmax(axis=1) == labels[sides.judge]
     return {
         "accuracy": bootstrap(correct, groups[sides.judge]),
         "commonest": float(judged.max() / judged.sum()),

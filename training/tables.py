@@ -1,0 +1,27 @@
+"""Measured shares and tables as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["MISSING", "grid", "percent", "with_interval"]
+
+MISSING = "not run"
+
+
+def percent(share: float) -> str:
+    """0.256 as "25.6 %"."""
+    return f"{100 * share:.1f} %"
+
+
+def with_interval(share: dict[str, float] | None) -> str:
+    """A share with its 95 % interval, as ``training.metrics.bootstrap`` gives it; what was not measured says so."""
+    if share is None:
+        return MISSING
+    return f"{percent(share['value'])} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
