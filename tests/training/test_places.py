@@ -170,6 +170,17 @@ def test_a_joint_cross_validation_judges_types_and_places(drawn_atlas: Path, tmp
     assert np.array_equal(again.logits, found.logits)
 
 
+def test_the_first_three_count_apart_from_the_first() -> None:
+    """Even where a first batch, all of one class, gives both the same."""
+    network = build_network("custom-cnn", 10, stride=8, head="attended", places=True)
+    scores = FractureTypes(JOINT, network, (), torch.ones(10)).scores
+    scores.update(torch.arange(10.0).repeat(4, 1), torch.zeros(4, dtype=torch.long))
+    scores.update(torch.arange(10.0).repeat(4, 1), torch.full((4,), 8))
+    found = scores.compute()
+    assert found["validation_accuracy"] == 0.0
+    assert found["validation_top3"] == 0.5
+
+
 def test_the_moving_average_is_what_is_kept() -> None:
     recipe = JOINT.model_copy(update={"average": 0.9})
     task = FractureTypes(
