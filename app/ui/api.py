@@ -18,6 +18,7 @@ from app.methods import DEFAULT, METHODS, ask, draw, heat
 from app.radiograph import read
 from app.trust import answers
 from app.ui.seen import COMPUTE, LIMIT, OURS
+from app.ui.uploads import uploaded
 from app.watch import Watch
 
 __all__ = ["build"]
@@ -33,6 +34,8 @@ class _Choice(ValueError):
 def _in_words() -> Generator[None]:
     try:
         yield
+    except gr.Error:
+        raise
     except (FilmError, Stopped, _Choice) as error:
         raise gr.Error(str(error), print_exception=False) from None
     except Exception as error:  # noqa: BLE001 - Gradio would log the traceback
@@ -53,8 +56,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
     def look(film: Any, model: str, anyway: bool) -> tuple[Classifier, Explanation]:
         if model not in models:
             raise _Choice(f"There is no model '{model}'. Known: {', '.join(models)}.")
-        path = film["path"] if isinstance(film, dict) else film.path
-        picture = read(path)
+        picture = read(uploaded(film["path"] if isinstance(film, dict) else film.path))
         if not anyway:
             models[model].check(picture)
         return models[model], models[model].explain([picture])[0]

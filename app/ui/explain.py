@@ -20,6 +20,7 @@ from app.slices import OWN_WINDOW, Slices, gather
 from app.trust import presence
 from app.ui import verdict as words
 from app.ui.seen import COMPUTE, OURS, Seen
+from app.ui.uploads import guard
 
 __all__ = ["build"]
 
@@ -79,8 +80,7 @@ def _film_input() -> gr.Image:
         buttons=[],
         placeholder="Drop an X-ray here, or click to choose one\nPNG, JPEG, WebP or TIFF, up to 50 MB",
     )
-    # A subclass would do, but Gradio writes a stub file beside every module that has one.
-    source.preprocess = _as_it_came
+    guard(source, _as_it_came)
     return source
 
 
@@ -138,6 +138,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             dicom = gr.UploadButton(
                 "Open DICOM, one file or a series", file_count="multiple", size="sm", elem_id="dicom"
             )
+            guard(dicom)
             number = gr.Slider(1, 2, 1, step=1, label="Slice", visible=False, elem_id="slice")
             window = gr.Dropdown([OWN_WINDOW], value=OWN_WINDOW, label="Window", visible=False, elem_id="window")
             model = gr.Dropdown(

@@ -22,6 +22,7 @@ from app.radiograph import Radiograph
 from app.shortcuts import KINDS, Shortcuts
 from app.ui.about import table
 from app.ui.seen import COMPUTE, NO_FILM, OURS, Seen, progress, watched
+from app.ui.uploads import guard
 from app.verified import UNCHANGED
 from app.watch import Watch
 
@@ -209,6 +210,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             elem_id="hide-canvas",
             buttons=[],
         )
+        guard(canvas)
         after = gr.Image(
             show_label=False, format="png", interactive=False, height=420, elem_id="hide-after", buttons=[]
         )

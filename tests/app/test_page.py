@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import gradio as gr
+import httpx
 import numpy as np
 import pytest
+from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -28,6 +34,48 @@ def address(classifier: Classifier, second: Classifier) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(address: str) -> Client:
     return Client(address, verbose=False)
+
+
+def asked_by_hand(address: str, page: gr.Blocks, handler: str, data: list) -> dict:
+    """What the server makes of a request that no browser would send: ``handler``'s, with any data."""
+    number = next(i for i, event in page.fns.items() if getattr(event.fn, "__name__", "") == handler)
+    body = {"data": data, "fn_index": number, "session_hash": f"{handler}{time.monotonic_ns()}"}
+    httpx.post(f"{address}gradio_api/queue/join", json=body, timeout=30).raise_for_status()
+    where = f"{address}gradio_api/queue/data?session_hash={body['session_hash']}"
+    with httpx.stream("GET", where, timeout=60) as lines:
+        for line in lines.iter_lines():
+            if "process_completed" in line:
+                return json.loads(line.removeprefix("data:"))
+    raise AssertionError("the server never answered")
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Classifier, meta: dict) -> None:
+    """Whatever component or endpoint is named, and however the path is written."""
+    secret = tmp_path / "secret.png"
+    cv2.imwrite(str(secret), draw("oblique"))
+    inside = Path(get_upload_folder())
+    inside.mkdir(parents=True, exist_ok=True)
+    link = inside / f"link-{time.monotonic_ns()}.png"
+    link.symlink_to(secret)
+    page, address = launch([classifier], host="127.0.0.1", block=False)
+    looks = [classifier.card.name, "inferno", 0.6, True, True]
+    try:
+        for path in (str(secret), f"{inside}/{os.path.relpath(secret, inside)}", str(link)):
+            film = {"path": path, **meta}
+            for handler, data in (
+                ("judge_upload", [film, *looks]),
+                ("judge_series", [[film], *looks]),
+                ("ask_again", [None, {"background": film, "layers": [film], "composite": film}]),
+                ("explain", [film, classifier.card.name, True]),
+                ("heatmap", [film, "evidence", classifier.card.name, "", "", True]),
+            ):
+                answer = asked_by_hand(address, page, handler, data)
+                assert not answer["success"], handler
+                assert "image/png" not in json.dumps(answer)
+    finally:
+        link.unlink()
+        page.close()
 
 
 def test_the_api_answers_as_the_classifier_does(client: Client, classifier: Classifier, tmp_path: Path) -> None:
