@@ -1,4 +1,4 @@
-"""The two ways things go wrong for a user; their messages are shown as they are, so they are sentences."""
+"""The ways things go wrong for a user; their messages are shown as they are, so they are sentences."""
 
 
 class FilmError(ValueError):
@@ -15,3 +15,7 @@ class WeightsError(RuntimeError):
 
 class Stopped(Exception):
     """Slow work that was stopped, or ran out of time; the message is for people."""
+
+
+class NoHeat(ValueError):
+    """A map is the same everywhere, so there is nothing to judge; the message is a sentence for people."""

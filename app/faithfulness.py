@@ -105,6 +105,10 @@ class Trial:
             "ROAD": sum(r.road < self.real.road for r in self.random),
         }
 
+    def won(self) -> tuple[str, ...]:
+        """The measures by which every random map does worse; with N of them chance does so once in N + 1 times."""
+        return tuple(name for name, count in self.beaten().items() if count == len(self.random))
+
 
 def surrogate(found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random map with the same values and nearly the same power spectrum, hence as smooth.
@@ -253,7 +257,7 @@ class Scrambled:
     """A map drawn after the weights from the head down to one part were shuffled.
 
     Attributes:
-        down_to: the part: "head", or a stage of the body.
+        down_to: the part: "head", a stage of the body, or ``REST``, after which nothing is in its place.
         found: the map, float (h, w).
         correlation: with the real map, by rank.
         similarity: with the real map, structural.
@@ -265,17 +269,25 @@ class Scrambled:
     similarity: float
 
 
-def _shuffle(network: FractureNetwork, part: str, generator: torch.Generator) -> None:
-    modules = (
-        [module for module in (network.head, network.attended, network.places) if module is not None]
-        if part == "head"
-        else [network.body.get_submodule(part)]
-    )
-    with torch.no_grad():
-        for module in modules:
-            for parameter in module.parameters():
-                order = torch.randperm(parameter.numel(), generator=generator)
-                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+REST = "all the rest"
+"""The last part to be shuffled: stem, lateral layers and whatever else belongs to no stage."""
+
+
+def _learnt(network: FractureNetwork, part: str) -> dict[str, torch.Tensor]:
+    """Names and values of what a part has learnt: weights, and the statistics of its batch norms."""
+    everything = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    if part == REST:
+        return everything
+    starts = ("head.", "attended.", "places.") if part == "head" else (f"body.{part}.",)
+    return {name: tensor for name, tensor in everything.items() if name.startswith(starts)}
+
+
+def _shuffle(network: FractureNetwork, part: str, done: set[str], generator: torch.Generator) -> None:
+    for name, tensor in _learnt(network, part).items():
+        if name not in done:
+            done.add(name)
+            order = torch.randperm(tensor.numel(), generator=generator)
+            tensor.copy_(tensor.flatten()[order].view_as(tensor))
 
 
 def scramble(
@@ -301,10 +313,11 @@ def scramble(
     classifier = question.classifier
     network = copy.deepcopy(classifier.network)
     generator = torch.Generator().manual_seed(seed)
-    parts = ["head", *reversed(ARCHITECTURES[classifier.card.architecture].stages)]
+    parts = ["head", *reversed(ARCHITECTURES[classifier.card.architecture].stages), REST]
+    done: set[str] = set()
     results = []
     for number, part in enumerate(parts, start=1):
-        _shuffle(network, part, generator)
+        _shuffle(network, part, done, generator)
         if last_only and number < len(parts):
             continue
         asked = with_square(replace(question, classifier=Classifier(network, classifier.card)), question.square)

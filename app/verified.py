@@ -12,7 +12,7 @@ from app.weights import DEFAULT_FOLDER
 __all__ = ["HEAD", "UNCHANGED", "beats_random", "depends_on_model", "load", "rows"]
 
 UNCHANGED = 0.3
-"""Rank correlation of the maps before and after shuffling all weights from which a map counts as unchanged."""
+"""Mean absolute rank correlation, before and after shuffling all weights, from which a map counts as unchanged."""
 
 MEASURES = ("deletion", "insertion", "ROAD")
 HEAD = ["Method", "Films", "Deletion", "Insertion", "ROAD", "Peak in / near a box", "Stability", "Shuffled", "Seconds"]
@@ -27,7 +27,7 @@ def load(name: str, folder: Path = DEFAULT_FOLDER) -> dict[str, Any] | None:
 def depends_on_model(row: dict[str, Any]) -> bool | None:
     """Whether a method's map changes once the weights mean nothing; None where that was not measured."""
     steps = list(row.get("scrambled", {}).values())
-    return abs(steps[-1]["value"]) < UNCHANGED if steps else None
+    return steps[-1]["value"] < UNCHANGED if steps else None
 
 
 def beats_random(row: dict[str, Any]) -> dict[str, bool]:
@@ -44,7 +44,7 @@ def _shuffled(row: dict[str, Any]) -> str:
     if depends is None:
         return "-"
     correlation = list(row["scrambled"].values())[-1]["value"]
-    return f"{correlation:+.2f}" + ("" if depends else ", does not depend on the model")
+    return f"{correlation:.2f}" + ("" if depends else ", does not depend on the model")
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:

@@ -2,7 +2,8 @@
 
 Every method explains the same fractured FracAtlas validation films, which no model was trained on, and is judged by
 what ``app.faithfulness`` measures: deletion, insertion and ROAD against random maps as smooth, boxes hit, stability,
-dependence on the weights, and seconds. Films are judged one by one and each is kept, so an interrupted run goes on.
+dependence on the weights (mean absolute rank correlation), and seconds. Films are judged one by one and each is kept,
+so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def judge_film(question: Question, film: Film, placement: Placement, method: str
         shaken = stability(question, method, found)
         row["stability"] = float(np.mean([each.correlation for each in shaken]))
         steps = scramble(question, method, found, last_only=METHODS[method].cost == "slow")
-        row["scrambled"] = {step.down_to: step.correlation for step in steps}
+        # A map of the opposite sign has kept what it shows, so signs must not cancel in the mean.
+        row["scrambled"] = {step.down_to: abs(step.correlation) for step in steps}
     return row
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from app import shortcuts, verified
 from app.classifier import Classifier
-from app.errors import Stopped
+from app.errors import NoHeat, Stopped
 from app.faithfulness import SHARES, Scrambled, Stable, Trial, scramble, stability, trial
 from app.methods import DEFAULT, METHODS, Question, ask_square, draw, heat
 from app.overlay import overlay
@@ -82,8 +82,8 @@ def _chart(title: str, found: Trial, which: str) -> str:
 def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stable], lies: Shortcuts) -> str:
     """What the trial found in words, each with its figure, as HTML."""
     margins, beaten, count = found.margins(), found.beaten(), len(found.random)
-    won = sum(margins[name] > 0 and beaten[name] > count / 2 for name in margins)
-    last = scrambled[-1].correlation
+    won = len(found.won())
+    last = abs(scrambled[-1].correlation)
     steady = float(np.mean([each.correlation for each in stable]))
     figures = "; ".join(f"{name} {margin:+.3f}, ahead of {beaten[name]} of {count}" for name, margin in margins.items())
     rows = [
@@ -93,13 +93,14 @@ def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stabl
                 3: "It points at what the score needs.",
                 2: "It points at what the score needs by two measures of three.",
             }.get(won, "It does not point at what the score needs better than chance does."),
-            f"Against random maps as smooth, in units of probability: {figures}.",
+            f"Against random maps as smooth, in units of probability: {figures}. One random map in "
+            f"{count + 1} is ahead of all others too.",
         ),
         (
-            "good" if abs(last) < UNCHANGED else "poor",
-            "It depends on the model." if abs(last) < UNCHANGED else "It does not depend on the model: a red flag.",
-            f"Rank correlation with the map of the network scrambled throughout: {last:+.2f} (under {UNCHANGED} is "
-            f"wanted); structural similarity {scrambled[-1].similarity:.2f}.",
+            "good" if last < UNCHANGED else "poor",
+            "It depends on the model." if last < UNCHANGED else "It does not depend on the model: a red flag.",
+            f"Rank correlation, whatever its sign, with the map of the network scrambled throughout: {last:.2f} "
+            f"(under {UNCHANGED} is wanted); structural similarity {scrambled[-1].similarity:.2f}.",
         ),
         (
             "good" if steady >= STABLE else "poor",
@@ -138,6 +139,8 @@ def _on_trial(question: Question, method: str, seen: Seen) -> tuple:
         return replace(question, watch=Watch(tell=lambda share: whole.step(start + (end - start) * share)))
 
     found = draw(part(0.0, PARTS[0]), method)
+    if np.ptp(found) == 0.0:
+        raise NoHeat("This method finds no heat on this film, so there is nothing to put on trial.")
     curves = trial(part(PARTS[0], PARTS[1]), found, placement)
     slow = METHODS[method].cost == "slow"
     scrambled = scramble(part(PARTS[1], PARTS[2]), method, found, last_only=slow)
@@ -250,7 +253,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             line = f"{METHODS[name].title} for {titles[target].lower()}. {METHODS[name].says}"
             told = verdict(curves, scrambled, stable, lies)
             yield f"<p class='glossary'>{html.escape(line)}</p>", told, SHUFFLED, pictures
-        except Stopped as error:
+        except (NoHeat, Stopped) as error:
             yield f"<p class='glossary'>{html.escape(str(error))}</p>", "", "", []
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("a map could not be put on trial: %s", type(error).__name__)

@@ -8,12 +8,16 @@ import torch
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from app.bodies import ARCHITECTURES
 from app.classifier import Classifier
 from app.errors import Stopped
 from app.faithfulness import (
     CHANGES,
+    REST,
     SHARES,
     Curves,
+    Trial,
+    _shuffle,
     rank_correlation,
     scramble,
     stability,
@@ -22,7 +26,7 @@ from app.faithfulness import (
     trial,
 )
 from app.methods import METHODS, Question, ask, draw
-from app.network import FractureNetwork
+from app.network import FractureNetwork, build_network
 from app.phantom import draw as phantom
 from app.preprocess import Placement
 from app.radiograph import Radiograph
@@ -117,14 +121,46 @@ def test_a_blind_method_is_caught_by_scrambling(classifier: Classifier, film: Ra
     asked = ask(classifier, film)
     blind = scramble(asked, "eigencam", draw(asked, "eigencam"))
     seeing = scramble(asked, "evidence", draw(asked, "evidence"))
-    assert [step.down_to for step in blind] == ["head", "layer4", "layer3", "layer2", "layer1"]
+    assert [step.down_to for step in blind] == ["head", "layer4", "layer3", "layer2", "layer1", REST]
     assert blind[0].correlation == pytest.approx(1.0)
     assert blind[0].similarity == pytest.approx(1.0)
     assert abs(seeing[0].correlation) < 0.8
     last = scramble(asked, "evidence", draw(asked, "evidence"), last_only=True)
-    assert [step.down_to for step in last] == ["layer1"]
+    assert [step.down_to for step in last] == [REST]
     assert last[0].correlation == pytest.approx(seeing[-1].correlation, abs=1e-5)
     assert all(torch.equal(before[name], tensor) for name, tensor in classifier.network.state_dict().items())
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet18-pyramid", "vgg16-bn"])
+def test_nothing_learnt_stays_in_its_place(architecture: str) -> None:
+    torch.manual_seed(0)
+    stride = ARCHITECTURES[architecture].strides[0]
+    network = build_network(architecture, 10, stride=stride, head="attended", places=True)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.normal_()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    done: set[str] = set()
+    generator = torch.Generator().manual_seed(0)
+    for part in ("head", *ARCHITECTURES[architecture].stages, REST):
+        _shuffle(network, part, done, generator)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and tensor.numel() > 1:
+            assert not torch.equal(tensor, before[name]), name
+            assert torch.equal(tensor.flatten().sort().values, before[name].flatten().sort().values), name
+
+
+def test_chance_alone_seldom_wins() -> None:
+    """A random map among random maps is ahead of all of them once in as many times as there are maps."""
+    rng = np.random.default_rng(0)
+
+    def curves() -> Curves:
+        return Curves(rng.random(11), rng.random(11), float(rng.random()))
+
+    won = [Trial(curves(), tuple(curves() for _ in range(8))).won() for _ in range(3000)]
+    for measure in ("deletion", "insertion", "ROAD"):
+        assert np.mean([measure in each for each in won]) == pytest.approx(1 / 9, abs=0.02)
+    assert np.mean([len(each) == 3 for each in won]) < 0.01
 
 
 def test_maps_of_what_is_there_are_stable_and_chance_is_not(question: Question) -> None:

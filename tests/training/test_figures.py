@@ -180,7 +180,7 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
 
     found = {"films": 9, "methods": {"evidence": row(0.1, 0.05), "eigencam": row(0.6, -0.1)}}
     told = [cells[-2] for cells in verified.rows(found)]
-    assert told == ["+0.10", "+0.60, does not depend on the model"]
+    assert told == ["0.10", "0.60, does not depend on the model"]
     assert all(verified.beats_random(found["methods"]["evidence"]).values())
     assert not any(verified.beats_random(found["methods"]["eigencam"]).values())
     page = bench("A model", found)
