@@ -1,7 +1,7 @@
 """DICOM files as films: X-ray, and whatever else a hospital stores, one frame at a time.
 
-Only elements that say how pixels are to be shown are ever read from a file; names, dates and identifiers stay in its
-bytes. Decoding is pydicom's with pylibjpeg; windows are computed here, so that other ones can be asked for.
+Only elements that say how pixels are to be shown are kept of a file, inside sequences too; names, dates and identifiers
+stay in its bytes. Decoding is pydicom's with pylibjpeg; windows are computed here, so that other ones can be asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.pixels.processing import apply_voi
@@ -62,6 +63,8 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
 """Usual centres and widths in Hounsfield units."""
 
 DEEP = 65535.0
+ODD = (0.1, 99.9)
+"""Percentiles outside of which pixels are left to saturate, where they alone would make the rest of a film dark."""
 INFLATED = 512 * 1024 * 1024
 """Most bytes a deflated file may unfold to."""
 
@@ -77,7 +80,6 @@ READ = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
-    "PixelAspectRatio",
     "PixelSpacing",
     "ImagerPixelSpacing",
     "PixelPaddingValue",
@@ -118,6 +120,9 @@ FUNCTIONAL = {
     "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
     "PixelMeasuresSequence": ("PixelSpacing",),
 }
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+TABLE = ("LUTDescriptor", "LUTData", "ModalityLUTType")
+"""What is kept of a look-up table, whose explanation is free text."""
 
 
 def is_dicom(data: bytes) -> bool:
@@ -221,6 +226,36 @@ def parse(data: bytes) -> DicomFile:
         )
 
 
+def _some(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    kept = Dataset()
+    for name in names:
+        if name in dataset:
+            kept[name] = dataset[name]
+    return kept
+
+
+def _anonymous(dataset: Dataset) -> Dataset:
+    """The same without what sequences and the file's own group say beyond how to show the pixels."""
+    for name in ("VOILUTSequence", "ModalityLUTSequence"):
+        if dataset.get(name):
+            setattr(dataset, name, [_some(item, TABLE) for item in dataset[name]])
+    for name in GROUPS:
+        if dataset.get(name):
+            groups = []
+            for item in dataset[name]:
+                group = Dataset()
+                for sequence, names in FUNCTIONAL.items():
+                    if item.get(sequence):
+                        setattr(group, sequence, [_some(item[sequence][0], names)])
+                groups.append(group)
+            setattr(dataset, name, groups)
+    meta = FileMetaDataset()
+    if "TransferSyntaxUID" in dataset.file_meta:
+        meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    dataset.file_meta = meta
+    return dataset
+
+
 def _read(data: bytes) -> Dataset:
     file = io.BytesIO(data)
     file.seek(132)
@@ -228,7 +263,7 @@ def _read(data: bytes) -> Dataset:
         file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2
     )
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return dcmread(io.BytesIO(data), specific_tags=list(READ))
+        return _anonymous(dcmread(io.BytesIO(data), specific_tags=list(READ)))
     # pydicom would unfold whatever it is given.
     unfold = zlib.decompressobj(-zlib.MAX_WBITS)
     flat = unfold.decompress(data[file.tell() :], INFLATED)
@@ -238,7 +273,7 @@ def _read(data: bytes) -> Dataset:
     dataset = read_dataset(io.BytesIO(flat), is_implicit_VR=False, is_little_endian=True, specific_tags=wanted)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta = meta  # ty: ignore[invalid-assignment]
-    return dataset
+    return _anonymous(dataset)
 
 
 def _notes(dataset: Dataset, modality: str) -> list[str]:
@@ -261,7 +296,7 @@ def _place(dataset: Dataset) -> float:
 def _of_frame(dataset: Dataset, index: int) -> Dataset:
     """The elements that say how to show one frame, those of enhanced multi-frame files lifted out of their groups."""
     groups = []
-    for name, which in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", index)):
+    for name, which in zip(GROUPS, (0, index), strict=True):
         sequence = dataset.get(name)
         if sequence and which < len(sequence):
             groups.append(sequence[which])
@@ -303,12 +338,16 @@ def _shown(stored: np.ndarray, dataset: Dataset, window: tuple[float, float] | N
     values = apply_modality_lut(stored, dataset).astype(np.float64)
     if not np.isfinite(values).all():
         raise FilmError("The picture holds pixels without a value, so it cannot be shown truthfully.")
-    shown = _windowed(values, dataset, window, notes)
+    padding = dataset.get("PixelPaddingValue")
+    real = values if padding is None or (stored == padding).all() else values[stored != padding]
+    shown = _windowed(values, real, dataset, window, notes)
     inverse = photometric == "MONOCHROME1" or str(dataset.get("PresentationLUTShape") or "").upper() == "INVERSE"
     return 1.0 - shown if inverse else shown
 
 
-def _windowed(values: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]) -> np.ndarray:
+def _windowed(
+    values: np.ndarray, real: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]
+) -> np.ndarray:
     if window is None and dataset.get("VOILUTSequence"):
         table = dataset.VOILUTSequence[0]
         return apply_voi(values.astype(np.int64), dataset).astype(np.float64) / (2.0 ** int(table.LUTDescriptor[2]) - 1)
@@ -320,7 +359,10 @@ def _windowed(values: np.ndarray, dataset: Dataset, window: tuple[float, float] 
             function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     if window is None or window[1] < (1 if function == "LINEAR" else 1e-9):
         notes.append("The file names no window; the darkest and brightest values are shown as black and white.")
-        low, high = float(values.min()), float(values.max())
+        low, high = float(real.min()), float(real.max())
+        most = np.percentile(real, ODD)
+        if most[1] - most[0] < (high - low) / 4:
+            low, high = map(float, most)
         return (values - low) / max(high - low, 1e-12)
     centre, width = window
     if function == "SIGMOID":

@@ -218,6 +218,45 @@ def test_nobody_can_be_known_from_what_is_read(
         assert element.keyword in dicom.READ
 
 
+def test_nobody_can_be_known_from_what_lies_within_sequences() -> None:
+    item, measures, table = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.PatientName = [0.5, 0.5], "Doe^Jane"
+    item.PixelMeasuresSequence, item.PatientID, item.FrameAcquisitionDateTime = [measures], "4711", "19700101"
+    table.LUTDescriptor, table.LUTExplanation = [2, 0, 16], "seen by Dr. Doe"
+    table.add_new("LUTData", "US", [0, 65535])
+    dataset = made(
+        np.stack([RAMP, RAMP]), PerFrameFunctionalGroupsSequence=[item, item], SharedFunctionalGroupsSequence=[item]
+    )
+    dataset.VOILUTSequence = [table]
+    dataset.file_meta.SourceApplicationEntityTitle = "DOESCANNER"
+    file = parse(written(dataset))
+    told = str(file._dataset) + str(file._dataset.file_meta)
+    assert not any(name in told for name in ("Doe", "DOE", "4711", "1970"))
+    assert file.spacing == (0.5, 0.5)
+    assert file.frame(1)[0].shape == RAMP.shape
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+def test_nothing_but_how_to_show_it_is_kept_of_any_file(deflated: bool) -> None:
+    dataset = made(RAMP)
+    if deflated:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    assert [element.keyword for element in parse(written(dataset))._dataset.file_meta] == ["TransferSyntaxUID"]
+
+
+def test_one_odd_pixel_does_not_make_a_film_black() -> None:
+    plain = np.linspace(0, 1000, 64 * 64).reshape(64, 64).astype(np.uint16)
+    odd = plain.copy()
+    odd[0, 0] = 65535
+    shown = parse(written(made(odd))).frame()[0]
+    assert np.percentile(shown, 99) > 0.9 * 65535
+    padded = plain.copy()
+    padded[:16] = 65535
+    shown = parse(written(made(padded, PixelPaddingValue=65535))).frame()[0]
+    expected = parse(written(made(plain[16:].copy()))).frame()[0]
+    np.testing.assert_allclose(shown[16:].astype(int), expected.astype(int), atol=1)
+
+
 def test_blank_and_tiny_pictures_are_refused() -> None:
     with pytest.raises(FilmError, match="same brightness"):
         decode(written(made(np.full((64, 64), 7, np.uint8))))
