@@ -172,8 +172,8 @@ class Classifier:
         if distance > self.typical.limit:
             raise UnlikeError(
                 "This is not like any radiograph the model has learnt from, so whatever it said would mean nothing. "
-                f"(Its features lie {distance / self.typical.limit:.1f} times as far from the films it knows as they "
-                "may. Photographs, drawings, screenshots, negatives and unusual views are refused so.)"
+                f"(Its features lie {distance / self.typical.limit:.2f} times as far from the films it knows as they "
+                "may. Most photographs and negatives are told so; some real films are, too.)"
             )
 
     def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:

@@ -102,8 +102,10 @@ def explain(
             typer.echo(f"{path}: {error}", err=True)
             failed = True
             continue
-        taken[path.stem] = taken.get(path.stem, 0) + 1
-        repeat = f"-{taken[path.stem]}" if taken[path.stem] > 1 else ""
+        # A stem such as ".." would lead out of the folder.
+        stem = path.stem.lstrip(".") or "film"
+        taken[stem] = taken.get(stem, 0) + 1
+        repeat = f"-{taken[stem]}" if taken[stem] > 1 else ""
         chosen = target or explanation.prediction.best
         try:
             heat = (
@@ -111,7 +113,7 @@ def explain(
                 if method == DEFAULT
                 else _heat(classifier, explanation, chosen, method, against)
             )
-            _write(classifier.card, explanation, chosen, method, heat, out / f"{path.stem}{repeat}")
+            _write(classifier.card, explanation, chosen, method, heat, out / f"{stem}{repeat}")
         except ValueError as error:
             typer.echo(f"{path}: {error}", err=True)
             failed = True

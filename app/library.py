@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +43,7 @@ def examples(folder: Path = EXAMPLES) -> list[Example]:
         if found:
             return found
     place = Path(tempfile.mkdtemp(prefix="drawn-films-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     drawn = []
     for seed, kind in enumerate(BREAKS):
         path = place / f"drawing-{kind}.png"

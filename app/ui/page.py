@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +14,12 @@ from app.classifier import Classifier
 from app.radiograph import MAX_BYTES
 from app.ui import about, api, compare, data, explain, trial
 
-__all__ = ["build", "launch"]
+__all__ = ["build", "launch", "own_folder"]
 
 STYLE = Path(__file__).with_name("style.css")
 KEYS = Path(__file__).with_name("keys.js")
-HOUR = 3600
+OLDEST, OFTEN = 3000, 600
+"""Uploads older than so many seconds are deleted every so many: none outlasts an hour."""
 
 HEADER = """
 <header class="masthead">
@@ -31,7 +35,7 @@ HEADER = """
 
 def build(classifiers: Sequence[Classifier]) -> gr.Blocks:
     """The page for one or several models, the first of which is asked unless people choose another."""
-    with gr.Blocks(title="Fracture types, explained", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
+    with gr.Blocks(title="Fracture types, explained", analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
         gr.HTML(HEADER.format(count=len(classifiers[0].classes)))
         with gr.Tabs():
             with gr.Tab("Explain a film"):
@@ -54,6 +58,19 @@ def theme() -> gr.themes.Base:
     return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"])
 
 
+def own_folder() -> Path:
+    """Gives uploads a folder of their own, and rids it of what a server that was killed left behind."""
+    if named := os.environ.get("GRADIO_TEMP_DIR"):
+        return Path(named)
+    user = os.getuid() if hasattr(os, "getuid") else "me"
+    folder = Path(tempfile.gettempdir()) / f"fracture-uploads-{user}"
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    for path in folder.rglob("*"):
+        if path.is_file() and time.time() - path.stat().st_mtime > OLDEST:
+            path.unlink(missing_ok=True)
+    return folder
+
+
 def launch(
     classifiers: Sequence[Classifier], *, host: str | None = None, port: int | None = None, block: bool = True
 ) -> tuple[gr.Blocks, str]:
@@ -67,6 +84,7 @@ def launch(
     Returns:
         The page and its address.
     """
+    own_folder()
     page = build(classifiers).queue(max_size=32)
     _, address, _ = page.launch(
         server_name=host,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -129,3 +130,15 @@ def test_a_type_is_told_from_another(drawing: Path, tmp_path: Path) -> None:
     unknown = runner.invoke(app_cli.cli, [*call, "--method", "tea-leaves"])
     assert unknown.exit_code == 1
     assert "layercam" in unknown.output
+
+
+@pytest.mark.parametrize("name", ["..png", "...png", ".hidden.png"])
+def test_nothing_is_written_outside_the_folder(name: str, drawing: Path, tmp_path: Path) -> None:
+    film = tmp_path / "films" / name
+    film.parent.mkdir()
+    shutil.copy(drawing, film)
+    out = tmp_path / "deep" / "out"
+    result = runner.invoke(app_cli.cli, ["explain", str(film), "--out", str(out)])
+    written = [path for path in (tmp_path / "deep").rglob("*") if path.is_file()]
+    assert all(path.parent.parent == out for path in written)
+    assert len(written) == (3 if result.exit_code == 0 else 0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from app.methods import METHODS, ask, heat
 from app.phantom import draw
 from app.radiograph import Radiograph
 from app.ui import about
-from app.ui.page import launch
+from app.ui.page import build, launch, own_folder
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,27 @@ def asked_by_hand(address: str, page: gr.Blocks, handler: str, data: list) -> di
             if "process_completed" in line:
                 return json.loads(line.removeprefix("data:"))
     raise AssertionError("the server never answered")
+
+
+def test_no_upload_outlasts_an_hour(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, classifier: Classifier) -> None:
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = own_folder()
+    assert folder.is_relative_to(tmp_path)
+    (folder / "a").mkdir(parents=True)
+    old, new = folder / "a" / "old.dcm", folder / "a" / "new.dcm"
+    for path in (old, new):
+        path.write_bytes(b"a film")
+    os.utime(old, (time.time() - 4000,) * 2)
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    assert own_folder() == folder
+    assert new.is_file()
+    assert not old.exists()
+    assert own_folder() == folder
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "mine"))
+    assert own_folder() == tmp_path / "mine"
+    often, oldest = build([classifier]).delete_cache
+    assert often + oldest <= 3600
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
