@@ -162,6 +162,14 @@ class Classifier:
         typical = Typical.load(network.body, card.typical, folder / name) if card.typical else None
         return cls(network, card, typical)
 
+    def knows(self, film: Radiograph) -> bool:
+        """Whether a picture is like the films the model knows, as far as that was measured."""
+        try:
+            self.check(film)
+        except UnlikeError:
+            return False
+        return True
+
     def check(self, film: Radiograph) -> None:
         """Raises UnlikeError where a picture is like none of the films the model knows, so that its verdict is void."""
         if self.typical is None:

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -93,6 +93,7 @@ def explain(
             film = read(path)
             if not anyway:
                 classifier.check(film)
+            unlike = anyway and not classifier.knows(film)
             explanation = classifier.explain([film])[0]
         except UnlikeError as error:
             typer.echo(f"{path}: {error} --anyway explains it nevertheless.", err=True)
@@ -113,7 +114,8 @@ def explain(
                 if method == DEFAULT
                 else _heat(classifier, explanation, chosen, method, against)
             )
-            _write(classifier.card, explanation, chosen, method, heat, out / f"{stem}{repeat}")
+            told = answers(classifier.card, explanation, unlike=unlike)
+            _write(told, explanation, chosen, method, heat, out / f"{stem}{repeat}")
         except ValueError as error:
             typer.echo(f"{path}: {error}", err=True)
             failed = True
@@ -123,6 +125,9 @@ def explain(
             failed = True
             continue
         typer.echo(f"{path}: {_line(classifier.card, explanation, chosen)}")
+        warnings = ["Unlike any film the model knows: do not believe this."] if unlike else []
+        for sentence in (*warnings, *explanation.film.notes):
+            typer.echo(f"{path}: {sentence}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -146,20 +151,21 @@ def _heat(
         return methods.heat(draw(question, method), explanation.placement)
 
 
-def _write(card: ModelCard, explanation: Explanation, chosen: str, method: str, heat: np.ndarray, folder: Path) -> None:
+def _write(
+    told: dict[str, Any], explanation: Explanation, chosen: str, method: str, heat: np.ndarray, folder: Path
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prediction = explanation.prediction
     summary = {
         "notice": DISCLAIMER,
         "model": explanation.model,
         "predicted": prediction.best,
-        **answers(card, explanation),
+        **told,
         "explained": chosen,
         "method": method,
         "film": {
             "height": explanation.film.height,
             "width": explanation.film.width,
-            "notes": list(explanation.film.notes),
         },
         "full_colour": explanation.full_colour,
         "types": [

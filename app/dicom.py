@@ -26,7 +26,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from app.errors import FilmError
 
-__all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse"]
+__all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
 
 RADIOGRAPHS = {
     "CR": "computed radiograph",
@@ -276,9 +276,14 @@ def _read(data: bytes) -> Dataset:
     return _anonymous(dataset)
 
 
+def trained_on(modality: str) -> bool:
+    """Whether pictures of a modality are, or may be, radiographs; empty where it is not told."""
+    return modality in RADIOGRAPHS or modality in ("", "OT", "SC")
+
+
 def _notes(dataset: Dataset, modality: str) -> list[str]:
     notes = []
-    if modality not in RADIOGRAPHS and modality not in ("", "OT", "SC"):
+    if not trained_on(modality):
         notes.append(f"This is {OTHERS.get(modality, 'no radiograph')}; the model was trained on radiographs only.")
     if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES":
         notes.append("The file says that text is burned into the picture; it may name a person.")

@@ -53,15 +53,23 @@ def possible_types(prediction: Prediction, sets: PredictionSets) -> tuple[str, .
     return tuple(ranked[:inside])
 
 
-def answers(card: ModelCard, explanation: Explanation) -> dict[str, Any]:
+def answers(card: ModelCard, explanation: Explanation, *, unlike: bool) -> dict[str, Any]:
     """What programs are told beside the probabilities; what a model was not taught or calibrated for is None.
 
+    Args:
+        card: of the model.
+        explanation: by it.
+        unlike: whether the picture is like no film the model knows, and somebody insisted.
+
     Returns:
-        "fracture": "none", "suspicious" or "definite"; "how_sure": of the predicted type, in words; "possible_types"
-        and "level": the types that hold the label with that probability.
+        "unlike" and "notes": why not to believe the rest; "fracture": "none", "suspicious" or "definite"; "how_sure":
+        of the predicted type, in words; "possible_types" and "level": the types that hold the label with that
+        probability.
     """
     prediction = explanation.prediction
     return {
+        "unlike": unlike,
+        "notes": list(explanation.film.notes),
         "fracture": presence(explanation, card.presence),
         "how_sure": how_sure(prediction.probability(prediction.best)),
         "possible_types": list(possible_types(prediction, card.sets)) if card.sets else None,

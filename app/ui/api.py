@@ -53,24 +53,25 @@ def build(classifiers: Sequence[Classifier]) -> None:
     models = {classifier.card.name: classifier for classifier in classifiers}
     first = classifiers[0].card.name
 
-    def look(film: Any, model: str, anyway: bool) -> tuple[Classifier, Explanation]:
+    def look(film: Any, model: str, anyway: bool) -> tuple[Classifier, Explanation, bool]:
         if model not in models:
             raise _Choice(f"There is no model '{model}'. Known: {', '.join(models)}.")
         picture = read(uploaded(film["path"] if isinstance(film, dict) else film.path))
         if not anyway:
             models[model].check(picture)
-        return models[model], models[model].explain([picture])[0]
+        unlike = anyway and not models[model].knows(picture)
+        return models[model], models[model].explain([picture])[0], unlike
 
     def explain(film: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:
         """Names the fracture type an X-ray shows. For study, not for diagnosis."""
         with _in_words():
-            classifier, explanation = look(film, model, anyway)
+            classifier, explanation, unlike = look(film, model, anyway)
             prediction = explanation.prediction
             return {
                 "notice": classifier.card.intended_use,
                 "model": explanation.model,
                 "predicted": prediction.best,
-                **answers(classifier.card, explanation),
+                **answers(classifier.card, explanation, unlike=unlike),
                 "probabilities": {name: prediction.probability(name) for name in prediction.ranking},
             }
 
@@ -86,7 +87,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
         with _in_words():
             if method not in METHODS:
                 raise _Choice(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
-            classifier, explanation = look(film, model, anyway)
+            classifier, explanation, unlike = look(film, model, anyway)
             try:
                 question = ask(classifier, explanation.film, target or None, against or None, Watch(LIMIT))
             except ValueError as error:
@@ -96,6 +97,8 @@ def build(classifiers: Sequence[Classifier]) -> None:
             return {
                 "notice": classifier.card.intended_use,
                 "model": explanation.model,
+                "unlike": unlike,
+                "notes": list(explanation.film.notes),
                 "method": method,
                 "explained": name,
                 "heatmap": _picture(drawn),

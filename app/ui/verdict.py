@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from app.classifier import Explanation, Prediction
+from app.dicom import trained_on
 from app.glossary import GLOSSARY
 from app.marks import mark_boxes
 from app.overlay import NO_EVIDENCE, gradient
@@ -36,8 +37,13 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None,
     probability = prediction.probability(best)
     seen = presence(explanation, card.presence)
     lines = ["<p class='truth wrong'><strong>Unlike any film the model knows: do not believe this.</strong></p>"]
-    lines = (lines if insisted else []) + ([] if seen is None else [_broken(card, seen)])
-    muted = " muted" if seen == "none" else ""
+    lines = lines if insisted else []
+    film, notes = explanation.film, list(explanation.film.notes)
+    if strange := not trained_on(film.modality) and bool(notes):
+        lines.append(f"<p class='truth wrong'><strong>{html.escape(notes.pop(0))}</strong></p>")
+    if seen is not None:
+        lines.append(_broken(card, seen))
+    muted = " muted" if seen == "none" or strange else ""
     lines += [
         f"<p class='kind{muted}'>{html.escape(titles[best])}<span>{probability:.0%}</span></p>",
         f"<p class='sure{muted}'>{how_sure(probability).capitalize()}</p>",
@@ -50,8 +56,8 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None,
         word = "right" if truth == best else "wrong"
         label = html.escape(titles[truth])
         lines.append(f"<p class='truth {word}'>Labelled: <strong>{label}</strong> &ndash; the model is {word}.</p>")
-    lines += [f"<p class='note'>{html.escape(note)}</p>" for note in explanation.film.notes]
-    if explanation.film.modality and mark_boxes(explanation.film.display()):
+    lines += [f"<p class='note'>{html.escape(note)}</p>" for note in notes]
+    if film.modality and mark_boxes(film.display()):
         lines.append(f"<p class='note'>{LETTERS}</p>")
     lines.append(f"<p class='record'>{html.escape(_record(card, best))}</p>")
     return f"<div class='verdict' aria-live='polite'>{''.join(lines)}</div>"

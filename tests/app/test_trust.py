@@ -53,12 +53,14 @@ def test_words_follow_the_probability(probability: float, words: str) -> None:
 
 def test_programs_are_told_what_people_are(classifier: Classifier, film: Radiograph) -> None:
     explained = classifier.explain([film])[0]
-    untaught = answers(classifier.card, explained)
+    untaught = answers(classifier.card, explained, unlike=False)
     assert untaught["fracture"] is untaught["possible_types"] is untaught["level"] is None
     assert untaught["how_sure"] == how_sure(explained.prediction.probability(explained.prediction.best))
     sets = PredictionSets(score="LAC", level=0.9, limit=1.0)
     taught = classifier.card.model_copy(update={"sets": sets, "presence": PresencePoints(sensitive=0.0, specific=2.0)})
-    told = answers(taught, replace(explained, fracture=np.zeros((1, 1), np.float32)))
+    told = answers(taught, replace(explained, fracture=np.zeros((1, 1), np.float32)), unlike=True)
+    assert told["unlike"]
+    assert told["notes"] == list(film.notes)
     assert told["fracture"] == "suspicious"
     assert told["possible_types"] == list(explained.prediction.ranking)
     assert told["level"] == 0.9
