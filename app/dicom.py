@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
 import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 import cv2
 import numpy as np
@@ -63,6 +65,7 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
 """Usual centres and widths in Hounsfield units."""
 
 DEEP = 65535.0
+SALT = os.urandom(32)
 ODD = (0.1, 99.9)
 """Percentiles outside of which pixels are left to saturate, where they alone would make the rest of a film dark."""
 INFLATED = 512 * 1024 * 1024
@@ -141,6 +144,7 @@ class DicomFile:
         spacing: height and width of a pixel in mm; None where the file does not tell.
         notes: sentences about the file for the user to see.
         place: position along the slices' normal in mm, else the instance's number; to put a series in order.
+        series: the same for files of one series, as long as this process lives; tells nothing else.
     """
 
     modality: str
@@ -150,6 +154,7 @@ class DicomFile:
     spacing: tuple[float, float] | None
     notes: tuple[str, ...]
     place: float
+    series: str
     _dataset: Dataset = field(repr=False)
 
     @property
@@ -207,6 +212,9 @@ def parse(data: bytes) -> DicomFile:
     """
     with _damaged():
         dataset = _read(data)
+        uid = str(dataset.get("SeriesInstanceUID") or "")
+        series = blake2b(uid.encode(), key=SALT, digest_size=16).hexdigest() if uid else ""
+        dataset = _anonymous(dataset)
         if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
             raise FilmError("This DICOM file holds no picture.")
         rows, columns = int(dataset.Rows), int(dataset.Columns)
@@ -222,6 +230,7 @@ def parse(data: bytes) -> DicomFile:
             spacing=_spacing(_of_frame(dataset, 0)),
             notes=tuple(_notes(dataset, modality)),
             place=_place(dataset),
+            series=series,
             _dataset=dataset,
         )
 
@@ -249,6 +258,7 @@ def _anonymous(dataset: Dataset) -> Dataset:
                         setattr(group, sequence, [_some(item[sequence][0], names)])
                 groups.append(group)
             setattr(dataset, name, groups)
+    dataset.pop("SeriesInstanceUID", None)
     meta = FileMetaDataset()
     if "TransferSyntaxUID" in dataset.file_meta:
         meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
@@ -263,17 +273,17 @@ def _read(data: bytes) -> Dataset:
         file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2
     )
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return _anonymous(dcmread(io.BytesIO(data), specific_tags=list(READ)))
+        return dcmread(io.BytesIO(data), specific_tags=[*READ, "SeriesInstanceUID"])
     # pydicom would unfold whatever it is given.
     unfold = zlib.decompressobj(-zlib.MAX_WBITS)
     flat = unfold.decompress(data[file.tell() :], INFLATED)
     if unfold.unconsumed_tail:
         raise FilmError(f"The file unfolds to more than {INFLATED // 2**20} MB.")
-    wanted = [tag for name in READ if (tag := tag_for_keyword(name)) is not None]
+    wanted = [tag for name in (*READ, "SeriesInstanceUID") if (tag := tag_for_keyword(name)) is not None]
     dataset = read_dataset(io.BytesIO(flat), is_implicit_VR=False, is_little_endian=True, specific_tags=wanted)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta = meta  # ty: ignore[invalid-assignment]
-    return _anonymous(dataset)
+    return dataset
 
 
 def trained_on(modality: str) -> bool:

@@ -179,13 +179,13 @@ METHODS: dict[str, Method] = {
     ),
     "gradcam-earlier": Method(
         "Grad-CAM, an earlier layer",
-        "Finer, because drawn one stage earlier. What later layers make of it is only guessed.",
+        "Drawn one stage earlier, where features are less about types. What later layers make of it is only guessed.",
         "seconds",
         partial(_layers, slice(-2, -1)),
     ),
     "gradcam-fused": Method(
         "Grad-CAM, last two stages",
-        "Maps of two stages averaged: finer than the last, surer than the first. No longer a part of the score.",
+        "Maps of the last two stages averaged; where they agree it is hottest. No longer a part of the score.",
         "seconds",
         partial(_layers, slice(-2, None)),
     ),

@@ -76,9 +76,11 @@ def gather(paths: Sequence[str | Path]) -> Slices:
         files.append((file.place, str(path), file.without_pixels()))
     first = files[0][2]
     if any(
-        (file.modality, file.rows, file.columns) != (first.modality, first.rows, first.columns) for *_, file in files
+        (file.modality, file.rows, file.columns, file.series)
+        != (first.modality, first.rows, first.columns, first.series)
+        for *_, file in files
     ):
-        raise FilmError("These files are not slices of one series: they differ in kind or size.")
+        raise FilmError("These files are not slices of one series: they differ in kind, size or series.")
     files.sort(key=lambda each: each[:2])
     count = sum(file.frames for *_, file in files)
     if count > MOST_PICTURES:

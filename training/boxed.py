@@ -47,6 +47,10 @@ class BoxedFilms:
         cache: where decoded films are kept.
         equalise: whether the films' contrast is equalised.
 
+    Attributes:
+        films: of the part.
+        groups: int (N,), near-duplicates share a number.
+
     Raises:
         FileNotFoundError: the set is not there.
     """
@@ -61,9 +65,12 @@ class BoxedFilms:
         if known is None:
             log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
             whole, decoded = readable(whole)
-            known = None, splits.part_films(whole, find_groups(whole, decoded, cache).families)
+            families = find_groups(whole, decoded, cache).families
+            known = families, splits.part_films(whole, families)
         self.part = part
-        self.films = tuple(film for film, its in zip(whole.films, known[1], strict=True) if its == part)
+        chosen = [index for index, its in enumerate(known[1]) if its == part]
+        self.films = tuple(whole.films[index] for index in chosen)
+        self.groups = np.asarray(known[0])[chosen]
         self.size = size
         self.cache = cache
         self.equalise = equalise

@@ -14,7 +14,7 @@ import numpy as np
 
 from app.weights import PredictionSets
 
-__all__ = ["LEVEL", "SCORES", "calibrate", "judge_sets", "quantile"]
+__all__ = ["LEVEL", "SCORES", "calibrate", "holds", "judge_sets", "quantile"]
 
 LEVEL = 0.9
 REPEATS = 200
@@ -86,6 +86,13 @@ def judge_sets(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
             for key, values in (("coverage", covered), ("size", sizes))
         }
     return found
+
+
+def holds(probabilities: np.ndarray, sets: PredictionSets) -> np.ndarray:
+    """Which types each film's set holds, the likeliest always: probabilities (N, C) to bool (N, C)."""
+    inside = SCORES[sets.score](probabilities) <= sets.limit
+    inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
+    return inside
 
 
 def calibrate(

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from scipy.special import softmax
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from app.classifier import Classifier
 from app.weights import ModelCard
+from training.conformal import holds
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.export import explain_part, write_card
 from training.films import BoneBreakFilms
-from training.metrics import report
+from training.metrics import bootstrap, report
 from training.recipe import Recipe
 
 __all__ = ["evaluate"]
@@ -53,6 +55,13 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
             )
     _, logits, labels = explain_part(classifier, films, films.split.test)
     figures = report(logits, labels, list(CLASSES), card.temperature, films.groups[films.split.test])
+    if card.sets:
+        probabilities = softmax(logits / card.temperature, axis=1)
+        held = holds(probabilities, card.sets)
+        figures["sets"] = {
+            "coverage": bootstrap(held[np.arange(len(labels)), labels], films.groups[films.split.test]),
+            "size": float(held.sum(axis=1).mean()),
+        }
     card = card.model_copy(update={"metrics": {**card.metrics, "test": figures}})
     target = weights / name
     write_card(card, target)

@@ -97,9 +97,9 @@ BASELINES: dict[str, Callable[[np.ndarray, tuple[int, int], np.random.Generator]
 """Maps that know nothing of fractures: the model's square (size, size), the map's shape and a generator to a map."""
 
 
-def _summary(hits: Sequence[Hit]) -> dict[str, Any]:
+def _summary(hits: Sequence[Hit], twins: np.ndarray) -> dict[str, Any]:
     values = np.array(hits, float)
-    return {name: bootstrap(values[:, column]) for column, name in enumerate(Hit._fields)}
+    return {name: bootstrap(values[:, column], twins) for column, name in enumerate(Hit._fields)}
 
 
 def _sizes(films: Sequence[Film]) -> list[str]:
@@ -127,7 +127,9 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
         FileNotFoundError: the films are not there.
     """
     classifier = Classifier.load(name, weights)
-    films = [film for film in BoxedFilms(data, "validation", classifier.card.size).films if film.boxes]
+    boxed = BoxedFilms(data, "validation", classifier.card.size)
+    films = [film for film in boxed.films if film.boxes]
+    twins = np.array([group for film, group in zip(boxed.films, boxed.groups, strict=True) if film.boxes])
     instant = [how for name, how in METHODS.items() if how.cost == "instant" and name != DEFAULT]
     rng = np.random.default_rng(seed)
     hits: dict[str, list[Hit]] = defaultdict(list)
@@ -147,12 +149,12 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
     groups = {"by_region": [film.region or "unknown" for film in films], "by_size": _sizes(films)}
     found: dict[str, Any] = {"part": "validation", "films": len(films), "maps": {}}
     for key, of_map in hits.items():
-        row: dict[str, Any] = _summary(of_map)
+        row: dict[str, Any] = _summary(of_map, twins)
         for kind, values in groups.items():
-            row[kind] = {
-                value: _summary([h for h, its in zip(of_map, values, strict=True) if its == value])
-                for value in sorted(set(values))
-            }
+            row[kind] = {}
+            for value in sorted(set(values)):
+                chosen = [index for index, its in enumerate(values) if its == value]
+                row[kind][value] = _summary([of_map[index] for index in chosen], twins[chosen])
         found["maps"][key] = row
     (weights / name / "localisation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found

@@ -58,21 +58,29 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
 
 
-def area(scores: np.ndarray, fractured: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Area under the receiver operating characteristic, with its percentile bootstrap interval over films.
+def area(
+    scores: np.ndarray, fractured: np.ndarray, groups: np.ndarray | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Area under the receiver operating characteristic, with its percentile bootstrap interval.
 
     Args:
         scores: float (N,).
         fractured: bool (N,), some of either.
+        groups: int (N,), drawn whole as in ``bootstrap``; every film is its own group where not given.
         seed: of the resampling.
     """
-    ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable")
+    _, of = np.unique(np.arange(len(scores)) if groups is None else groups, return_inverse=True)
+    members = [np.flatnonzero(of == number) for number in range(of.max() + 1)]
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(scores), (RESAMPLES // 10, len(scores)))
-    areas = [roc_auc_score(fractured[d], ranks[d]) for d in drawn if 0 < fractured[d].sum() < len(d)]
+    areas = []
+    for chosen in rng.integers(0, len(members), (RESAMPLES // 10, len(members))):
+        drawn = np.concatenate([members[number] for number in chosen])
+        if 0 < fractured[drawn].sum() < len(drawn):
+            areas.append(roc_auc_score(fractured[drawn], scores[drawn]))
     low, high = np.quantile(areas, [0.025, 0.975])
     value = float(roc_auc_score(fractured, scores))
-    return {"value": value, "low": float(low), "high": float(high), "n": len(scores)}
+    share = {"value": value, "low": float(low), "high": float(high), "n": len(scores)}
+    return share if groups is None else {**share, "groups": len(members)}
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, Any]:

@@ -130,6 +130,15 @@ def trust(card: ModelCard, root: Path) -> list[str]:
                         f"{its['size']['value']:.1f} ({its['size']['low']:.1f} to {its['size']['high']:.1f})",
                     ]
                     for name, its in sets.items()
+                ]
+                + [
+                    [
+                        f"{card.sets.score}, shipped, on {its['coverage']['n']} test films",
+                        with_interval(its["coverage"]),
+                        f"{its['size']:.1f}",
+                    ]
+                    for its in [card.metrics.get("test", {}).get("sets")]
+                    if its and card.sets
                 ],
             ),
         ]
@@ -138,6 +147,7 @@ def trust(card: ModelCard, root: Path) -> list[str]:
             [
                 words,
                 str(its["films"]),
+                f"{its['auroc']['value']:.2f}" if its.get("auroc") else "-",
                 *(
                     with_interval(its[point][rate]) if its[point][rate] else "no such films"
                     for point in ("sensitive", "specific")
@@ -154,6 +164,7 @@ def trust(card: ModelCard, root: Path) -> list[str]:
             [
                 f"another source: {name}",
                 str(its["films"]),
+                f"{its['auroc']['value']:.2f}" if its.get("auroc") else "-",
                 *(
                     with_interval(its[point][rate]) if its[point].get(rate) else "no such films"
                     for point in ("sensitive", "specific")
@@ -171,7 +182,7 @@ def trust(card: ModelCard, root: Path) -> list[str]:
             )
             if "auroc" in its
         ]
-        head = ["films", "number"] + [
+        head = ["films", "number", "AUROC"] + [
             f"{point} point, {rate}" for point in ("sensitive", "specific") for rate in ("sensitivity", "specificity")
         ]
         parts += [
@@ -179,7 +190,11 @@ def trust(card: ModelCard, root: Path) -> list[str]:
             grid(head, rows),
         ]
     if refused := read(root / "weights" / card.name / "refusal.json"):
-        rows = [[f"{name}: kept", with_interval(its)] for name, its in refused["real_films_kept"].items()]
+        rows = [
+            [f"{name}: kept", with_interval(its)]
+            for part in ("real_films_kept", "real_films_kept_elsewhere")
+            for name, its in refused.get(part, {}).items()
+        ]
         others = refused["others_refused"]
         rows.append([f"{others['n']} pictures that are no radiographs: refused", with_interval(others)])
         rows += [[f"{name}: refused", with_interval(its)] for name, its in refused["tampered_refused"].items()]

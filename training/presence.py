@@ -52,13 +52,23 @@ def operating_points(scores: np.ndarray, fractured: np.ndarray) -> PresencePoint
     return PresencePoints(sensitive=min(sensitive, specific), specific=specific)
 
 
-def _rates(scores: np.ndarray, fractured: np.ndarray, points: PresencePoints) -> dict[str, Any]:
+def _rates(scores: np.ndarray, fractured: np.ndarray, points: PresencePoints, groups: np.ndarray) -> dict[str, Any]:
     return {
         name: {
-            "sensitivity": bootstrap(scores[fractured] >= point) if fractured.any() else None,
-            "specificity": bootstrap(scores[~fractured] < point) if (~fractured).any() else None,
+            "sensitivity": bootstrap(scores[fractured] >= point, groups[fractured]) if fractured.any() else None,
+            "specificity": bootstrap(scores[~fractured] < point, groups[~fractured]) if (~fractured).any() else None,
         }
         for name, point in (("sensitive", points.sensitive), ("specific", points.specific))
+    }
+
+
+def _of_region(scores: np.ndarray, fractured: np.ndarray, points: PresencePoints, groups: np.ndarray) -> dict[str, Any]:
+    both = 0 < fractured.sum() < len(fractured)
+    return {
+        "films": len(scores),
+        "fractured": int(fractured.sum()),
+        "auroc": area(scores, fractured, groups) if both else None,
+        **_rates(scores, fractured, points, groups),
     }
 
 
@@ -99,18 +109,16 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
         scores, fractured = _scores(classifier, boxed.films), boxed.fractured
         points = points or operating_points(scores, fractured)
         regions = np.array([film.region or "unknown" for film in boxed.films])
+        groups = boxed.groups
         found[part] = {
             "films": len(scores),
             "fractured": int(fractured.sum()),
-            "auroc": area(scores, fractured),
-            **_rates(scores, fractured, points),
+            "auroc": area(scores, fractured, groups),
+            **_rates(scores, fractured, points, groups),
             "by_region": {
-                region: {
-                    "films": int((regions == region).sum()),
-                    "fractured": int(fractured[regions == region].sum()),
-                    **_rates(scores[regions == region], fractured[regions == region], points),
-                }
+                region: _of_region(scores[its], fractured[its], points, groups[its])
                 for region in sorted(set(regions))
+                if (its := regions == region).any()
             },
         }
     assert points is not None
@@ -135,7 +143,7 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
             "films": len(scores),
             "fractured": int(fractured.sum()),
             "auroc": area(scores, fractured),
-            **_rates(scores, fractured, points),
+            **_rates(scores, fractured, points, np.arange(len(scores))),
         }
     found["elsewhere"] = elsewhere
     found["points"] = points.model_dump()

@@ -2,13 +2,14 @@
 
 The limit is the lowest that keeps 95 % of the real films of either source, FracAtlas' validation films and the
 bone-break films, of which each is compared with films of other cases only. Pictures that are no radiographs have no
-part in choosing it; they judge it, and so do films that were tampered with.
+part in choosing it; they judge it, and so do films that were tampered with and real films that chose nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,16 @@ from app.typical import Typical, pooled, stage_features
 from app.weights import TypicalFilms
 from training.boxed import BoxedFilms
 from training.data.cache import CACHE
+from training.data.cache import squares as cached_squares
+from training.data.strangers import strangers
 from training.export import write_card
 from training.films import BoneBreakFilms
 from training.metrics import bootstrap
 from training.recipe import Recipe
 
 __all__ = ["KEPT", "refusal", "tampered"]
+
+log = logging.getLogger(__name__)
 
 KEPT = 0.95
 NEIGHBOURS = 5
@@ -96,6 +101,24 @@ def _others(folder: Path, size: int, equalise: bool) -> np.ndarray:
     return np.stack(squares)
 
 
+def _elsewhere(typed: BoneBreakFilms, data: Path, cache: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Real films that neither are known nor chose the limit: squares, uint8 (N, size, size), and groups, int (N,)."""
+    size, equalise = typed.recipe.size, typed.recipe.equalise
+    test = BoxedFilms(data, "test", size, cache, equalise)
+    found = {
+        "bone-break, test": (typed.squares[typed.split.test], typed.groups[typed.split.test]),
+        "FracAtlas, test": (test.squares, test.groups),
+    }
+    try:
+        unknown = strangers(data)
+    except FileNotFoundError:
+        log.warning("there are no multi-region films under %s, so they judge nothing", data)
+    else:
+        pixels = cached_squares([film.path for film in unknown], size, cache, equalise)
+        found["multi-region, films no other set holds"] = (pixels, np.arange(len(unknown)))
+    return found
+
+
 def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[str, Any]:
     """Gathers the features of known films, chooses the limit, judges it, and writes all into the model's folder.
 
@@ -151,6 +174,10 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
         "real_films_kept": {
             key: bootstrap(each <= limit, groups if key.startswith("bone") else None) for key, each in real.items()
         },
+        "real_films_kept_elsewhere": {
+            key: bootstrap(distances(squares / 255.0) <= limit, its)
+            for key, (squares, its) in _elsewhere(typed, data, cache).items()
+        },
         "others_refused": bootstrap(far > limit),
         "auroc": {
             key: float(roc_auc_score(np.r_[np.zeros(len(each)), np.ones(len(far))], np.r_[each, far]))
@@ -171,7 +198,8 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
         neighbours=known.neighbours,
         limit=limit,
     )
-    kept = {key: found[key] for key in ("real_films_kept", "others_refused", "tampered_refused")}
+    told = ("real_films_kept", "real_films_kept_elsewhere", "others_refused", "tampered_refused")
+    kept = {key: found[key] for key in told}
     write_card(
         card.model_copy(update={"typical": typical, "metrics": {**card.metrics, "refusal": kept}}), weights / name
     )

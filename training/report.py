@@ -55,6 +55,15 @@ def _beliefs(card: ModelCard, root: Path) -> str:
                 "presence",
             ]
         )
+        if far := broken["elsewhere"].get("multi-region"):
+            rows.append(
+                [
+                    f"the same on {far['films']} films of a third source",
+                    f"{far['auroc']['value']:.2f} ({far['auroc']['low']:.2f} to {far['auroc']['high']:.2f})",
+                    "chance: 0.50",
+                    "presence",
+                ]
+            )
         rows.append(
             [
                 "fractures found at the sensitive point; whole bones left alone",
@@ -74,12 +83,13 @@ def _beliefs(card: ModelCard, root: Path) -> str:
             ]
         )
     if refused := read(folder / "refusal.json"):
-        kept = min(refused["real_films_kept"].values(), key=lambda its: its["value"])
+        real = {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
+        worst = min(real, key=lambda name: real[name]["value"])
         rows.append(
             [
                 f"{refused['others_refused']['n']} pictures that are no radiographs: refused",
                 with_interval(refused["others_refused"]),
-                f"real films refused: at most {percent(1.0 - kept['value'])}",
+                f"real films refused: at most {percent(1.0 - real[worst]['value'])} ({worst})",
                 "refusal",
             ]
         )

@@ -107,10 +107,13 @@ def _answers(card: ModelCard) -> list[list[str]]:
         its = sets[card.sets.score]
         rows.append([f"{card.sets.level:.0%} sets hold the label, out of fold", _interval(its["coverage"])])
         rows.append(["Types in such a set", f"{its['size']['value']:.1f} of {len(card.classes)}"])
+        if tested := card.metrics.get("test", {}).get("sets"):
+            rows.append([f"{card.sets.level:.0%} sets hold the label, test films", _interval(tested["coverage"])])
     if refused := card.metrics.get("refusal"):
         others = refused["others_refused"]
         rows.append([f"Refuses pictures that are no radiographs ({others['n']} of them)", _interval(others)])
-        rows += [[f"Keeps real films: {name}", _interval(its)] for name, its in refused["real_films_kept"].items()]
+        kept = {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
+        rows += [[f"Keeps real films: {name}", _interval(its)] for name, its in kept.items()]
     return rows
 
 

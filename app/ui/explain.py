@@ -78,7 +78,7 @@ def _film_input() -> gr.Image:
         height=300,
         elem_id="film-input",
         buttons=[],
-        placeholder="Drop an X-ray here, or click to choose one\nPNG, JPEG, WebP or TIFF, up to 50 MB",
+        placeholder="Drop an X-ray here, or click to choose one\nPNG, JPEG, WebP, TIFF or DICOM, up to 50 MB",
     )
     guard(source, _as_it_came)
     return source
@@ -206,9 +206,9 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         both = (np.dstack([film] * 3), hot)
         return hot, both, words.legend(explanation, colours, strength), words.describe(card, explanation, name)
 
-    def nothing(message: str, unlike: Slices | None = None) -> tuple:
+    def nothing(message: str, unlike: Slices | None = None, picture: np.ndarray | None = None) -> tuple:
         idle = (gr.update(visible=True), gr.update(visible=False))
-        empty = (None, message, "", gr.update(choices=[], value=None), None, None, None, "", "")
+        empty = (None, message, "", gr.update(choices=[], value=None), picture, None, None, "", "")
         return (*idle, *empty, unlike, gr.update(visible=unlike is not None))
 
     def judge(
@@ -232,7 +232,12 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             explanation = classifier.explain([film])[0].at_screen_size(SCREEN)
             square = letterbox(film, classifier.card.size, classifier.card.equalise)[0]
         except UnlikeError as error:
-            return nothing(words.refusal(str(error)), slices)
+            # What was refused can still be looked at, and through, until people insist.
+            return nothing(
+                words.refusal(str(error), film.notes),
+                slices,
+                _plain(film.scaled(min(SCREEN, max(film.height, film.width)))),
+            )
         except FilmError as error:
             return nothing(words.refusal(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
@@ -286,15 +291,17 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         )
         return (*look_through, results[PLAIN], *results)
 
-    def judge_slice(seen: Seen | None, shown: float, name: str, *settings: Any) -> tuple:
-        if seen is None:
+    def judge_slice(seen: Seen | None, refused: Slices | None, shown: float, name: str, *settings: Any) -> tuple:
+        slices = seen.slices if seen else refused
+        if slices is None:
             return (gr.skip(), *nothing(FORGOTTEN))
-        results = judge(seen.slices.choose(round(shown) - 1, name), *settings, insisting=seen.insisted)
+        chosen = slices.choose(round(shown) - 1, name)
+        results = judge(chosen, *settings, insisting=seen is not None and seen.insisted)
         return (results[PLAIN], *results)
 
-    def judge_again(seen: Seen | None, *settings: Any) -> tuple:
+    def judge_again(seen: Seen | None, refused: Slices | None, *settings: Any) -> tuple:
         if seen is None:
-            return nothing(WELCOME)
+            return judge(refused, *settings)
         return judge(seen.slices, *settings, seen.truth, insisting=seen.insisted)
 
     def judge_anyway(slices: Slices | None, *settings: Any) -> tuple:
@@ -314,9 +321,9 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     tray.select(judge_example, [model, *looks], [*through, *results], **heavy)
     draw_lots.click(judge_random, [model, *looks], [*through, *results], **heavy)
     for change in (number.release, window.input):
-        change(judge_slice, [known, *through, model, *looks], results, trigger_mode="always_last", **heavy)
+        change(judge_slice, [known, refused, *through, model, *looks], results, trigger_mode="always_last", **heavy)
     anyway.click(judge_anyway, [refused, model, *looks], results[1:], **heavy)
-    model.input(judge_again, [known, model, *looks], results[1:], **heavy)
+    model.input(judge_again, [known, refused, model, *looks], results[1:], **heavy)
     for change in (types.input, colour_map.input, opacity.change, contour.input, broken.input):
         change(draw, [known, types, *looks], drawn, **light)
     return known

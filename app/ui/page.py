@@ -17,7 +17,7 @@ from app.ui import about, api, compare, data, explain, trial
 __all__ = ["build", "launch", "own_folder"]
 
 STYLE = Path(__file__).with_name("style.css")
-KEYS = Path(__file__).with_name("keys.js")
+SCRIPT = Path(__file__).with_name("page.js")
 OLDEST, OFTEN = 3000, 600
 """Uploads older than so many seconds are deleted every so many: none outlasts an hour."""
 
@@ -91,7 +91,7 @@ def launch(
         server_port=port,
         theme=theme(),
         css_paths=STYLE,
-        js=KEYS.read_text(encoding="utf-8"),
+        js=SCRIPT.read_text(encoding="utf-8"),
         max_file_size=MAX_BYTES,
         allowed_paths=[],
         run_history=False,

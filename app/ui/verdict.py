@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 from app.classifier import Explanation, Prediction
 from app.dicom import trained_on
@@ -122,9 +123,10 @@ def _record(card: ModelCard, best: str) -> str:
     )
 
 
-def refusal(sentence: str) -> str:
-    """Why a film was not judged."""
-    return f"<div class='verdict refused' role='alert'><p>{html.escape(sentence)}</p></div>"
+def refusal(sentence: str, notes: Sequence[str] = ()) -> str:
+    """Why a film was not judged, and what else there is to know of it."""
+    told = "".join(f"<p class='note'>{html.escape(note)}</p>" for note in notes)
+    return f"<div class='verdict refused' role='alert'><p>{html.escape(sentence)}</p>{told}</div>"
 
 
 def bars(card: ModelCard, explanation: Explanation) -> tuple[list[tuple[str, str]], str]:

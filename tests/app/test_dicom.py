@@ -241,7 +241,14 @@ def test_nothing_but_how_to_show_it_is_kept_of_any_file(deflated: bool) -> None:
     dataset = made(RAMP)
     if deflated:
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    assert [element.keyword for element in parse(written(dataset))._dataset.file_meta] == ["TransferSyntaxUID"]
+    dataset.SeriesInstanceUID = generate_uid()
+    file = parse(written(dataset))
+    assert [element.keyword for element in file._dataset.file_meta] == ["TransferSyntaxUID"]
+    assert {element.keyword for element in file._dataset} <= set(dicom.READ)
+    assert file.series == parse(written(dataset)).series
+    assert str(dataset.SeriesInstanceUID) not in repr(file) + str(file._dataset)
+    dataset.SeriesInstanceUID = generate_uid()
+    assert file.series != parse(written(dataset)).series
 
 
 def test_one_odd_pixel_does_not_make_a_film_black() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydicom.uid import generate_uid
 
 from app import slices
 from app.dicom import CT_WINDOWS
@@ -70,12 +71,15 @@ def test_what_is_no_series_is_refused(series: list[Path], tmp_path: Path, monkey
     picture, other = tmp_path / "film.png", tmp_path / "other.dcm"
     cv2.imwrite(str(picture), phantom("jagged", seed=1, height=200, width=150))
     other.write_bytes(written(made(RAMP, Modality="MR")))
+    stranger = tmp_path / "stranger.dcm"
+    stranger.write_bytes(written(made(RAMP, Modality="CT", SeriesInstanceUID=generate_uid())))
     many = tmp_path / "many.dcm"
     many.write_bytes(written(made(RAMP, NumberOfFrames=2**31 - 1)))
     for paths, words in (
         ([], "No file"),
         ([*series, picture], "only if all"),
         ([*series, other], "not slices of one series"),
+        ([series[0], stranger], "not slices of one series"),
         ([many], "at most"),
         ([tmp_path / "gone.dcm"], "no such file"),
     ):

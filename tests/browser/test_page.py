@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import threading
@@ -72,7 +73,11 @@ def shown(page: Page, place: str) -> str:
     """The address of the picture shown in a field, once it is loaded."""
     picture = page.locator(f"{place} img").first
     expect(picture).to_be_visible(timeout=20_000)
-    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
+    # By selector, not by element: Gradio replaces pictures while they load.
+    loaded = (
+        "place => { const image = document.querySelector(place); return image?.complete && image.naturalWidth > 0 }"
+    )
+    page.wait_for_function(loaded, arg=f"{place} img")
     return picture.get_attribute("src") or ""
 
 
@@ -188,16 +193,70 @@ def test_a_tiff_is_shown_although_browsers_cannot(visit: Callable[[int], Page], 
     expect(page.locator("#verdict .note")).to_contain_text("8 bits")
 
 
-def test_a_series_is_looked_through(visit: Callable[[int], Page], tmp_path: Path) -> None:
+@pytest.fixture
+def series(tmp_path: Path) -> list[str]:
+    """Three slices of a CT."""
+    paths = []
     for number in range(3):
         pixels = draw("oblique", seed=number).astype(np.int16) * 6 - 700
         place = {"ImagePositionPatient": [0, 0, 3.0 * number], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
         data = written(made(pixels, Modality="CT", WindowCenter=0, WindowWidth=1500, PixelSpacing=[0.5, 0.5], **place))
         (tmp_path / f"{number}.dcm").write_bytes(data)
-    page = visit(1280)
+        paths.append(str(tmp_path / f"{number}.dcm"))
+    return paths
+
+
+def open_dicom(page: Page, paths: list[str]) -> None:
     with page.expect_file_chooser() as chooser:
         page.locator("#dicom").click()
-    chooser.value.set_files([str(path) for path in sorted(tmp_path.glob("*.dcm"))])
+    chooser.value.set_files(paths)
+
+
+def choose_model(page: Page, name: str) -> None:
+    page.locator("#model input").click()
+    page.get_by_role("option", name=name).click()
+
+
+def test_a_refused_series_can_be_looked_through(visit: Callable[[int], Page], series: list[str]) -> None:
+    page = visit(1280)
+    choose_model(page, "Choosy network")
+    open_dicom(page, series)
+    refused = page.locator("#verdict .refused")
+    expect(refused).to_contain_text("not like any radiograph", timeout=10_000)
+    expect(refused).to_contain_text("CT slice")
+    first = shown(page, "#film-input")
+    slider = page.locator("#slice input[type=range]")
+    slider.focus()
+    slider.press("ArrowRight")
+    slider.dispatch_event("pointerup")
+    expect(page.locator("#film-input img").first).not_to_have_attribute("src", first, timeout=10_000)
+    expect(refused).to_contain_text("not like any radiograph")
+    expect(page.locator("#anyway")).to_be_visible()
+    choose_model(page, "Second network")
+    shown(page, "#painted")
+    expect(page.locator("#slice input[type=number]")).to_have_value("3")
+
+
+def test_dicom_can_be_dropped_where_pictures_are(visit: Callable[[int], Page], series: list[str]) -> None:
+    page = visit(1280)
+    encoded = base64.b64encode(Path(series[0]).read_bytes()).decode()
+    dropped = page.evaluate_handle(
+        """encoded => {
+            const bytes = Uint8Array.from(atob(encoded), letter => letter.charCodeAt(0));
+            const carried = new DataTransfer();
+            carried.items.add(new File([bytes], "slice.dcm"));
+            return carried;
+        }""",
+        encoded,
+    )
+    page.locator("#film-input button").first.dispatch_event("drop", {"dataTransfer": dropped})
+    shown(page, "#painted")
+    expect(page.locator("#verdict")).to_contain_text("CT slice")
+
+
+def test_a_series_is_looked_through(visit: Callable[[int], Page], series: list[str]) -> None:
+    page = visit(1280)
+    open_dicom(page, series)
     first = shown(page, "#plain")
     expect(page.locator("#verdict")).to_contain_text("CT slice")
     number = page.locator("#slice input[type=number]")

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from app.classifier import Prediction
 from app.trust import possible_types
 from app.weights import PredictionSets
-from training.conformal import LEVEL, SCORES, calibrate, judge_sets, quantile
+from training.conformal import LEVEL, SCORES, calibrate, holds, judge_sets, quantile
 
 CLASSES = 6
 
@@ -87,3 +87,16 @@ def test_twins_on_both_sides_would_look_surer_than_they_are() -> None:
 def test_too_few_films_leave_every_type_possible() -> None:
     assert quantile(np.array([0.1, 0.2, 0.3])) == float("inf")
     assert quantile(np.linspace(0.1, 1.0, 10), 0.5) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("score", list(SCORES))
+def test_sets_that_are_judged_are_those_people_see(score: str) -> None:
+    probabilities, _ = drawn(50, 3)
+    probabilities = probabilities.astype(np.float32)
+    for limit in (0.2, 0.7, 0.95):
+        sets = PredictionSets(score=score, level=0.9, limit=limit)  # ty: ignore[invalid-argument-type]
+        names = tuple("abcdef")
+        held = holds(probabilities, sets)
+        for row, inside in zip(probabilities, held, strict=True):
+            seen = possible_types(Prediction(names, np.log(row), row), sets)
+            assert {names[i] for i in np.flatnonzero(inside)} == set(seen)

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import top_k_accuracy_score
 
-from training.metrics import bootstrap, expected_calibration_error, fit_temperature, report
+from training.metrics import area, bootstrap, expected_calibration_error, fit_temperature, report
 
 NAMES = [f"type{i}" for i in range(10)]
 
@@ -77,3 +77,18 @@ def test_the_report_agrees_with_counting(judged: tuple[np.ndarray, np.ndarray]) 
     assert confusion.sum() == len(labels)
     assert figures["balanced_accuracy"] == pytest.approx((confusion.diagonal() / confusion.sum(1)).mean())
     assert figures["per_class"][3]["films"] == (labels == 3).sum()
+
+
+def test_twins_make_no_area_look_surer() -> None:
+    rng = np.random.default_rng(0)
+    fractured = rng.random(60) < 0.4
+    scores = rng.normal(size=60) + fractured
+    alone = area(scores, fractured)
+    twice = np.repeat(np.arange(60), 5)
+    blind = area(scores[twice], fractured[twice])
+    told = area(scores[twice], fractured[twice], twice)
+    assert alone["value"] == pytest.approx(told["value"])
+    assert told["groups"] == 60
+    width = {name: its["high"] - its["low"] for name, its in (("alone", alone), ("blind", blind), ("told", told))}
+    assert width["blind"] < 0.7 * width["alone"]
+    assert width["told"] == pytest.approx(width["alone"], rel=0.15)
