@@ -321,8 +321,9 @@ def _page(root: Path) -> str:
         "# Report: what was measured, and how",
         "**For study, not for diagnosis. Not a medical device.**",
         "Every figure is read from files that the commands named here wrote. Intervals are 95 % bootstrap intervals "
-        "over films, near-duplicates and films of one case drawn together; they say nothing of the spread between "
-        "trainings, for which there is the column of seeds.",
+        "over films, near-duplicates and films of one case drawn together (but film by film for the FracAtlas films of "
+        "the table of architectures); they say nothing of the spread between trainings, for which there is the "
+        "column of seeds.",
         "## Models",
         _models(cards, root),
         "`python -m training cross-validate`, `fit`, `export`, `evaluate`, `seeds`, `localise`. Choices were made on "
@@ -389,7 +390,8 @@ def _page(root: Path) -> str:
             f"{films['multi-region']['films']} films of multi-region that nobody turned, one a group, none with a "
             f"near-duplicate in another set ({films['multi-region']['fractured']} of them fractured; in "
             f"{films['multi-region']['folds']} folds). One training each; how the shipped models fare on the second "
-            "source stands with each model above.",
+            "source stands with each model above. Half is chance: what tells broken from whole bones in one of these "
+            "collections does not in the other, and part of it may be how either was gathered.",
             _crossed(crossed),
         ]
     ablation = read(root / "training" / "results" / "ablation.json")
