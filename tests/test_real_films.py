@@ -36,7 +36,7 @@ def test_ten_test_films_are_explained_on_the_film(real_films: Path, tmp_path: Pa
     assert len(films) == 10
     result = CliRunner().invoke(cli, ["explain", *map(str, films), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert len(result.output.splitlines()) == 10
+    assert len(result.stdout.splitlines()) == 10
     painted = 0
     for path in films:
         film = read(path)

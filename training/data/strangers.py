@@ -20,7 +20,7 @@ from training.data.film import Film, readable
 
 __all__ = ["LISTED", "search", "straight", "strangers"]
 
-LISTED = splits.FOLDER / "multi-region-strangers.csv"
+LISTED = Path(__file__).with_suffix(".csv")
 
 
 def straight(data: Path) -> list[Film]:
