@@ -162,27 +162,25 @@ class Classifier:
         typical = Typical.load(network.body, card.typical, folder / name) if card.typical else None
         return cls(network, card, typical)
 
-    def knows(self, film: Radiograph) -> bool:
-        """Whether a picture is like the films the model knows, as far as that was measured."""
-        try:
-            self.check(film)
-        except UnlikeError:
-            return False
-        return True
+    def check(self, film: Radiograph, *, anyway: bool = False) -> bool:
+        """Whether a picture is like none of the films the model knows, so that its verdict is void.
 
-    def check(self, film: Radiograph) -> None:
-        """Raises UnlikeError where a picture is like none of the films the model knows, so that its verdict is void."""
+        Raises:
+            UnlikeError: it is, and nobody wants the verdict anyway.
+        """
         if self.typical is None:
-            return
+            return False
         distance = float(
             self.typical.distance(self.pixels([letterbox(film, self.card.size, self.card.equalise)[0]]))[0]
         )
-        if distance > self.typical.limit:
+        unlike = distance > self.typical.limit
+        if unlike and not anyway:
             raise UnlikeError(
                 "This is not like any radiograph the model has learnt from, so whatever it said would mean nothing. "
                 f"(Its features lie {distance / self.typical.limit:.2f} times as far from the films it knows as they "
                 "may. Most photographs and negatives are told so; some real films are, too.)"
             )
+        return unlike
 
     def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.

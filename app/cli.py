@@ -18,7 +18,7 @@ from app.errors import FilmError, UnlikeError, WeightsError
 from app.methods import DEFAULT, METHODS, ask, draw
 from app.overlay import heatmap, overlay, panel
 from app.radiograph import read
-from app.trust import IN_WORDS, answers, presence
+from app.trust import IN_WORDS, UNLIKE, answers, presence
 from app.watch import Watch
 from app.weights import ModelCard, ranked
 
@@ -91,9 +91,7 @@ def explain(
     for path in films:
         try:
             film = read(path)
-            if not anyway:
-                classifier.check(film)
-            unlike = anyway and not classifier.knows(film)
+            unlike = classifier.check(film, anyway=anyway)
             explanation = classifier.explain([film])[0]
         except UnlikeError as error:
             typer.echo(f"{path}: {error} --anyway explains it nevertheless.", err=True)
@@ -125,7 +123,7 @@ def explain(
             failed = True
             continue
         typer.echo(f"{path}: {_line(classifier.card, explanation, chosen)}")
-        warnings = ["Unlike any film the model knows: do not believe this."] if unlike else []
+        warnings = [UNLIKE] if unlike else []
         for sentence in (*warnings, *explanation.film.notes):
             typer.echo(f"{path}: {sentence}", err=True)
     if failed:

@@ -9,7 +9,7 @@ import numpy as np
 from app.classifier import Explanation, Prediction
 from app.weights import ModelCard, PredictionSets, PresencePoints
 
-__all__ = ["IN_WORDS", "Seen", "answers", "how_sure", "possible_types", "presence"]
+__all__ = ["IN_WORDS", "UNLIKE", "Seen", "answers", "how_sure", "possible_types", "presence"]
 
 Seen = Literal["none", "suspicious", "definite"]
 
@@ -18,6 +18,8 @@ IN_WORDS: dict[Seen, str] = {
     "suspicious": "Suspicious of a fracture",
     "definite": "Fracture seen",
 }
+
+UNLIKE = "Unlike any film the model knows: do not believe this."
 
 WORDS = ((0.9, "very likely"), (0.66, "likely"), (0.5, "more likely than not"), (0.33, "about as likely as not"))
 

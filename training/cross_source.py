@@ -30,7 +30,6 @@ __all__ = ["RECIPE", "RESULTS", "cross_source"]
 RECIPE = Path(__file__).with_name("recipes") / "cross-source" / "resnet18.yaml"
 RESULTS = Path(__file__).with_name("results") / "cross_source.json"
 FOLDS = 5
-BOTH = ("fracatlas", "multi-region")
 
 
 def cross_source(

@@ -149,7 +149,7 @@ def trust(card: ModelCard, root: Path) -> list[str]:
                 str(its["films"]),
                 f"{its['auroc']['value']:.2f}" if its.get("auroc") else "-",
                 *(
-                    with_interval(its[point][rate]) if its[point][rate] else "no such films"
+                    with_interval(its[point][rate]) if its[point].get(rate) else "no such films"
                     for point in ("sensitive", "specific")
                     for rate in ("sensitivity", "specificity")
                 ),
@@ -158,20 +158,8 @@ def trust(card: ModelCard, root: Path) -> list[str]:
                 ("FracAtlas, validation (chose the points)", broken["validation"]),
                 ("FracAtlas, test", broken["test"]),
                 *((f"FracAtlas, test, {region}", its) for region, its in broken["test"]["by_region"].items()),
+                *((f"another source: {name}", its) for name, its in broken["elsewhere"].items()),
             )
-        ]
-        rows += [
-            [
-                f"another source: {name}",
-                str(its["films"]),
-                f"{its['auroc']['value']:.2f}" if its.get("auroc") else "-",
-                *(
-                    with_interval(its[point][rate]) if its[point].get(rate) else "no such films"
-                    for point in ("sensitive", "specific")
-                    for rate in ("sensitivity", "specificity")
-                ),
-            ]
-            for name, its in broken["elsewhere"].items()
         ]
         areas = [
             f"{part} {its['auroc']['value']:.3f} ({its['auroc']['low']:.3f} to {its['auroc']['high']:.3f})"

@@ -118,7 +118,7 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
             "by_region": {
                 region: _of_region(scores[its], fractured[its], points, groups[its])
                 for region in sorted(set(regions))
-                if (its := regions == region).any()
+                for its in [regions == region]
             },
         }
     assert points is not None

@@ -34,8 +34,6 @@ class _Choice(ValueError):
 def _in_words() -> Generator[None]:
     try:
         yield
-    except gr.Error:
-        raise
     except (FilmError, Stopped, _Choice) as error:
         raise gr.Error(str(error), print_exception=False) from None
     except Exception as error:  # noqa: BLE001 - Gradio would log the traceback
@@ -57,9 +55,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
         if model not in models:
             raise _Choice(f"There is no model '{model}'. Known: {', '.join(models)}.")
         picture = read(uploaded(film["path"] if isinstance(film, dict) else film.path))
-        if not anyway:
-            models[model].check(picture)
-        unlike = anyway and not models[model].knows(picture)
+        unlike = models[model].check(picture, anyway=anyway)
         return models[model], models[model].explain([picture])[0], unlike
 
     def explain(film: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from gradio.components import Component
 from gradio.utils import get_upload_folder
 from pydantic import BaseModel
 
+from app.errors import FilmError
+
 __all__ = ["FOREIGN", "guard", "uploaded"]
 
 FOREIGN = "That file was not uploaded here. Please drop it in again."
@@ -24,10 +26,10 @@ def uploaded(path: str) -> str:
     """The same path, if it lies in the folder of uploads once links are followed.
 
     Raises:
-        gradio.Error: it does not.
+        FilmError: it does not.
     """
     if not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
-        raise gr.Error(FOREIGN, print_exception=False)
+        raise FilmError(FOREIGN)
     return path
 
 
@@ -53,8 +55,11 @@ def guard(component: Component, read: Callable[[Any], Any] | None = None) -> Non
     own = read or component.preprocess
 
     def preprocess(payload: Any) -> Any:
-        for path in _paths(payload):
-            uploaded(path)
+        try:
+            for path in _paths(payload):
+                uploaded(path)
+        except FilmError as error:
+            raise gr.Error(str(error), print_exception=False) from None
         return own(payload)
 
     component.preprocess = preprocess

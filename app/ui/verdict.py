@@ -10,7 +10,7 @@ from app.dicom import trained_on
 from app.glossary import GLOSSARY
 from app.marks import mark_boxes
 from app.overlay import NO_EVIDENCE, gradient
-from app.trust import IN_WORDS, Seen, how_sure, possible_types, presence
+from app.trust import IN_WORDS, UNLIKE, Seen, how_sure, possible_types, presence
 from app.weights import ModelCard
 
 __all__ = ["bars", "describe", "legend", "refusal", "verdict"]
@@ -37,7 +37,7 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None,
     best, second = prediction.ranking[:2]
     probability = prediction.probability(best)
     seen = presence(explanation, card.presence)
-    lines = ["<p class='truth wrong'><strong>Unlike any film the model knows: do not believe this.</strong></p>"]
+    lines = [f"<p class='truth wrong'><strong>{UNLIKE}</strong></p>"]
     lines = lines if insisted else []
     film, notes = explanation.film, list(explanation.film.notes)
     if strange := not trained_on(film.modality) and bool(notes):

@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from training.data.film import DataSet
 
-__all__ = ["FOLDER", "Split", "committed", "part_films", "split_films", "write"]
+__all__ = ["FOLDER", "Split", "committed", "part_films", "split_films", "unturned", "write"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "splits"
 
@@ -108,6 +108,12 @@ def part_films(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
         moved = np.isin(groups, groups[theirs]) & (parts == "train")
         parts[moved] = "validation"
     return parts.tolist()
+
+
+def unturned(data: DataSet, groups: np.ndarray) -> np.ndarray:
+    """Indices of one film a group that nobody turned, int (M,), in the order of groups; ``groups`` is int (N,)."""
+    straight = np.flatnonzero([not film.turned for film in data.films])
+    return straight[np.unique(groups[straight], return_index=True)[1]]
 
 
 def write(data: DataSet, groups: np.ndarray, parts: list[str], folder: Path = FOLDER) -> Path:

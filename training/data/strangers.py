@@ -11,8 +11,6 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from app.radiograph import read
 from training.data import bone_break, fracatlas, multi_region, splits
 from training.data.duplicates import LENIENT, find_links
@@ -34,10 +32,7 @@ def straight(data: Path) -> list[Film]:
     known = splits.committed(whole)
     if known is None:
         raise ValueError("these multi-region films are not the ones of the committed split")
-    groups = known[0]
-    unturned = np.flatnonzero([not film.turned for film in whole.films])
-    first = unturned[np.unique(groups[unturned], return_index=True)[1]]
-    return sorted((whole.films[i] for i in first), key=lambda film: film.name)
+    return sorted((whole.films[i] for i in splits.unturned(whole, known[0])), key=lambda film: film.name)
 
 
 def search(films: Sequence[Film], data: Path) -> list[Film]:

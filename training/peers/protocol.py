@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from training.data.film import DataSet
+from training.data.splits import unturned
 
 __all__ = ["Protocol", "Sides", "leak_free", "published"]
 
@@ -65,8 +66,7 @@ def published(data: DataSet, protocol: Protocol, groups: np.ndarray, share: floa
 def _one_a_group(data: DataSet, groups: np.ndarray, share: float) -> Sides:
     """Only films that nobody turned judge: in multi-region most whole bones were turned and hardly any broken one."""
     labels = _labels(data)
-    straight = np.flatnonzero([not film.turned for film in data.films])
-    first = straight[np.unique(groups[straight], return_index=True)[1]]
+    first = unturned(data, groups)
     rng = np.random.default_rng(SEEDS[0])
     by_label = [rng.permutation(first[labels[first] == label]) for label in np.unique(labels)]
     count = round(share * min(map(len, by_label)))
