@@ -11,7 +11,7 @@ import logging
 import os
 import warnings
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -26,7 +26,9 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.pixels.processing import apply_voi
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+from app.colour import IN_COLOUR, count_coloured, is_coloured
 from app.errors import FilmError
+from app.strips import strips
 
 __all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
 
@@ -66,9 +68,11 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
 
 DEEP = 65535.0
 SALT = os.urandom(32)
+SAMPLE = 1_000_000
+"""About how many pixels tell the percentiles of a film."""
 ODD = (0.1, 99.9)
 """Percentiles outside of which pixels are left to saturate, where they alone would make the rest of a film dark."""
-INFLATED = 512 * 1024 * 1024
+INFLATED = 128 * 1024 * 1024
 """Most bytes a deflated file may unfold to."""
 
 READ = (
@@ -85,6 +89,7 @@ READ = (
     "PixelRepresentation",
     "PixelSpacing",
     "ImagerPixelSpacing",
+    "PixelAspectRatio",
     "PixelPaddingValue",
     "WindowCenter",
     "WindowWidth",
@@ -187,7 +192,7 @@ class DicomFile:
         with _damaged():
             stored = pixel_array(self._dataset, index=index)
             shown = _shown(stored, _of_frame(self._dataset, index), chosen, notes)
-        return np.round(np.clip(shown, 0.0, 1.0) * DEEP).astype(np.uint16), tuple(notes)
+        return shown, tuple(notes)
 
 
 @contextmanager
@@ -297,7 +302,16 @@ def _notes(dataset: Dataset, modality: str) -> list[str]:
         notes.append(f"This is {OTHERS.get(modality, 'no radiograph')}; the model was trained on radiographs only.")
     if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES":
         notes.append("The file says that text is burned into the picture; it may name a person.")
+    high, wide = _spacing(_of_frame(dataset, 0)) or _aspect(dataset)
+    if not 0.98 < high / wide < 1.02:
+        notes.append("Its pixels are not square; it is shown pixel by pixel, so what is on it looks stretched.")
     return notes
+
+
+def _aspect(dataset: Dataset) -> tuple[float, float]:
+    """Height and width of a pixel to one another (PS3.3 C.7.6.3.1.7)."""
+    found = _numbers(dataset.get("PixelAspectRatio"))
+    return (found[0], found[1]) if len(found) == 2 and min(found) > 0 else (1.0, 1.0)
 
 
 def _place(dataset: Dataset) -> float:
@@ -338,34 +352,76 @@ def _spacing(dataset: Dataset) -> tuple[float, float] | None:
 
 
 def _shown(stored: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]) -> np.ndarray:
-    """Stored values to brightness, float (rows, columns), mostly in 0..1."""
-    photometric = str(dataset.get("PhotometricInterpretation") or "")
-    if photometric == "PALETTE COLOR":
-        stored = apply_color_lut(stored, dataset)
-    if stored.ndim == 3:
-        most = (
-            float(np.iinfo(stored.dtype).max) if photometric == "PALETTE COLOR" else 2.0 ** int(dataset.BitsStored) - 1
-        )
-        colours = stored.astype(np.float32) / most
-        if float((colours.max(axis=2) - colours.min(axis=2) > 40 / 255).mean()) > 0.02:
-            notes.append("The picture is in colour; it is judged in shades of grey, as radiographs are.")
-        return cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+    """Stored values, (rows, columns) or (rows, columns, 3), to what a screen shows: uint16 (rows, columns)."""
+    shown = np.empty(stored.shape[:2], np.uint16)
+    if stored.ndim == 3 or _photometric(dataset) == "PALETTE COLOR":
+        coloured = 0
+        for rows in strips(*shown.shape):
+            colours = _colours(stored[rows], dataset)
+            coloured += count_coloured(colours, 1.0)
+            shown[rows] = _deep(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY))
+        if is_coloured(coloured, shown.size):
+            notes.append(IN_COLOUR)
+        return shown
+    tone = _tone(stored, dataset, window, notes)
+    inverse = _photometric(dataset) == "MONOCHROME1" or str(dataset.get("PresentationLUTShape") or "").upper() == (
+        "INVERSE"
+    )
+    for rows in strips(*shown.shape):
+        bright = tone(_values(stored[rows], dataset))
+        shown[rows] = _deep(1.0 - bright if inverse else bright)
+    return shown
+
+
+def _photometric(dataset: Dataset) -> str:
+    return str(dataset.get("PhotometricInterpretation") or "")
+
+
+def _deep(bright: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(bright, 0.0, 1.0) * DEEP).astype(np.uint16)
+
+
+def _colours(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """float32 (rows, columns, 3) in 0..1."""
+    if _photometric(dataset) == "PALETTE COLOR":
+        looked_up = apply_color_lut(stored, dataset)
+        return looked_up.astype(np.float32) / float(np.iinfo(looked_up.dtype).max)
+    return stored.astype(np.float32) / (2.0 ** int(dataset.BitsStored) - 1)
+
+
+def _values(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """What stored values stand for, such as Hounsfield units: float64 of the same shape."""
     values = apply_modality_lut(stored, dataset).astype(np.float64)
     if not np.isfinite(values).all():
         raise FilmError("The picture holds pixels without a value, so it cannot be shown truthfully.")
+    return values
+
+
+def _limits(stored: np.ndarray, dataset: Dataset) -> tuple[float, float]:
+    """The values to show as black and as white where the file names no window."""
     padding = dataset.get("PixelPaddingValue")
-    real = values if padding is None or (stored == padding).all() else values[stored != padding]
-    shown = _windowed(values, real, dataset, window, notes)
-    inverse = photometric == "MONOCHROME1" or str(dataset.get("PresentationLUTShape") or "").upper() == "INVERSE"
-    return 1.0 - shown if inverse else shown
+    if padding is not None and (stored == padding).all():
+        padding = None
+    low, high, sample = np.inf, -np.inf, []
+    for rows in strips(*stored.shape):
+        values = _values(stored[rows], dataset)
+        real = values.ravel() if padding is None else values[stored[rows] != padding]
+        if real.size:
+            low, high = min(low, float(real.min())), max(high, float(real.max()))
+            sample.append(real[:: 1 + stored.size // SAMPLE])
+    most = np.percentile(np.concatenate(sample), ODD)
+    if most[1] - most[0] < (high - low) / 4:
+        return float(most[0]), float(most[1])
+    return low, high
 
 
-def _windowed(
-    values: np.ndarray, real: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]
-) -> np.ndarray:
+def _tone(
+    stored: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes brightness, mostly 0 to 1, of values (PS3.3 C.11.2)."""
     if window is None and dataset.get("VOILUTSequence"):
-        table = dataset.VOILUTSequence[0]
-        return apply_voi(values.astype(np.int64), dataset).astype(np.float64) / (2.0 ** int(table.LUTDescriptor[2]) - 1)
+        white = 2.0 ** int(dataset.VOILUTSequence[0].LUTDescriptor[2]) - 1
+        return lambda values: apply_voi(values.astype(np.int64), dataset).astype(np.float64) / white
     function = "LINEAR"
     if window is None:
         centres, widths = (_numbers(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
@@ -374,19 +430,16 @@ def _windowed(
             function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     if window is None or window[1] < (1 if function == "LINEAR" else 1e-9):
         notes.append("The file names no window; the darkest and brightest values are shown as black and white.")
-        low, high = float(real.min()), float(real.max())
-        most = np.percentile(real, ODD)
-        if most[1] - most[0] < (high - low) / 4:
-            low, high = map(float, most)
-        return (values - low) / max(high - low, 1e-12)
+        low, high = _limits(stored, dataset)
+        return lambda values: (values - low) / max(high - low, 1e-12)
     centre, width = window
     if function == "SIGMOID":
-        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -60.0, 60.0)))
+        return lambda values: 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -60.0, 60.0)))
     if function == "LINEAR_EXACT":
-        return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
+        return lambda values: np.clip((values - centre) / width + 0.5, 0.0, 1.0)
     if width == 1:
-        return (values > centre - 0.5).astype(np.float64)
-    return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
+        return lambda values: (values > centre - 0.5).astype(np.float64)
+    return lambda values: np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
 
 
 def _numbers(value: object) -> list[float]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from app.classifier import Explanation
 from app.marks import mark_boxes
+from app.strips import strips
 
 __all__ = [
     "COLOUR_MAPS",
@@ -86,9 +87,10 @@ def overlay(
     """
     if film.shape != heat.shape:
         raise ValueError(f"film {film.shape} and heat {heat.shape} differ in shape")
-    grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB)
-    paint = (opacity * np.clip(heat, 0.0, 1.0))[:, :, None]
-    mixed = np.round(grey * (1.0 - paint) + _colours(heat, colour_map) * paint).astype(np.uint8)
+    mixed = np.empty((*film.shape, 3), np.uint8)
+    for rows in strips(*film.shape):
+        paint = (opacity * np.clip(heat[rows], 0.0, 1.0))[:, :, None]
+        mixed[rows] = np.round(film[rows][:, :, None] * (1.0 - paint) + _colours(heat[rows], colour_map) * paint)
     if contour:
         region = (heat >= max(HOTTEST * float(heat.max()), VISIBLE)).astype(np.uint8)
         outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -117,7 +119,11 @@ def difference(film: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) ->
 
 def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:
     """The heat alone, transparent where there is none: float32 (H, W) in 0..1 to RGBA uint8 (H, W, 4)."""
-    return np.dstack([_colours(heat, colour_map), np.round(np.clip(heat, 0.0, 1.0) * 255.0).astype(np.uint8)])
+    drawn = np.empty((*heat.shape, 4), np.uint8)
+    for rows in strips(*heat.shape):
+        drawn[rows, :, :3] = _colours(heat[rows], colour_map)
+        drawn[rows, :, 3] = np.round(np.clip(heat[rows], 0.0, 1.0) * 255.0)
+    return drawn
 
 
 def gradient(colour_map: str, opacity: float, steps: int = 9) -> list[tuple[int, int, int]]:

@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from app.colour import IN_COLOUR, count_coloured, is_coloured
 from app.dicom import DicomFile, is_dicom, parse
 from app.errors import FilmError
+from app.strips import strips
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_film", "load", "read"]
 
@@ -25,7 +27,8 @@ __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 MAX_BYTES = 50 * 1024 * 1024
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 40_000_000
+"""Twice what a chest film has, and more than a mammogram or a stitched spine."""
 MIN_SIDE = 32
 
 BLANK = "Every pixel of the picture has the same brightness, so there is nothing to see."
@@ -71,7 +74,10 @@ class Radiograph:
         """The film as a screen shows it: uint8, (H, W)."""
         if self.pixels.dtype == np.uint8 and self.window == (0, 255):
             return self.pixels
-        return (self.brightness() * 255.0 + 0.5).astype(np.uint8)
+        shown = np.empty(self.pixels.shape, np.uint8)
+        for rows in strips(*shown.shape):
+            shown[rows] = self.brightness(self.pixels[rows]) * 255.0 + 0.5
+        return shown
 
     def scaled(self, longest: int) -> Radiograph:
         """A copy whose longest side has ``longest`` pixels, at least 1 each way."""
@@ -210,8 +216,11 @@ def _deep(picture: Image.Image) -> np.ndarray:
         if not np.isfinite(pixels).all():
             raise FilmError("The picture holds pixels without a value, so it cannot be shown truthfully.")
         low, high = float(pixels.min()), float(pixels.max())
-        pixels = (pixels.astype(np.float64) - low) / max(high - low, 1e-12) * 65535.0
-    pixels = pixels.astype(np.uint16)
+        spread = np.empty(pixels.shape, np.uint16)
+        for rows in strips(*pixels.shape):
+            spread[rows] = (pixels[rows].astype(np.float64) - low) / max(high - low, 1e-12) * 65535.0
+        pixels = spread
+    pixels = pixels.astype(np.uint16, copy=False)
     return pixels.max() - pixels if white_is_zero else pixels
 
 
@@ -224,25 +233,33 @@ def _wide_colour(data: bytes) -> np.ndarray | None:
         return None
     if pixels.ndim == 2:
         return pixels
-    if pixels.shape[2] == 4:
-        opacity = pixels[:, :, 3:].astype(np.float32) / 65535.0
-        pixels = (pixels[:, :, :3] * opacity).astype(np.uint16)
-    return cv2.cvtColor(np.ascontiguousarray(pixels[:, :, :3]), cv2.COLOR_BGR2GRAY)
+    grey = np.empty(pixels.shape[:2], np.uint16)
+    for rows in strips(*grey.shape):
+        colours = pixels[rows]
+        if pixels.shape[2] == 4:
+            opacity = colours[:, :, 3:].astype(np.float32) / 65535.0
+            colours = (colours[:, :, :3] * opacity).astype(np.uint16)
+        grey[rows] = cv2.cvtColor(np.ascontiguousarray(colours[:, :, :3]), cv2.COLOR_BGR2GRAY)
+    return grey
 
 
 def _shallow(picture: Image.Image, notes: list[str]) -> np.ndarray:
     """8 bits in any of Pillow's modes; what is transparent becomes black, like the background of a film."""
     if picture.mode in ("1", "L"):
         return np.asarray(picture.convert("L"))
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-    colours = np.asarray(picture.convert("RGB"))
-    # Subtle chroma is compression noise; a film counts as coloured where a visible share of it is.
-    spread = colours.max(axis=2).astype(np.int16) - colours.min(axis=2)
-    if float((spread > 40).mean()) > 0.02:
-        notes.append("The picture is in colour; it is judged in shades of grey, as radiographs are.")
-    return cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+    grey = np.empty((picture.height, picture.width), np.uint8)
+    coloured = 0
+    for rows in strips(*grey.shape):
+        part = picture.crop((0, rows.start, picture.width, rows.stop))
+        if part.has_transparency_data:
+            layer = part.convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+        colours = np.asarray(part.convert("RGB"))
+        coloured += count_coloured(colours, 255.0)
+        grey[rows] = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+    if is_coloured(coloured, grey.size):
+        notes.append(IN_COLOUR)
+    return grey
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Ten thousand hostile files: each has to be a film or a sentence, and memory has to stay bounded.
 
-``make fuzz`` damages pictures and DICOM files of every kind at random and reads them in a process of their own, so that
-a decoder that takes the process down is seen and counted.
+``make fuzz`` reads the largest files that are allowed, then damages pictures and DICOM files of every kind at random;
+all in processes of their own, so that a decoder that takes the process down is seen and counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,14 +21,27 @@ import cv2
 import numpy as np
 import pydicom
 from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from app.dicom import is_dicom
 from app.errors import FilmError
 from app.phantom import draw
-from app.radiograph import decode
+from app.radiograph import MAX_PIXELS, decode
 
 SLOW = 20.0
 """Seconds from which on a file counts as one that hangs."""
+
+BOUND = 1024.0
+"""MiB that the reader may hold, whatever the file; what Python and the decoders take themselves included."""
 
 
 def corpus() -> list[bytes]:
@@ -59,6 +73,53 @@ def _readable(data: bytes) -> bool:
     except FilmError:
         return False
     return True
+
+
+def dicom(pixels: np.ndarray, syntax: UID) -> bytes:
+    """A radiograph's file that holds the pixels, uint8 or uint16, (H, W) or (H, W, 3), in a transfer syntax."""
+    bits = 8 * pixels.dtype.itemsize
+    file = pydicom.Dataset()
+    file.file_meta = FileMetaDataset()
+    packed = syntax not in (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if packed else syntax
+    file.SOPClassUID, file.SOPInstanceUID, file.Modality = SecondaryCaptureImageStorage, generate_uid(), "DX"
+    file.Rows, file.Columns = pixels.shape[:2]
+    file.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+    file.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
+    if pixels.ndim == 3:
+        file.PlanarConfiguration = 0
+    file.BitsAllocated = file.BitsStored = bits
+    file.HighBit, file.PixelRepresentation = bits - 1, 0
+    file.PixelData = pixels.tobytes()
+    if packed:
+        file.compress(syntax)
+    stored = io.BytesIO()
+    file.save_as(stored, enforce_file_format=True)
+    return stored.getvalue()
+
+
+def largest() -> Iterator[tuple[str, bytes]]:
+    """Files with as many pixels as may be read, in the formats that take most memory."""
+    side = int(MAX_PIXELS**0.5)
+    film = cv2.resize(draw("jagged", seed=0, height=400, width=400), (side, side))
+    deep = film.astype(np.uint16) * 257
+    # What packs badly would exceed the bytes that are allowed before it exceeds the pixels.
+    coarse = cv2.resize(deep[:: side // 80, :: side // 80], (side, side), interpolation=cv2.INTER_NEAREST)
+
+    def saved(picture: Image.Image, kind: str, **options: str) -> bytes:
+        file = io.BytesIO()
+        picture.save(file, kind, **options)
+        return file.getvalue()
+
+    yield "DICOM, JPEG 2000, 16 bits, colour", dicom(np.dstack([coarse] * 3), JPEG2000Lossless)
+    yield "PNG, 16 bits, colour and alpha", cv2.imencode(".png", np.dstack([deep] * 4))[1].tobytes()
+    yield "DICOM, RLE, 16 bits", dicom(deep, RLELossless)
+    yield "DICOM, deflated, 16 bits", dicom(deep, DeflatedExplicitVRLittleEndian)
+    yield "PNG, 16 bits", saved(Image.fromarray(deep), "PNG")
+    yield "PNG, colour and alpha", saved(Image.fromarray(np.dstack([film] * 4)), "PNG")
+    yield "JPEG, colour", saved(Image.fromarray(np.dstack([film] * 3)), "JPEG")
+    yield "TIFF, CMYK", saved(Image.fromarray(np.dstack([film] * 4), "CMYK"), "TIFF", compression="tiff_lzw")
+    yield "TIFF, floats", saved(Image.fromarray(film / np.float32(255.0)), "TIFF", compression="tiff_adobe_deflate")
 
 
 def damage(data: bytes, rng: np.random.Generator) -> bytes:
@@ -100,15 +161,37 @@ def _read(seed: int, start: int, end: int, seeds: list[bytes], pipe: Connection)
         rng = np.random.default_rng((seed, number))
         data = damage(seeds[int(rng.integers(0, len(seeds)))], rng)
         pipe.send((number, None))
-        try:
-            decode(data)
-            outcome = "a film"
-        except FilmError as error:
-            outcome = "a sentence" if str(error).endswith(".") else f"no sentence: {error}"
-        except BaseException as error:  # noqa: BLE001 - this is what is looked for
-            outcome = f"{type(error).__name__}"
-        pipe.send((number, outcome))
+        pipe.send((number, _outcome(data)))
     pipe.send((-1, peak_memory()))
+
+
+def _outcome(data: bytes) -> str:
+    try:
+        decode(data)
+        return "a film"
+    except FilmError as error:
+        return "a sentence" if str(error).endswith(".") else f"no sentence: {error}"
+    except BaseException as error:  # noqa: BLE001 - this is what is looked for
+        return f"{type(error).__name__}"
+
+
+def _read_one(data: bytes, pipe: Connection) -> None:
+    pipe.send((_outcome(data), peak_memory()))
+
+
+def read_alone(data: bytes) -> tuple[str, float]:
+    """What becomes of a file, and the peak resident memory in MiB of a process that does nothing but read it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_read_one, args=(data, theirs))
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError:
+        return "it takes the process down", float("nan")
+    finally:
+        process.join()
 
 
 def fuzz(count: int, seed: int = 0) -> tuple[Counter[str], float, list[tuple[int, str]]]:
@@ -161,13 +244,19 @@ def main() -> None:
     arguments.add_argument("--count", type=int, default=10_000)
     arguments.add_argument("--seed", type=int, default=0)
     asked = arguments.parse_args()
+    failed = False
+    print(f"the largest files, {MAX_PIXELS / 1e6:.0f} megapixels; the reader may hold {BOUND:.0f} MiB")
+    for name, data in largest():
+        outcome, peak = read_alone(data)
+        failed |= outcome != "a film" or not peak < BOUND
+        print(f"{len(data) / 2**20:8.1f} MB  {name}: {outcome}, {peak:.0f} MiB")
     outcomes, peak, bad = fuzz(asked.count, asked.seed)
     for outcome, count in outcomes.most_common():
         print(f"{count:8,}  {outcome}")
     print(f"peak resident memory of the reader: {peak:.0f} MiB")
     for number, what in bad[:20]:
         print(f"number {number}: {what}")
-    sys.exit(bool(bad))
+    sys.exit(failed or bool(bad) or not peak < BOUND)
 
 
 if __name__ == "__main__":

@@ -109,8 +109,6 @@ def ablate(
         Rows by name, the base first.
     """
     rows: dict[str, Any] = {}
-    if results.is_file():
-        rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
 
     def found(name: str) -> OutOfFold:
         recipe = plan.recipe(name)
@@ -120,7 +118,11 @@ def ablate(
     base = found("base")
     for name in ("base", *(names or plan.switches)):
         says = "base" if name == "base" else plan.switches[name].says
-        rows[name] = {"says": says, **_row(base if name == "base" else found(name), base)}
+        row = {"says": says, **_row(base if name == "base" else found(name), base)}
+        # Read again each time: another process may be at other switches of the plan.
+        if results.is_file():
+            rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
+        rows[name] = row
         results.parent.mkdir(parents=True, exist_ok=True)
         whole = {"folds": list(plan.folds), "base": plan.base.model_dump(mode="json"), "rows": rows}
         results.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +51,46 @@ def pipeline(dataset: Dataset, index: int) -> np.ndarray:
     return 1.0 - shown if photometric == "MONOCHROME1" else shown
 
 
+@cache
 def decodable(path: Path) -> bool:
     try:
         pydicom.pixels.pixel_array(dcmread(path), index=0)
     except Exception:  # noqa: BLE001 - whatever pydicom makes of it
         return False
     return True
+
+
+UNDECODABLE = {
+    "JPEG-lossy.dcm": "its scan header breaks the JPEG standard",
+    "JPEG2000-embedded-sequence-delimiter.dcm": "a header of JPEG 2000 and no picture behind it",
+    "MR_truncated.dcm": "fewer bytes than pixels",
+    "badVR.dcm": "a number of rows that is no number",
+    "meta_missing_tsyntax.dcm": "no word on how the pixels are packed",
+    "nested_priv_SQ.dcm": "no word on how many bits a pixel has",
+}
+"""What has pixels and cannot be shown; anything more in this list would be a decoder gone missing."""
+
+SYNTAXES = {
+    "Implicit VR Little Endian",
+    "Explicit VR Little Endian",
+    "Explicit VR Big Endian",
+    "Deflated Explicit VR Little Endian",
+    "RLE Lossless",
+    "JPEG Baseline (Process 1)",
+    "JPEG Extended (Process 2 and 4)",
+    "JPEG Lossless, Non-Hierarchical, First-Order Prediction (Process 14 [Selection Value 1])",
+    "JPEG-LS Lossless Image Compression",
+    "JPEG-LS Lossy (Near-Lossless) Image Compression",
+    "JPEG 2000 Image Compression (Lossless Only)",
+    "JPEG 2000 Image Compression",
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_way_to_pack_pixels_is_read() -> None:
+    holding = [path for path in FILES if "PixelData" in dcmread(path)]
+    assert {path.name for path in holding if not decodable(path)} == set(UNDECODABLE)
+    assert {dcmread(path).file_meta.TransferSyntaxUID.name for path in holding if decodable(path)} == SYNTAXES
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -198,6 +233,8 @@ def test_a_deflated_file_is_read_and_a_bomb_is_not(monkeypatch: pytest.MonkeyPat
         ({"BurnedInAnnotation": "YES"}, "burned into"),
         ({"Modality": "MR"}, "MR slice"),
         ({"Modality": "XX"}, "no radiograph"),
+        ({"PixelSpacing": [0.5, 0.25]}, "not square"),
+        ({"PixelAspectRatio": [2, 1]}, "not square"),
     ],
 )
 def test_what_the_user_should_know_is_said(elements: dict, words: str) -> None:

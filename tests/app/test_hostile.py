@@ -20,7 +20,7 @@ from PIL import Image
 from app.errors import FilmError
 from app.phantom import draw
 from app.radiograph import MAX_BYTES, decode, read
-from benchmarks.fuzz import corpus, fuzz
+from benchmarks.fuzz import BOUND, corpus, fuzz, largest, read_alone
 
 SENTENCE = r"^[A-Z].*\.$"
 
@@ -116,7 +116,14 @@ def test_damaged_files_are_films_or_sentences_and_memory_stays_bounded() -> None
     assert bad == []
     assert sum(outcomes.values()) == 1500
     assert min(outcomes["a film"], outcomes["a sentence"]) > 100
-    assert peak < 1024
+    assert peak < BOUND
+
+
+def test_the_largest_film_stays_within_the_memory_bound() -> None:
+    name, costliest = next(largest())
+    outcome, peak = read_alone(costliest)
+    assert outcome == "a film", name
+    assert peak < BOUND
 
 
 def test_a_bomb_is_refused_before_it_unfolds() -> None:
