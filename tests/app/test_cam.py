@@ -45,6 +45,37 @@ def test_equals_the_package_on_the_whole_network(method: str, network: FractureN
         assert np.abs(stretched - theirs).max() < 1e-3
 
 
+class Logits(nn.Module):
+    """A network of ours as the package expects one: pixels to logits."""
+
+    def __init__(self, network: FractureNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.network(pixels).logits
+
+
+@pytest.mark.parametrize("method", list(FORMULAS))
+@pytest.mark.parametrize(("name", "stride"), [("resnet18", 16), ("resnet18-pyramid", 8)])
+def test_equals_the_package_on_the_whole_attended_network(
+    name: str, stride: int, method: str, pixels: torch.Tensor
+) -> None:
+    torch.manual_seed(8)
+    attended = awake(build_network(name, CLASSES, stride=stride, head="attended", places=True))
+    for layer in (attended.head, attended.attended):
+        nn.init.normal_(layer.weight, std=5.0)
+    with torch.inference_mode():
+        features = attended.body(pixels)
+        target = int(attended.judge(features).logits[0].argmax())
+    # A pyramid's features are joined from several stages, so the last layer is the body as a whole.
+    with FORMULAS[method](model=Logits(attended), target_layers=[attended.body]) as cam:
+        theirs = cam(pixels, [ClassifierOutputTarget(target)])[0]
+    ours = last_layer_map(attended, features, target, method)
+    stretched = scale_cam_image(scale_cam_image(ours[None], (128, 128)))[0]
+    assert np.abs(stretched - theirs).max() < 1e-3
+
+
 def test_the_mean_heads_grad_cam_is_its_evidence(network: FractureNetwork, pixels: torch.Tensor) -> None:
     with torch.inference_mode():
         features = network.body(pixels)

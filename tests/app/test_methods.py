@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients, KernelShap, Occlusion
 from pytorch_grad_cam import FullGrad, GradCAM, ScoreCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from sklearn.linear_model import Ridge
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from app import attribution
 from app.bodies import ARCHITECTURES
@@ -116,6 +120,68 @@ def test_score_cam_and_fullgrad_equal_the_package_on_the_whole_network() -> None
         theirs = cam(pixels, [ClassifierOutputTarget(target)])[0]
     fused = attribution.layer_maps(network, pixels, target, ["layer3", "layer4"])
     assert np.abs(fused - theirs).max() < 1e-3
+
+
+def test_pixel_methods_equal_captum_on_the_whole_network() -> None:
+    torch.manual_seed(2)
+    network = awake(build_network("resnet18", CLASSES)).requires_grad_(False)
+    nn.init.normal_(network.head.weight, std=5.0)
+    plain, _ = untouched("resnet18", network)
+    pixels, black = torch.randn(1, 3, 64, 64), torch.full((1, 3, 64, 64), -2.0)
+    target = int(plain(pixels)[0].argmax())
+
+    def agrees(ours: np.ndarray, theirs: torch.Tensor) -> None:
+        expected = theirs.detach().numpy().clip(min=0)
+        np.testing.assert_allclose(ours, expected, atol=1e-3 * float(expected.max()))
+
+    gradients = IntegratedGradients(plain).attribute(pixels, black, target=target, n_steps=attribution.STEPS)
+    agrees(attribution.integrated_gradients(network, pixels, black, target, Watch()), gradients[0].sum(dim=0))
+    windows = Occlusion(plain).attribute(
+        pixels, sliding_window_shapes=(3, 8, 8), strides=(3, 4, 4), baselines=black, target=target
+    )
+    agrees(attribution.occlusion(network, pixels, black, target, Watch()), windows[0, 0])
+
+
+def test_shap_comes_to_the_values_counted_out_over_all_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    network = awake(build_network("custom-cnn", CLASSES, stride=8)).requires_grad_(False)
+    nn.init.normal_(network.head.weight, std=5.0)
+    pixels, black = torch.randn(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    square = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    monkeypatch.setattr(attribution, "SUPERPIXELS", 4)
+    monkeypatch.setattr(attribution, "SAMPLES", 4000)
+    patches = torch.from_numpy(attribution.superpixels(square, 4))
+    count = int(patches.max()) + 1
+    with torch.inference_mode():
+        target = int((network(pixels).logits - network(black).logits)[0].argmax())
+
+        def score(left: tuple[int, ...]) -> float:
+            lit = torch.isin(patches, torch.tensor(left))
+            return float(network(torch.where(lit, pixels, black)).logits[0, target])
+
+        fair = np.zeros(count)
+        for order in permutations(range(count)):
+            for place, patch in enumerate(order):
+                fair[patch] += score(order[: place + 1]) - score(order[:place])
+    fair /= math.factorial(count)
+    ours = attribution.shap(network, pixels, black, square, target, Watch())
+    np.testing.assert_allclose(ours, fair.clip(min=0)[patches.numpy()], atol=0.03 * np.abs(fair).max())
+    theirs = KernelShap(lambda film: network(film).logits).attribute(
+        pixels, baselines=black, target=target, feature_mask=patches[None, None], n_samples=4000
+    )
+    np.testing.assert_allclose(ours, theirs[0, 0].clamp(min=0).numpy(), atol=0.06 * np.abs(fair).max())
+
+
+def test_least_squares_are_scikit_learn_s_ridge() -> None:
+    rng = np.random.default_rng(0)
+    seen = rng.integers(0, 2, (200, 12)).astype(np.float32)
+    score = (seen @ rng.normal(size=12) + 0.1 * rng.normal(size=200) + 2.0).astype(np.float32)
+    weight = rng.random(200).astype(np.float32)
+    fitted = attribution._LeastSquares(1.0)
+    fitted.fit(DataLoader(TensorDataset(*map(torch.from_numpy, (seen, score, weight))), batch_size=50))
+    expected = Ridge(alpha=1.0).fit(seen, score, sample_weight=weight)
+    np.testing.assert_allclose(fitted.representation()[0].numpy(), expected.coef_, rtol=1e-3)
+    np.testing.assert_allclose(fitted(torch.from_numpy(seen)).numpy(), expected.predict(seen), rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
