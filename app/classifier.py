@@ -109,12 +109,13 @@ class Explanation:
         """Whether anything on the film speaks for the class strongly enough to be drawn."""
         return self.peak(name) > FAINT * self.full_colour
 
-    def heat(self, name: str) -> np.ndarray:
+    def heat(self, name: str, full_colour: float | None = None) -> np.ndarray:
         """The heatmap on the film: float32 in 0..1, (film height, film width).
 
-        Zero where there is no positive evidence, one at ``full_colour``. All zero without evidence.
+        Zero where there is no positive evidence, one at ``full_colour``, the film's own or another's, so that two films
+        can be drawn on one scale. All zero without evidence.
         """
-        positive = np.clip(self.evidence(name) / self.full_colour, 0.0, None)
+        positive = np.clip(self.evidence(name) / (full_colour or self.full_colour), 0.0, None)
         if not self.has_evidence(name):
             positive = np.zeros_like(positive)
         return np.clip(self.placement.onto_film(positive), 0.0, 1.0)

@@ -31,6 +31,7 @@ from app.preprocess import Placement
 
 __all__ = [
     "CHANGES",
+    "FEW_CHANGES",
     "Change",
     "Curves",
     "Scrambled",
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 SHARES = np.linspace(0.0, 1.0, 11)
-"""Shares of the film that are blurred or uncovered, one forward each."""
+"""Shares of the film that are blurred or uncovered, one forward each; none and all are the same for every map."""
 
 REMOVED = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Shares of the film that ROAD fills in."""
@@ -128,13 +129,18 @@ def surrogate(found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return random.reshape(found.shape)
 
 
+def _inside(placement: Placement) -> np.ndarray:
+    """Where in the square the film lies: bool (S, S)."""
+    inside = np.zeros((placement.size, placement.size), bool)
+    placement.crop(inside)[:] = True
+    return inside
+
+
 def _order(found: np.ndarray, placement: Placement) -> np.ndarray:
     """Film pixels of the square, hottest first: indices into the flattened square; equals stand in a fixed shuffle."""
     size = placement.size
     stretched = cv2.resize(found.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-    inside = np.zeros((size, size), bool)
-    placement.crop(inside)[:] = True
-    pixels = np.flatnonzero(inside)
+    pixels = np.flatnonzero(_inside(placement))
     shuffled = np.random.default_rng(0).permutation(pixels)
     return shuffled[np.argsort(-stretched.ravel()[shuffled], kind="stable")]
 
@@ -143,7 +149,7 @@ def _mixtures(square: np.ndarray, blurred: np.ndarray, order: np.ndarray) -> lis
     """Films with more and more of the hottest places blurred, then blurred ones with more and more uncovered."""
     pictures = []
     for start, patch in ((square, blurred), (blurred, square)):
-        for share in SHARES:
+        for share in SHARES[1:-1]:
             mixed = start.ravel().copy()
             chosen = order[: round(share * len(order))]
             mixed[chosen] = patch.ravel()[chosen]
@@ -191,13 +197,20 @@ def _probabilities(classifier: Classifier, squares: Sequence[np.ndarray], target
     return np.concatenate(found)
 
 
-def _curves(question: Question, blurred: np.ndarray, found: np.ndarray, placement: Placement) -> Curves:
+def _curves(
+    question: Question, blurred: np.ndarray, ends: np.ndarray, found: np.ndarray, placement: Placement
+) -> Curves:
+    """Curves of one map; ``ends`` are the probabilities of the film and of the film all blurred."""
     order = _order(found, placement)
     pictures = [*_mixtures(question.square, blurred, order), *_fillings(question.square, order)]
     chances = _probabilities(question.classifier, pictures, question.target)
-    count = len(SHARES)
+    count = len(SHARES) - 2
     hot, cold = chances[2 * count :: 2], chances[2 * count + 1 :: 2]
-    return Curves(chances[:count], chances[count : 2 * count], float((cold - hot).mean() / 2.0))
+    return Curves(
+        deletion=np.concatenate([ends[:1], chances[:count], ends[1:]]),
+        insertion=np.concatenate([ends[1:], chances[count : 2 * count], ends[:1]]),
+        road=float((cold - hot).mean() / 2.0),
+    )
 
 
 def trial(
@@ -217,10 +230,12 @@ def trial(
     """
     rng = np.random.default_rng(seed)
     blurred = cv2.GaussianBlur(question.square, (0, 0), question.square.shape[0] / 16.0)
+    whole = np.where(_inside(placement), blurred, question.square)
+    ends = _probabilities(question.classifier, [question.square, whole], question.target)
     curves = []
     for number in range(random + 1):
         shown = found if number == 0 else surrogate(found, rng)
-        curves.append(_curves(question, blurred, shown, placement))
+        curves.append(_curves(question, blurred, ends, shown, placement))
         question.watch.step((number + 1) / (random + 1))
     return Trial(curves[0], tuple(curves[1:]))
 
@@ -370,6 +385,9 @@ CHANGES = (
     Change("more contrast", lambda s: _contrasted(s, 1.15), _same),
     Change("a little noise", _noisy, _same),
 )
+
+FEW_CHANGES = CHANGES[:2]
+"""For slow methods, whose map is drawn anew for each."""
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,15 @@ def _margin(share: dict[str, float]) -> str:
     return f"{share['value']:+.3f} ({share['low']:+.3f} to {share['high']:+.3f})"
 
 
+def _mean(share: dict[str, float]) -> str:
+    return f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f}, {share['n']} films)"
+
+
 def _shuffled(row: dict[str, Any]) -> str:
     depends = depends_on_model(row)
     if depends is None:
         return "-"
-    correlation = list(row["scrambled"].values())[-1]["value"]
-    return f"{correlation:.2f}" + ("" if depends else ", does not depend on the model")
+    return _mean(list(row["scrambled"].values())[-1]) + ("" if depends else ", does not depend on the model")
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
@@ -55,7 +58,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
             str(row["margins"]["deletion"]["n"]),
             *(_margin(row["margins"][key]) for key in MEASURES),
             f"{row['inside']['value']:.1%} / {row['near']['value']:.1%}",
-            f"{row['stability']['value']:.2f}" if "stability" in row else "-",
+            _mean(row["stability"]) if "stability" in row else "-",
             _shuffled(row),
             f"{row['seconds']:.2f}",
         ]

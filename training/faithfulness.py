@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from rich.progress import track
 
 from app.classifier import Classifier
-from app.faithfulness import scramble, stability, trial
+from app.faithfulness import CHANGES, FEW_CHANGES, SHARES, Trial, scramble, stability, trial
 from app.methods import DEFAULT, METHODS, Question, ask, draw
 from app.preprocess import Placement
 from app.radiograph import read
@@ -29,6 +30,9 @@ from training.boxed import BoxedFilms
 from training.data.film import Film
 from training.localise import hit
 from training.metrics import bootstrap
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
 
 __all__ = ["CHECKED", "TRIED", "faithfulness", "judge_film", "summarise"]
 
@@ -38,7 +42,7 @@ TRIED = {"instant": 40, "seconds": 20, "slow": 10}
 CHECKED = {"instant": 20, "seconds": 10, "slow": 3}
 """Films on which a method of each cost is scrambled and shaken as well."""
 
-RANDOM = 3
+RANDOM = 2
 """Random maps a film and method."""
 
 
@@ -53,8 +57,8 @@ def judge_film(question: Question, film: Film, placement: Placement, method: str
         checked: scramble the weights and shake the film as well.
 
     Returns:
-        Plain numbers: "seconds", areas, margins over random maps, boxes hit and, where checked, mean stability and
-        rank correlation by the part down to which weights were shuffled.
+        Plain numbers: "seconds", areas, margins over random maps, curves, boxes hit and, where checked, mean stability
+        and rank correlation by the part down to which weights were shuffled.
     """
     began = time.perf_counter()
     found = draw(question, method)
@@ -66,15 +70,27 @@ def judge_film(question: Question, film: Film, placement: Placement, method: str
         tried.real.road,
     )
     row["margins"] = tried.margins()
+    row["curves"] = _curves(tried)
     its = hit(found, film, placement)
     row["inside"], row["near"] = bool(its.inside), bool(its.near)
     if checked:
-        shaken = stability(question, method, found)
+        slow = METHODS[method].cost == "slow"
+        shaken = stability(question, method, found, FEW_CHANGES if slow else CHANGES)
         row["stability"] = float(np.mean([each.correlation for each in shaken]))
-        steps = scramble(question, method, found, last_only=METHODS[method].cost == "slow")
+        steps = scramble(question, method, found, last_only=slow)
         # A map of the opposite sign has kept what it shows, so signs must not cancel in the mean.
         row["scrambled"] = {step.down_to: abs(step.correlation) for step in steps}
     return row
+
+
+def _curves(tried: Trial) -> dict[str, list[float]]:
+    """Curves of the map, and those of the random maps averaged, at ``SHARES``."""
+    curves = {}
+    for measure in ("deletion", "insertion"):
+        random = np.mean([getattr(each, measure) for each in tried.random], axis=0)
+        curves[measure] = getattr(tried.real, measure).astype(float).round(5).tolist()
+        curves[f"{measure}, random"] = random.astype(float).round(5).tolist()
+    return curves
 
 
 def summarise(films: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -91,6 +107,9 @@ def summarise(films: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
             "seconds": float(np.median([row["seconds"] for row in its])),
             **{key: mean(its, key) for key in ("deletion", "insertion", "road", "inside", "near")},
             "margins": {key: mean(its, "margins", key) for key in ("deletion", "insertion", "ROAD")},
+            "curves": {
+                key: np.mean([row["curves"][key] for row in its], axis=0).round(5).tolist() for key in its[0]["curves"]
+            },
         }
         if checked:
             row["stability"] = mean(checked, "stability")
@@ -151,8 +170,45 @@ def faithfulness(
         "part": "validation",
         "films": len(chosen),
         "random_maps": RANDOM,
+        "shares": SHARES.tolist(),
         "weights_sha256": checksum,
         "methods": summarise(chosen),
     }
     (weights / name / "faithfulness.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    _plot(found, weights / name / "faithfulness.png")
     return found
+
+
+def _plot(found: dict[str, Any], target: Path) -> None:
+    """The default method's curves beside random maps', and every method's margins with their intervals."""
+    figure, (curves, margins) = plt.subplots(
+        1, 2, figsize=(10.5, 5.5), layout="constrained", width_ratios=(1, 1.35), sharex=False
+    )
+    shown = found["methods"].get(DEFAULT)
+    if shown:
+        for measure, colour in (("deletion", "tab:red"), ("insertion", "tab:blue")):
+            curves.plot(found["shares"], shown["curves"][measure], color=colour, label=measure)
+            curves.plot(
+                found["shares"], shown["curves"][f"{measure}, random"], "--", color=colour, label=f"{measure}, random"
+            )
+        curves.set_title(f"{METHODS[DEFAULT].title}, mean of {shown['deletion']['n']} films")
+        curves.legend()
+    curves.set_xlabel("share of the film blurred or uncovered, hottest first")
+    curves.set_ylabel("probability of the predicted type")
+    names = list(found["methods"])
+    for offset, (measure, colour) in enumerate(
+        (("deletion", "tab:red"), ("insertion", "tab:blue"), ("ROAD", "tab:green"))
+    ):
+        its = [found["methods"][name]["margins"][measure] for name in names]
+        values = np.array([each["value"] for each in its])
+        spread = [values - [each["low"] for each in its], [each["high"] for each in its] - values]
+        margins.errorbar(
+            values, np.arange(len(names)) + 0.22 * (offset - 1), xerr=spread, fmt="o", ms=3, color=colour, label=measure
+        )
+    margins.axvline(0.0, color="grey", lw=0.8)
+    margins.set_yticks(range(len(names)), [METHODS[name].title for name in names], fontsize=8)
+    margins.invert_yaxis()
+    margins.set_xlabel("margin over random maps, in probability; right of 0 is better")
+    margins.legend()
+    figure.savefig(target, dpi=110)
+    plt.close(figure)

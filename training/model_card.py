@@ -24,6 +24,7 @@ PLOTS = (
     ("confusion.png", "Confusion matrix"),
     ("reliability.png", "Reliability"),
     ("per_class.png", "Precision and recall by type"),
+    ("faithfulness.png", "Faithfulness of every method"),
 )
 SOURCE = "bone-break"
 ENOUGH = 10

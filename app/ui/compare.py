@@ -17,7 +17,7 @@ from app.classifier import Classifier, Explanation
 from app.errors import Stopped
 from app.methods import DEFAULT, METHODS, Question, ask, ask_square, draw, heat
 from app.overlay import difference, overlay
-from app.ui.seen import COMPUTE, NO_FILM, OURS, Seen, progress, watched
+from app.ui.seen import COMPUTE, LIMIT, NO_FILM, OURS, Seen, progress, watched
 
 __all__ = ["build", "sums"]
 
@@ -92,9 +92,15 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     kinds = [(title, name) for name, title in titles.items()]
     gr.HTML(INTRO)
     with gr.Row():
-        kind = gr.Dropdown([("the predicted type", ""), *kinds], value="", label="Explain", elem_id="compare-kind")
+        kind = gr.Dropdown(
+            [("the predicted type", ""), *kinds], value="", label="Explain", elem_id="compare-kind", min_width=240
+        )
         other = gr.Dropdown(
-            [("the next likely one", ""), *kinds], value="", label="Tell it from", elem_id="compare-other"
+            [("the next likely one", ""), *kinds],
+            value="",
+            label="Tell it from",
+            elem_id="compare-other",
+            min_width=240,
         )
     chosen = gr.CheckboxGroup(
         [(_caption(name), name) for name in METHODS], value=AT_FIRST, label="Methods", elem_id="compare-methods"
@@ -163,38 +169,50 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         signed = explanation.placement.onto_film(explanation.evidence(name) - explanation.evidence(against))
         signed = signed / max(float(np.abs(signed).max()), 1e-6)
         pictures: list[tuple[np.ndarray, str]] = []
-        unchanging = (
+        late: list[str] = []
+        told_once = (
             _told(names, measured[explanation.model]),
             difference(film, signed),
             sums(explanation, titles, (name, against)),
         )
+        yield progress(0.0, "Asking"), [], *told_once
+        same = (gr.skip(), gr.skip(), gr.skip())
         try:
             by_model = questions(seen, asked, name, against)
+            # A row a method and a column a model.
+            columns = len(by_model) if len(by_model) > 1 else 3
             cells = [(method, model) for method in names for model in by_model]
             for number, (method, model) in enumerate(cells):
                 began = time.monotonic()
                 explained, question = by_model[model]
                 found = None
-                for share, done in watched(
-                    lambda watch, method=method, question=question: draw(replace(question, watch=watch), method)
-                ):
-                    found = done
-                    doing = f"{METHODS[method].title}, {number + 1} of {len(cells)}"
-                    yield progress((number + share) / len(cells), doing), pictures, *unchanging
+                try:
+                    for share, done in watched(
+                        lambda watch, method=method, question=question: draw(replace(question, watch=watch), method)
+                    ):
+                        found = done
+                        doing = f"{METHODS[method].title}, {number + 1} of {len(cells)}"
+                        yield progress((number + share) / len(cells), doing), gr.skip(), *same
+                except Stopped:
+                    late.append(METHODS[method].title)
                 if found is None:
-                    continue
-                drawn = explained.heat(name) if method == DEFAULT else heat(found, explained.placement)
-                caption = f"{METHODS[method].title} · {time.monotonic() - began:.1f} s"
+                    # Its place stays, so that a column is a model's.
+                    drawn, took = np.zeros(film.shape, np.float32), "took too long"
+                else:
+                    drawn = explained.heat(name) if method == DEFAULT else heat(found, explained.placement)
+                    took = f"{time.monotonic() - began:.1f} s"
+                caption = f"{METHODS[method].title} · {took}"
                 if len(by_model) > 1:
                     caption = f"{models[model].card.title}: {caption}"
                 pictures = [*pictures, (overlay(film, drawn), caption)]
+                yield gr.skip(), gr.Gallery(pictures, columns=columns), *same
             line = f"Evidence for {titles[name].lower()}, told from {titles[against].lower()}."
-            yield f"<p class='glossary'>{html.escape(line)}</p>", pictures, *unchanging
-        except Stopped as error:
-            yield f"<p class='glossary'>{html.escape(str(error))}</p>", pictures, *unchanging
+            if late:
+                line += f" {' and '.join(dict.fromkeys(late))} took longer than {LIMIT:.0f} seconds."
+            yield f"<p class='glossary'>{html.escape(line)}</p>", gr.skip(), *same
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("methods could not be compared: %s", type(error).__name__)
-            yield f"<p class='glossary'>{OURS}</p>", pictures, *unchanging
+            yield f"<p class='glossary'>{OURS}</p>", gr.skip(), *same
 
     heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
     running = go.click(

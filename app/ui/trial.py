@@ -15,7 +15,7 @@ import numpy as np
 from app import shortcuts, verified
 from app.classifier import Classifier
 from app.errors import NoHeat, Stopped
-from app.faithfulness import SHARES, Scrambled, Stable, Trial, scramble, stability, trial
+from app.faithfulness import CHANGES, FEW_CHANGES, SHARES, Scrambled, Stable, Trial, scramble, stability, trial
 from app.methods import DEFAULT, METHODS, Question, ask_square, draw, heat
 from app.overlay import overlay
 from app.radiograph import Radiograph
@@ -144,7 +144,7 @@ def _on_trial(question: Question, method: str, seen: Seen) -> tuple:
     curves = trial(part(PARTS[0], PARTS[1]), found, placement)
     slow = METHODS[method].cost == "slow"
     scrambled = scramble(part(PARTS[1], PARTS[2]), method, found, last_only=slow)
-    stable = stability(part(PARTS[2], PARTS[3]), method, found)
+    stable = stability(part(PARTS[2], PARTS[3]), method, found, FEW_CHANGES if slow else CHANGES)
     lies = shortcuts.judge(seen.explanation.film.display(), found, placement)
     return found, curves, scrambled, stable, lies
 
@@ -176,13 +176,18 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     gr.HTML(INTRO)
     with gr.Row():
         method = gr.Dropdown(
-            [(how.title, name) for name, how in METHODS.items()], value=DEFAULT, label="Method", elem_id="trial-method"
+            [(how.title, name) for name, how in METHODS.items()],
+            value=DEFAULT,
+            label="Method",
+            elem_id="trial-method",
+            min_width=240,
         )
         kind = gr.Dropdown(
             [("the predicted type", ""), *((title, name) for name, title in titles.items())],
             value="",
             label="Explain",
             elem_id="trial-kind",
+            min_width=240,
         )
     with gr.Row():
         go = gr.Button("Put it on trial", variant="primary", elem_id="trial-go")
@@ -200,6 +205,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         buttons=[],
     )
     gr.HTML(HIDING)
+    fetch = gr.Button("Show the film here", elem_id="hide-fetch")
     with gr.Row(elem_id="hiding"):
         canvas = gr.ImageEditor(
             type="numpy",
@@ -214,12 +220,16 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             buttons=[],
         )
         guard(canvas)
-        after = gr.Image(
-            show_label=False, format="png", interactive=False, height=420, elem_id="hide-after", buttons=[]
+        after = gr.Gallery(
+            show_label=False,
+            columns=2,
+            object_fit="contain",
+            height="auto",
+            format="png",
+            elem_id="hide-after",
+            buttons=[],
         )
-    with gr.Row():
-        fetch = gr.Button("Show the film here", elem_id="hide-fetch")
-        again = gr.Button("Ask again without it", variant="primary", elem_id="hide-go")
+    again = gr.Button("Ask again without it", variant="primary", elem_id="hide-go")
     moved = gr.HTML("", elem_id="hide-moved")
     for name, classifier in models.items():
         if found := verified.load(name):
@@ -264,9 +274,9 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             return None, NO_FILM
         return np.dstack([seen.explanation.film.display()] * 3), ""
 
-    def ask_again(seen: Seen | None, drawing: dict[str, Any] | None) -> tuple:
+    def ask_again(seen: Seen | None, drawing: dict[str, Any] | None, target: str) -> tuple:
         if seen is None:
-            return None, NO_FILM
+            return [], NO_FILM
         layers = [] if drawing is None else drawing["layers"]
         film = seen.explanation.film.display()
         hidden = np.zeros(film.shape, bool)
@@ -274,22 +284,32 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             alpha = cv2.resize(layer[:, :, 3], film.shape[::-1], interpolation=cv2.INTER_NEAREST)
             hidden |= alpha > 0
         if not hidden.any():
-            return None, "<p class='glossary'>Nothing is painted over yet.</p>"
+            return [], "<p class='glossary'>Nothing is painted over yet.</p>"
         blurred = cv2.GaussianBlur(film, (0, 0), max(film.shape) / 16.0)
         changed = np.where(hidden, blurred, film)
         classifier = models[seen.explanation.model]
         # Both from what is on the screen, so that nothing but the paint differs.
         before, now = classifier.explain([Radiograph(film, (0, 255)), Radiograph(changed, (0, 255))])
         best = before.prediction.best
+        chosen = target or best
+        names = dict.fromkeys([*before.prediction.ranking[:5], now.prediction.best, chosen])
         rows = [
             [titles[name], f"{before.prediction.probability(name):.0%}", f"{now.prediction.probability(name):.0%}"]
-            for name in before.prediction.ranking[:5]
+            for name in names
         ]
         stays = "stays" if now.prediction.best == best else f"becomes {titles[now.prediction.best].lower()}"
-        words = f"{hidden.mean():.0%} of the film hidden. The verdict, {titles[best].lower()}, {stays}."
-        picture = overlay(changed, now.heat(best))
+        words = (
+            f"{hidden.mean():.0%} of the film hidden. The verdict, {titles[best].lower()}, {stays}. The heat is for "
+            f"{titles[chosen].lower()}."
+        )
+        # One scale for both, so that heat that fades is seen to fade.
+        scale = max(before.full_colour, now.full_colour)
+        pictures = [
+            (overlay(film, before.heat(chosen, scale)), "before"),
+            (overlay(changed, now.heat(chosen, scale)), "after, same scale"),
+        ]
         told = f"<p class='glossary'><strong>{html.escape(words)}</strong></p>"
-        return picture, f"<div class='about'>{told}{table(['Type', 'Before', 'After'], rows)}</div>"
+        return pictures, f"<div class='about'>{told}{table(['Type', 'Before', 'After'], rows)}</div>"
 
     heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
     running = go.click(
@@ -297,4 +317,4 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     )
     stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")
     fetch.click(show, known, [canvas, moved], api_visibility="private")
-    again.click(ask_again, [known, canvas], [after, moved], **heavy)
+    again.click(ask_again, [known, canvas, kind], [after, moved], **heavy)

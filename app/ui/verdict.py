@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 from app.classifier import Explanation, Prediction
 from app.dicom import trained_on
@@ -19,6 +20,8 @@ LETTERS = (
     "Outlined in amber: what may be letters in the picture itself. Make sure that they name nobody before you show it "
     "to others."
 )
+ENOUGH = 30
+"""Whole bones of a region from which on it is told apart."""
 WORTH_SAYING = 0.1
 """Share of evidence outside the film from which on the page mentions it."""
 
@@ -74,8 +77,21 @@ def _broken(card: ModelCard, seen: Seen) -> str:
     elif figures:
         point = "specific" if seen == "definite" else "sensitive"
         alarm = 1.0 - figures[point]["specificity"]["value"]
-        told = f"Of whole bones among the test films, {alarm:.0%} reach this mark too."
+        told = f"Of whole bones among the test films, {alarm:.0%} reach this mark too{_most_alarms(figures, point)}."
     return f"<p class='presence {seen}'><strong>{IN_WORDS[seen]}</strong> {html.escape(told)}</p>"
+
+
+def _most_alarms(figures: dict[str, Any], point: str) -> str:
+    """The region whose whole bones reach a point most often, where there are enough of them to say so."""
+    shares = {
+        region: its[point]["specificity"]
+        for region, its in figures.get("by_region", {}).items()
+        if its[point]["specificity"] and its[point]["specificity"]["n"] >= ENOUGH
+    }
+    if len(shares) < 2:
+        return ""
+    worst = min(shares, key=lambda region: shares[region]["value"])
+    return f", of the {worst} {1.0 - shares[worst]['value']:.0%}"
 
 
 def _possible(card: ModelCard, prediction: Prediction) -> str:

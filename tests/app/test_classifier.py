@@ -78,6 +78,8 @@ def test_heat_has_the_films_size_and_one_scale(classifier: Classifier, films: li
             assert heat.max() <= expected + 0.35
             if not explanation.has_evidence(name):
                 assert heat.max() == 0.0
+            half = explanation.heat(name, 2.0 * explanation.full_colour)
+            assert np.allclose(half[heat < 1.0], heat[heat < 1.0] / 2.0, atol=1e-6)
 
 
 def test_faint_maps_are_not_blown_up(classifier: Classifier, film: Radiograph) -> None:

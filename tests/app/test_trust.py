@@ -103,6 +103,21 @@ def test_the_verdict_says_first_whether_there_is_a_fracture(
     assert ("10%" in told) == (state == "none")
 
 
+def test_a_mark_that_many_whole_hands_reach_says_so(classifier: Classifier, film: Radiograph) -> None:
+    def rates(whole: float, films: int) -> dict:
+        shares = {"sensitivity": {"value": 0.9}, "specificity": {"value": whole, "n": films}}
+        return {"sensitive": shares, "specific": shares}
+
+    figures = {
+        **rates(0.6, 200),
+        "by_region": {"hand": rates(0.19, 120), "leg": rates(0.77, 260), "hip": rates(0.0, 5)},
+    }
+    points = PresencePoints(sensitive=0.0, specific=2.0)
+    explained = replace(classifier.explain([film])[0], fracture=np.full((1, 1), 0.5, np.float32))
+    card = classifier.card.model_copy(update={"presence": points, "metrics": {"presence": figures}})
+    assert "40% reach this mark too, of the hand 81%." in verdict(card, explained)
+
+
 def test_the_verdict_names_the_types_that_remain(classifier: Classifier, film: Radiograph) -> None:
     explained = classifier.explain([film])[0]
     some = classifier.card.model_copy(update={"sets": PredictionSets(score="APS", level=0.9, limit=0.5)})

@@ -389,7 +389,7 @@ def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page],
     page.wait_for_timeout(500)
     page.locator("#hide-go").click()
     expect(page.locator("#hide-moved")).to_contain_text("of the film hidden", timeout=15_000)
-    shown(page, "#hide-after")
+    expect(page.locator("#hide-after button img")).to_have_count(2, timeout=15_000)
 
 
 def test_slow_methods_can_be_stopped(
@@ -421,4 +421,7 @@ def test_the_new_tabs_fit_a_phone(visit: Callable[[int], Page], drawing: Path) -
         if name == "On trial":
             page.locator("#hide-fetch").click()
             page.wait_for_timeout(1500)
+            canvas = page.locator("#hide-canvas canvas").first.bounding_box()
+            assert canvas is not None
+            assert canvas["height"] > 200
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
