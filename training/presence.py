@@ -148,7 +148,7 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
     found["elsewhere"] = elsewhere
     found["points"] = points.model_dump()
     (weights / name / "presence.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    figures = {key: found["test"][key] for key in ("films", "fractured", "auroc", "sensitive", "specific")}
+    figures = {key: found["test"][key] for key in ("films", "fractured", "auroc", "sensitive", "specific", "by_region")}
     metrics = {**card.metrics, "presence": {**figures, "elsewhere": elsewhere}}
     write_card(card.model_copy(update={"presence": points, "metrics": metrics}), weights / name)
     return found
