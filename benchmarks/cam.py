@@ -19,6 +19,7 @@ from app import attribution, cam
 from app.network import build_network, channels_last
 from app.watch import Watch
 from benchmarks.explain import plain, side_by_side, table
+from benchmarks.record import keep
 
 SIDE = 224
 CLASSES = 10
@@ -56,8 +57,9 @@ def main() -> None:
         with draw() as drawn, redirect_stderr(io.StringIO()):
             return drawn(pixels, [ClassifierOutputTarget(TARGET)])
 
+    figures: dict[str, dict[str, float]] = {}
     for name, method in (("gradcam", GradCAM), ("hirescam", HiResCAM), ("layercam", LayerCAM)):
-        table(
+        figures |= table(
             f"{name}, ResNet-18, {SIDE} px",
             side_by_side(
                 {
@@ -69,7 +71,7 @@ def main() -> None:
                 }
             ),
         )
-    table(
+    figures |= table(
         f"ablationcam, ResNet-18, {SIDE} px",
         side_by_side(
             {
@@ -83,7 +85,7 @@ def main() -> None:
             warm_up=1,
         ),
     )
-    table(
+    figures |= table(
         f"scorecam, ResNet-18, {SIDE} px",
         side_by_side(
             {
@@ -95,6 +97,7 @@ def main() -> None:
             warm_up=1,
         ),
     )
+    keep("cam", figures)
 
 
 if __name__ == "__main__":

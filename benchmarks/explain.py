@@ -19,6 +19,7 @@ from app.network import build_network, channels_last
 from app.phantom import draw
 from app.radiograph import Radiograph
 from app.weights import available
+from benchmarks.record import keep
 
 ROUNDS = 40
 
@@ -35,11 +36,13 @@ def side_by_side(calls: dict[str, Callable[[], object]], rounds: int = ROUNDS, w
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def table(title: str, seconds: dict[str, float]) -> None:
+def table(title: str, seconds: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Prints what each call costs relative to the first, and returns that under the title."""
     base = next(iter(seconds.values()))
     print(f"\n{title}")
     for name, value in seconds.items():
         print(f"  {value / base:5.2f} x  {value * 1000:8.1f} ms  {name}")
+    return {title: {name: round(value / base, 3) for name, value in seconds.items()}}
 
 
 def plain(architecture: str, classes: int) -> nn.Module:
@@ -54,6 +57,7 @@ def plain(architecture: str, classes: int) -> nn.Module:
 
 def main() -> None:
     torch.manual_seed(0)
+    figures: dict[str, dict[str, float]] = {}
     for architecture in ("resnet18", "resnet50", "vgg16"):
         bare = plain(architecture, 10)
         ours = channels_last(build_network(architecture, 10).eval())
@@ -63,7 +67,7 @@ def main() -> None:
                 "bare forward": lambda bare=bare, pixels=pixels: bare(pixels),
                 "logits and ten maps": lambda ours=ours, pixels=pixels: ours(pixels),
             }
-            table(f"{architecture}, 224 px, one film", side_by_side(calls))
+            figures |= table(f"{architecture}, 224 px, one film", side_by_side(calls))
     film = Radiograph(draw("oblique"), (0, 255))
     for name in available():
         classifier = Classifier.load(name)
@@ -82,7 +86,8 @@ def main() -> None:
                 ),
                 "film in, prediction and ten heatmaps out": whole,
             }
-            table(f"shipped {name}, {size} px, film of {film.width} x {film.height}", side_by_side(calls))
+            figures |= table(f"shipped {name}, {size} px, film of {film.width} x {film.height}", side_by_side(calls))
+    keep("explain", figures)
 
 
 if __name__ == "__main__":

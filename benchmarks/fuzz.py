@@ -36,6 +36,7 @@ from app.dicom import is_dicom
 from app.errors import FilmError
 from app.phantom import draw
 from app.radiograph import MAX_PIXELS, decode
+from benchmarks.record import keep
 
 SLOW = 20.0
 """Seconds from which on a file counts as one that hangs."""
@@ -244,16 +245,28 @@ def main() -> None:
     arguments.add_argument("--count", type=int, default=10_000)
     arguments.add_argument("--seed", type=int, default=0)
     asked = arguments.parse_args()
-    failed = False
+    failed, costs = False, {}
     print(f"the largest files, {MAX_PIXELS / 1e6:.0f} megapixels; the reader may hold {BOUND:.0f} MiB")
     for name, data in largest():
         outcome, peak = read_alone(data)
         failed |= outcome != "a film" or not peak < BOUND
+        costs[name] = round(peak)
         print(f"{len(data) / 2**20:8.1f} MB  {name}: {outcome}, {peak:.0f} MiB")
     outcomes, peak, bad = fuzz(asked.count, asked.seed)
     for outcome, count in outcomes.most_common():
         print(f"{count:8,}  {outcome}")
     print(f"peak resident memory of the reader: {peak:.0f} MiB")
+    keep(
+        "fuzz",
+        {
+            "megapixels": MAX_PIXELS // 1_000_000,
+            "bound_mib": BOUND,
+            "largest_files_mib": costs,
+            "damaged_files": asked.count,
+            "outcomes": dict(outcomes),
+            "damaged_files_mib": round(peak),
+        },
+    )
     for number, what in bad[:20]:
         print(f"number {number}: {what}")
     sys.exit(failed or bool(bad) or not peak < BOUND)

@@ -17,6 +17,7 @@ from app.phantom import draw as phantom
 from app.radiograph import Radiograph
 from app.weights import ranked
 from benchmarks.fuzz import peak_memory
+from benchmarks.record import keep
 
 USERS = 8
 FILMS = 4
@@ -29,7 +30,8 @@ def main() -> None:
     quick = [name for name in METHODS if name not in slow]
     jobs = [(film, name) for film in films for name in quick] + [(films[0], name) for name in slow]
     print(f"{classifier.card.title}; {len(jobs)} maps by {len(METHODS)} methods of {FILMS} films")
-    print(f"peak resident memory with the model loaded   {peak_memory():8.0f} MiB")
+    loaded = peak_memory()
+    print(f"peak resident memory with the model loaded   {loaded:8.0f} MiB")
 
     def run(job: tuple[Radiograph, str]) -> np.ndarray:
         return draw(ask(classifier, job[0]), job[1])
@@ -37,15 +39,30 @@ def main() -> None:
     began = time.perf_counter()
     serial = [run(job) for job in jobs]
     alone = time.perf_counter() - began
-    print(f"peak after one user                          {peak_memory():8.0f} MiB")
+    one = peak_memory()
+    print(f"peak after one user                          {one:8.0f} MiB")
     began = time.perf_counter()
     with ThreadPoolExecutor(USERS) as pool:
         together = list(pool.map(run, jobs))
     crowd = time.perf_counter() - began
-    print(f"peak after {USERS} users at once                   {peak_memory():8.0f} MiB")
+    all_at_once = peak_memory()
+    print(f"peak after {USERS} users at once                   {all_at_once:8.0f} MiB")
     print(f"time of {USERS} at once relative to one by one     {crowd / alone:8.2f} x")
     off = [float(np.abs(a - b).max() / max(float(a.max()), 1e-12)) for a, b in zip(serial, together, strict=True)]
     print(f"largest difference of a map, share of its peak {max(off):10.1e}")
+    keep(
+        "users",
+        {
+            "users": USERS,
+            "model": classifier.card.name,
+            "maps": len(jobs),
+            "mib_with_the_model_loaded": round(loaded),
+            "mib_after_one_user": round(one),
+            "mib_after_all_at_once": round(all_at_once),
+            "time_relative_to_one_by_one": round(crowd / alone, 3),
+            "largest_difference_as_share_of_peak": max(off),
+        },
+    )
 
 
 if __name__ == "__main__":

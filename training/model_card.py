@@ -347,7 +347,10 @@ def _data(card: ModelCard, root: Path) -> list[str]:
 
 
 def _claim(card: ModelCard, root: Path) -> str:
-    broken = read(root / "weights" / card.name / "presence.json") is not None
+    folder = root / "weights" / card.name
+    measured = {name: (folder / f"{name}.json").is_file() for name in ("presence", "localisation", "faithfulness")}
+    validated = ["pointing game against boxes"] if measured["localisation"] else []
+    validated += ["deletion, insertion, ROAD, shuffled weights"] if measured["faithfulness"] else []
     rows = [
         ["Study design", "retrospective, public films", "Data"],
         ["Eligibility, de-identification", "as published by the sets' authors; near-duplicates left out", "Data"],
@@ -358,8 +361,12 @@ def _claim(card: ModelCard, root: Path) -> str:
         ["Training, choice of model", "recipe in `card.json`; choices by cross-validation", "Training"],
         ["Metrics and uncertainty", "95 % bootstrap, films of one case drawn together", "How good"],
         ["Calibration", "temperature on out-of-fold predictions", "Calibration"],
-        ["Explainability, validated", "pointing game against boxes" if broken else MISSING, "Where it looks"],
-        ["Test on data of another source", "presence only, see its table" if broken else MISSING, "How good"],
+        ["Explainability, validated", "; ".join(validated) or MISSING, "Where it looks"],
+        [
+            "Test on data of another source",
+            "presence only, see its table" if measured["presence"] else MISSING,
+            "What else",
+        ],
         ["Failure analysis", "by rule from what was measured", "Where it fails"],
         ["Comparison with readers", "none", ""],
         ["Clinical trial, registration, approval", "none; not a medical device", ""],

@@ -314,6 +314,45 @@ def _tuning(found: dict[str, Any]) -> str:
     return grid(["", "recipe", "best trial"], rows)
 
 
+def _costs(folder: Path) -> list[str]:
+    """What benchmarks kept: cost of heatmaps, users at once, hostile files; empty where none has run."""
+    parts: list[str] = []
+    for name, words in (
+        ("explain", "Prediction and all ten maps (`make bench-explain`)"),
+        ("cam", "A heatmap, ours beside pytorch-grad-cam on the whole network (`make bench-cam`)"),
+    ):
+        if kept := read(folder / f"{name}.json"):
+            rows = [
+                [title, call, f"{ratio:.2f} x"] for title, its in kept["figures"].items() for call, ratio in its.items()
+            ]
+            parts += [
+                f"{words}: time relative to the first line of each group, measured by turns in one run on "
+                f"{kept['machine']}.",
+                grid(["network", "", "cost"], rows),
+            ]
+    if kept := read(folder / "users.json"):
+        its = kept["figures"]
+        parts.append(
+            f"{its['users']} users at once, {its['maps']} maps by every method (`make bench-users`, "
+            f"{kept['machine']}): {its['time_relative_to_one_by_one']:.2f} x the time of one by one; resident memory "
+            f"{its['mib_with_the_model_loaded']:,} MiB with the model loaded, {its['mib_after_one_user']:,} after one "
+            f"user, {its['mib_after_all_at_once']:,} after all at once; maps differ by at most "
+            f"{its['largest_difference_as_share_of_peak']:.0e} of their peak."
+        )
+    if kept := read(folder / "fuzz.json"):
+        its = kept["figures"]
+        told = ", ".join(f"{count:,} were {kind}" for kind, count in its["outcomes"].items())
+        parts += [
+            f"Of {its['damaged_files']:,} damaged pictures and DICOM files (`make fuzz`, {kept['machine']}), {told}; "
+            f"the reader held {its['damaged_files_mib']:,} MiB at most. Files of {its['megapixels']} megapixels, the "
+            f"most that is read, against a bound of {its['bound_mib']:,.0f} MiB:",
+            grid(
+                ["file", "peak memory of the reader"], [[n, f"{m:,} MiB"] for n, m in its["largest_files_mib"].items()]
+            ),
+        ]
+    return ["## Cost, and hostile files", *parts] if parts else []
+
+
 def _page(root: Path) -> str:
     cards = [load_card(name, root / "weights") for name in ranked(root / "weights")]
     contents = tables(root)
@@ -414,6 +453,7 @@ def _page(root: Path) -> str:
             "than it is.",
             _tuning(found),
         ]
+    parts += _costs(root / "benchmarks" / "results")
     parts += ["## The data", "Counted by `python -m training audit NAME`.", contents["data"]]
     return "\n\n".join(parts) + "\n"
 

@@ -17,6 +17,7 @@ from app.classifier import Classifier
 from app.methods import DEFAULT, METHODS
 from app.ui.trial import bench
 from app.weights import load_card
+from benchmarks.record import keep
 from tests.training.test_places import JOINT
 from training.ablate import Ablation, Switch, ablate, load_ablation
 from training.cross_validate import read_folds, record
@@ -32,7 +33,7 @@ from training.model_card import model_card
 from training.presence import operating_points, presence
 from training.recipe import Distil
 from training.refusal import refusal, tampered
-from training.report import STYLE, report, tables
+from training.report import STYLE, _costs, report, tables
 
 PLANS = sorted(Path("training/recipes/ablation").glob("*.yaml"))
 
@@ -164,6 +165,28 @@ def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
     assert len(verified.rows(again)) == 3
     with pytest.raises(KeyError, match="unknown methods: guess"):
         faithfulness("resnet18", drawn_atlas, weights, methods=["guess"], **options)
+
+
+def test_costs_are_told_as_the_benchmarks_kept_them(tmp_path: Path) -> None:
+    assert _costs(tmp_path) == []
+    keep("cam", {"gradcam, some network": {"bare forward": 1.0, "ours": 1.04}}, tmp_path)
+    keep(
+        "fuzz",
+        {
+            "megapixels": 40,
+            "bound_mib": 1024.0,
+            "largest_files_mib": {"a large one": 700},
+            "damaged_files": 9,
+            "outcomes": {"a film": 4, "a sentence": 5},
+            "damaged_files_mib": 99,
+        },
+        tmp_path,
+    )
+    told = "\n".join(_costs(tmp_path))
+    assert "| gradcam, some network | ours | 1.04 x |" in told
+    assert "Of 9 damaged pictures" in told
+    assert "4 were a film, 5 were a sentence" in told
+    assert "| a large one | 700 MiB |" in told
 
 
 def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
