@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.errors import UnlikeError
+from app.errors import UnlikeError, WeightsError
 from app.network import FractureNetwork, channels_last
 from app.preprocess import Placement, letterbox, normalise
 from app.radiograph import Radiograph
@@ -148,12 +148,20 @@ class Classifier:
         network: in evaluation mode.
         card: the one the network was made for.
         typical: the films it knows; none where that was not measured, and then nothing is refused.
+        checker: another model that tells instead which pictures are no films.
     """
 
-    def __init__(self, network: FractureNetwork, card: ModelCard, typical: Typical | None = None) -> None:
+    def __init__(
+        self,
+        network: FractureNetwork,
+        card: ModelCard,
+        typical: Typical | None = None,
+        checker: Classifier | None = None,
+    ) -> None:
         self.network = channels_last(network)
         self.card = card
         self.typical = typical
+        self.checker = checker
         self.classes = tuple(kind.name for kind in card.classes)
 
     @classmethod
@@ -161,7 +169,12 @@ class Classifier:
         """Raises WeightsError where the model cannot be used."""
         network, card = load_network(name, folder)
         typical = Typical.load(network.body, card.typical, folder / name) if card.typical else None
-        return cls(network, card, typical)
+        checker = None
+        if card.checked_by:
+            checker = cls.load(card.checked_by, folder)
+            if checker.typical is None:
+                raise WeightsError(f"{name} has its pictures checked by {card.checked_by}, which knows no films.")
+        return cls(network, card, typical, checker)
 
     def check(self, film: Radiograph, *, anyway: bool = False) -> bool:
         """Whether a picture is like none of the films the model knows, so that its verdict is void.
@@ -169,6 +182,8 @@ class Classifier:
         Raises:
             UnlikeError: it is, and nobody wants the verdict anyway.
         """
+        if self.checker is not None:
+            return self.checker.check(film, anyway=anyway)
         if self.typical is None:
             return False
         distance = float(

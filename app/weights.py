@@ -98,6 +98,7 @@ class ModelCard(BaseModel):
         presence: operating points of the fracture map; none where they were not chosen.
         sets: how prediction sets are gathered; none where they were not calibrated.
         typical: what tells pictures that are no films; none where that was not measured.
+        checked_by: the model beside this one that tells them instead, where its features do so better.
         metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
     """
 
@@ -120,6 +121,7 @@ class ModelCard(BaseModel):
     presence: PresencePoints | None = None
     sets: PredictionSets | None = None
     typical: TypicalFilms | None = None
+    checked_by: str | None = None
     date: str
     seed: int
     intended_use: str
@@ -131,10 +133,15 @@ class ModelCard(BaseModel):
     training: dict[str, Any] = {}
 
     @property
+    def refuses(self) -> bool:
+        """Whether pictures that are no films are told, by whatever model."""
+        return self.typical is not None or self.checked_by is not None
+
+    @property
     def limits(self) -> list[str]:
         """What nobody should expect of the model, in sentences."""
         lacking = [] if self.presence else ["It cannot tell whether a bone is broken at all."]
-        lacking += [] if self.typical else ["It does not notice when a picture is no X-ray."]
+        lacking += [] if self.refuses else ["It does not notice when a picture is no X-ray."]
         return [*self.data.get("limits", []), *lacking]
 
 

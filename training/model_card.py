@@ -184,12 +184,18 @@ def trust(card: ModelCard, root: Path) -> list[str]:
             for part in ("real_films_kept", "real_films_kept_elsewhere")
             for name, its in refused.get(part, {}).items()
         ]
+        by = f" --by {card.checked_by}" if card.checked_by else ""
+        whose = (
+            f" in the features of {card.checked_by}, chosen since they refuse more of the same pictures than its own,"
+            if by
+            else ""
+        )
         others = refused["others_refused"]
         rows.append([f"{others['n']} pictures that are no radiographs: refused", with_interval(others)])
         rows += [[f"{name}: refused", with_interval(its)] for name, its in refused["tampered_refused"].items()]
         areas = "; ".join(f"{name} {value:.3f}" for name, value in refused["auroc"].items())
         parts += [
-            f"What it refuses to judge (`python -m training refusal {card.name}`), by the distance to the "
+            f"What it refuses to judge (`python -m training refusal {card.name}{by}`), by the distance{whose} to the "
             f"{refused['neighbours']} nearest of {refused['known_films']} known films. AUROC against the pictures that "
             f"are no radiographs: {areas}; by energy instead of distance: {refused['auroc_of_energy']:.3f}.",
             grid(["", "share"], rows),

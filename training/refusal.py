@@ -2,7 +2,7 @@
 
 The limit is the lowest that keeps 95 % of the real films of either source, FracAtlas' validation films and the
 bone-break films, of which each is compared with films of other cases only. Pictures that are no radiographs have no
-part in choosing it; they judge it, and so do films that were tampered with and real films that chose nothing.
+part in choosing it; they judge it (and, where a model's own features fail, led to asking another's: ``checked_by``), and so do films that were tampered with and real films that chose nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app.errors import FilmError
 from app.preprocess import letterbox
 from app.radiograph import read
 from app.typical import Typical, pooled, stage_features
-from app.weights import TypicalFilms
+from app.weights import TypicalFilms, load_card
 from training.boxed import BoxedFilms
 from training.data.cache import CACHE
 from training.data.cache import squares as cached_squares
@@ -36,7 +36,7 @@ from training.films import BoneBreakFilms
 from training.metrics import bootstrap
 from training.recipe import Recipe
 
-__all__ = ["KEPT", "refusal", "tampered"]
+__all__ = ["KEPT", "checked_by", "refusal", "tampered"]
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,28 @@ def _elsewhere(typed: BoneBreakFilms, data: Path, cache: Path) -> dict[str, tupl
     else:
         pixels = cached_squares([film.path for film in unknown], size, cache, equalise)
         found["multi-region, films no other set holds"] = (pixels, np.arange(len(unknown)))
+    return found
+
+
+def checked_by(name: str, other: str, weights: Path) -> dict[str, Any]:
+    """Has a model's pictures checked by another one, whose features tell films better; its figures are taken over.
+
+    Returns:
+        What the model's ``refusal.json`` then holds.
+
+    Raises:
+        WeightsError: no such model.
+        FileNotFoundError: the other one's refusal was not measured.
+    """
+    card, theirs = load_card(name, weights), load_card(other, weights)
+    measured = weights / other / "refusal.json"
+    if theirs.typical is None or not measured.is_file():
+        raise FileNotFoundError(f"run `python -m training refusal {other}` first")
+    found = {**json.loads(measured.read_text(encoding="utf-8")), "by": other}
+    (weights / name / "refusal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (weights / name / FILE).unlink(missing_ok=True)
+    metrics = {**card.metrics, "refusal": theirs.metrics["refusal"]}
+    write_card(card.model_copy(update={"typical": None, "checked_by": other, "metrics": metrics}), weights / name)
     return found
 
 
@@ -201,6 +223,7 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
     told = ("real_films_kept", "real_films_kept_elsewhere", "others_refused", "tampered_refused")
     kept = {key: found[key] for key in told}
     write_card(
-        card.model_copy(update={"typical": typical, "metrics": {**card.metrics, "refusal": kept}}), weights / name
+        card.model_copy(update={"typical": typical, "checked_by": None, "metrics": {**card.metrics, "refusal": kept}}),
+        weights / name,
     )
     return found

@@ -122,7 +122,7 @@ def _track_record(card: ModelCard, probability: float) -> str:
 
 def _record(card: ModelCard, best: str) -> str:
     unable = [] if card.presence else ["that a bone is whole"]
-    unable += [] if card.typical else ["that a picture is no X-ray"]
+    unable += [] if card.refuses else ["that a picture is no X-ray"]
     missing = f"It always names one of {len(card.classes)} types"
     missing += f": it cannot say {' or '.join(unable)}." if unable else ", whatever it thinks of the rest."
     test = card.metrics.get("test")

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from app import verified
 from app.classifier import Classifier
+from app.errors import UnlikeError
 from app.methods import DEFAULT, METHODS
+from app.radiograph import Radiograph
 from app.ui.trial import bench
 from app.weights import load_card
 from benchmarks.record import keep
@@ -32,7 +34,7 @@ from training.metrics import area
 from training.model_card import model_card
 from training.presence import operating_points, presence
 from training.recipe import Distil
-from training.refusal import refusal, tampered
+from training.refusal import checked_by, refusal, tampered
 from training.report import STYLE, _costs, report, tables
 
 PLANS = sorted(Path("training/recipes/ablation").glob("*.yaml"))
@@ -203,7 +205,8 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
 
     found = {"films": 9, "methods": {"evidence": row(0.1, 0.05), "eigencam": row(0.6, -0.1)}}
     told = [cells[-2] for cells in verified.rows(found)]
-    assert told == ["0.10", "0.60, does not depend on the model"]
+    interval = "(0.05 to 0.20, 9 films)", "(-0.10 to 0.20, 9 films), does not depend on the model"
+    assert told == [f"0.10 {interval[0]}", f"0.60 {interval[1]}"]
     assert all(verified.beats_random(found["methods"]["evidence"]).values())
     assert not any(verified.beats_random(found["methods"]["eigencam"]).values())
     page = bench("A model", found)
@@ -378,6 +381,20 @@ def test_refusal_is_judged_by_pictures_that_chose_nothing(repository: Path, draw
     assert loaded.typical is not None
     assert loaded.typical.limit == pytest.approx(found["limit"])
     assert len(loaded.typical.bank) == found["known_films"]
+    shutil.copytree(tmp_path / "weights/resnet18", tmp_path / "weights/other")
+    card = load_card("other", tmp_path / "weights")
+    write_card(card.model_copy(update={"name": "other", "typical": None}), tmp_path / "weights/other")
+    with pytest.raises(FileNotFoundError, match="refusal other"):
+        checked_by("resnet18", "other", tmp_path / "weights")
+    told = checked_by("other", "resnet18", tmp_path / "weights")
+    assert told == {**found, "by": "resnet18"}
+    checked = Classifier.load("other", tmp_path / "weights")
+    assert checked.card.refuses
+    noise = Radiograph(rng.integers(0, 255, (90, 90), np.uint8), (0, 255))
+    with pytest.raises(UnlikeError):
+        checked.check(noise)
+    assert checked.check(noise, anyway=True)
+    assert not (tmp_path / "weights/other/typical.safetensors").exists()
 
 
 def test_what_people_may_drop_in_is_made_from_films() -> None:

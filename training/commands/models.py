@@ -220,13 +220,14 @@ def refusal(
     model: Annotated[str, typer.Argument(help="Name of a folder under weights/")],
     data: Data = None,
     weights: Weights = Path("weights"),
+    by: Annotated[str | None, typer.Option(help="Measured model whose features tell films better")] = None,
 ) -> None:
     """Choose from which distance on a picture is no film the model knows, and judge that on pictures that are none."""
     from app.errors import WeightsError
     from training import refusal as judging
 
     try:
-        found = judging.refusal(model, data_folder(data), weights)
+        found = judging.checked_by(model, by, weights) if by else judging.refusal(model, data_folder(data), weights)
     except (FileNotFoundError, ValueError, WeightsError) as error:
         raise refuse(error) from None
     for source, share in found["real_films_kept"].items():
