@@ -21,13 +21,15 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.pixels.processing import apply_voi
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from app.colour import IN_COLOUR, count_coloured, is_coloured
 from app.errors import FilmError
+from app.streams import sizes
 from app.strips import strips
 
 __all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
@@ -190,6 +192,8 @@ class DicomFile:
         chosen = None if window is None else CT_WINDOWS[window]
         notes: list[str] = []
         with _damaged():
+            if _stream(self._dataset).is_compressed and not _sizes_agree(self._dataset, index):
+                raise FilmError("The DICOM file tells one size of its picture and holds another.")
             stored = pixel_array(self._dataset, index=index)
             shown = _shown(stored, _of_frame(self._dataset, index), chosen, notes)
         return shown, tuple(notes)
@@ -238,6 +242,25 @@ def parse(data: bytes) -> DicomFile:
             series=series,
             _dataset=dataset,
         )
+
+
+def _stream(dataset: Dataset) -> UID:
+    return dataset.file_meta.TransferSyntaxUID
+
+
+def _sizes_agree(dataset: Dataset, index: int) -> bool:
+    """Whether a packed frame has the rows and columns that the file tells; runs of bytes have no size to tell."""
+    if _stream(dataset) == RLELossless:
+        return True
+    frame = get_frame(
+        dataset.PixelData,
+        index,
+        number_of_frames=int(dataset.get("NumberOfFrames") or 1),
+        extended_offsets=(dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+        if "ExtendedOffsetTable" in dataset
+        else None,
+    )
+    return sizes(frame) == {(int(dataset.Rows), int(dataset.Columns))}
 
 
 def _some(dataset: Dataset, names: Sequence[str]) -> Dataset:

@@ -2,7 +2,8 @@
 
 The limit is the lowest that keeps 95 % of the real films of either source, FracAtlas' validation films and the
 bone-break films, of which each is compared with films of other cases only. Pictures that are no radiographs have no
-part in choosing it; they judge it (and, where a model's own features fail, led to asking another's: ``checked_by``), and so do films that were tampered with and real films that chose nothing.
+part in choosing it; they judge it, and so do films that were tampered with and real films that chose nothing. Where a
+model's own features fail on them, another's may be asked instead (``checked_by``), and the model card says so.
 """
 
 from __future__ import annotations

@@ -103,6 +103,8 @@ def _answers(card: ModelCard) -> list[list[str]]:
                 rows.append([words, _interval(far["auroc"])])
             said = far["sensitive"]["sensitivity"]
             rows.append([f"Suspicious: said of fractured films of another source ({name})", _interval(said)])
+            if spared := far["sensitive"].get("specificity"):
+                rows.append([f"Suspicious: not said of whole bones of another source ({name})", _interval(spared)])
     if card.sets and (sets := card.metrics.get("cross_validation", {}).get("sets")):
         its = sets[card.sets.score]
         rows.append([f"{card.sets.level:.0%} sets hold the label, out of fold", _interval(its["coverage"])])

@@ -19,7 +19,7 @@ from app.radiograph import Radiograph
 from app.slices import OWN_WINDOW, Slices, gather
 from app.trust import presence
 from app.ui import verdict as words
-from app.ui.seen import COMPUTE, OURS, Seen
+from app.ui.seen import COMPUTE, HOUR, OURS, Seen
 from app.ui.uploads import guard
 
 __all__ = ["build"]
@@ -32,7 +32,6 @@ SCREEN = 1024
 PLAIN, UNLIKE = 6, 11
 """Where the film itself, and one that was refused, stand among what ``judge`` returns."""
 
-HOUR = 3600
 
 ONE = (gr.update(visible=False), gr.update(visible=False))
 """Slider and windows of a film that is one picture."""

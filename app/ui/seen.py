@@ -13,7 +13,7 @@ from app.classifier import Explanation
 from app.slices import Slices
 from app.watch import Watch
 
-__all__ = ["COMPUTE", "LIMIT", "NO_FILM", "OURS", "Seen", "progress", "watched"]
+__all__ = ["COMPUTE", "HOUR", "LIMIT", "NO_FILM", "OURS", "Seen", "progress", "watched"]
 
 Result = TypeVar("Result")
 
@@ -28,6 +28,9 @@ OURS = "Something went wrong on our side. The film was not kept; please try agai
 NO_FILM = "<p class='glossary'>No film yet: drop one in under &ldquo;Explain a film&rdquo; first.</p>"
 
 REFRESH = 0.25
+
+HOUR = 3600
+"""Seconds for which the page remembers a film."""
 
 
 @dataclass(frozen=True)

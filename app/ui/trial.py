@@ -21,7 +21,7 @@ from app.overlay import overlay
 from app.radiograph import Radiograph
 from app.shortcuts import KINDS, Shortcuts
 from app.ui.about import table
-from app.ui.seen import COMPUTE, NO_FILM, OURS, Seen, progress, watched
+from app.ui.seen import COMPUTE, HOUR, NO_FILM, OURS, Seen, progress, watched
 from app.ui.uploads import guard
 from app.verified import UNCHANGED
 from app.watch import Watch
@@ -205,6 +205,8 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         buttons=[],
     )
     gr.HTML(HIDING)
+    # The film on the first tab may change while another one is being painted over.
+    painted = gr.State(None, time_to_live=HOUR)
     fetch = gr.Button("Show the film here", elem_id="hide-fetch")
     with gr.Row(elem_id="hiding"):
         canvas = gr.ImageEditor(
@@ -271,12 +273,12 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
 
     def show(seen: Seen | None) -> tuple:
         if seen is None:
-            return None, NO_FILM
-        return np.dstack([seen.explanation.film.display()] * 3), ""
+            return None, None, NO_FILM
+        return seen, np.dstack([seen.explanation.film.display()] * 3), ""
 
     def ask_again(seen: Seen | None, drawing: dict[str, Any] | None, target: str) -> tuple:
         if seen is None:
-            return [], NO_FILM
+            return [], "<p class='glossary'>There is no film here yet. Press &ldquo;Show the film here&rdquo;.</p>"
         layers = [] if drawing is None else drawing["layers"]
         film = seen.explanation.film.display()
         hidden = np.zeros(film.shape, bool)
@@ -316,5 +318,5 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         put_on_trial, [known, method, kind], [state, findings, shuffled, maps], show_progress="hidden", **heavy
     )
     stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")
-    fetch.click(show, known, [canvas, moved], api_visibility="private")
-    again.click(ask_again, [known, canvas, kind], [after, moved], **heavy)
+    fetch.click(show, known, [painted, canvas, moved], api_visibility="private")
+    again.click(ask_again, [painted, canvas, kind], [after, moved], **heavy)

@@ -47,15 +47,17 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None,
         lines.append(f"<p class='truth wrong'><strong>{html.escape(notes.pop(0))}</strong></p>")
     if seen is not None:
         lines.append(_broken(card, seen))
-    muted = " muted" if seen == "none" or strange else ""
+    muted = " muted" if seen == "none" or strange or insisted else ""
     lines += [
         f"<p class='kind{muted}'>{html.escape(titles[best])}<span>{probability:.0%}</span></p>",
         f"<p class='sure{muted}'>{how_sure(probability).capitalize()}</p>",
-        f"<p>Next: {html.escape(titles[second].lower())}, {prediction.probability(second):.0%}. "
+        f"<p class='next{muted}'>Next: {html.escape(titles[second].lower())}, {prediction.probability(second):.0%}. "
         f"{html.escape(_track_record(card, probability))}</p>",
     ]
     if card.sets is not None:
-        lines.append(f"<p>{_possible(card, prediction)}</p>")
+        # The sets were calibrated on fractured films like those it learnt from, and promise nothing of others.
+        only = "Only if this is a fracture like those it learnt from: " if muted else ""
+        lines.append(f"<p class='next{muted}'>{only}{_possible(card, prediction)}</p>")
     if truth is not None:
         word = "right" if truth == best else "wrong"
         label = html.escape(titles[truth])
@@ -77,7 +79,10 @@ def _broken(card: ModelCard, seen: Seen) -> str:
     elif figures:
         point = "specific" if seen == "definite" else "sensitive"
         alarm = 1.0 - figures[point]["specificity"]["value"]
-        told = f"Of whole bones among the test films, {alarm:.0%} reach this mark too{_most_alarms(figures, point)}."
+        told = (
+            f"Of whole bones among the test films, {alarm:.0%} reach this mark too{_most_alarms(figures, point)}"
+            f"{_alarms_elsewhere(figures, point)}."
+        )
     return f"<p class='presence {seen}'><strong>{IN_WORDS[seen]}</strong> {html.escape(told)}</p>"
 
 
@@ -92,6 +97,12 @@ def _most_alarms(figures: dict[str, Any], point: str) -> str:
         return ""
     worst = min(shares, key=lambda region: shares[region]["value"])
     return f", of the {worst} {1.0 - shares[worst]['value']:.0%}"
+
+
+def _alarms_elsewhere(figures: dict[str, Any], point: str) -> str:
+    """The source it learnt nothing from whose whole bones reach a point most often; nothing where none was asked."""
+    shares = [its[point]["specificity"]["value"] for its in figures.get("elsewhere", {}).values() if "auroc" in its]
+    return f"; of those from another source, {1.0 - min(shares):.0%}" if shares else ""
 
 
 def _possible(card: ModelCard, prediction: Prediction) -> str:

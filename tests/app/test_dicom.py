@@ -7,15 +7,20 @@ import os
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
 from pydicom import Dataset, FileMetaDataset, dcmread, dcmwrite
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     generate_uid,
 )
 
@@ -299,6 +304,24 @@ def test_one_odd_pixel_does_not_make_a_film_black() -> None:
     shown = parse(written(made(padded, PixelPaddingValue=65535))).frame()[0]
     expected = parse(written(made(plain[16:].copy()))).frame()[0]
     np.testing.assert_allclose(shown[16:].astype(int), expected.astype(int), atol=1)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGBaseline8Bit])
+def test_a_stream_larger_than_the_file_says_is_not_unpacked(syntax: UID, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = np.tile(np.linspace(0, 255, 400).astype(np.uint8), (300, 1))
+    if syntax == JPEG2000Lossless:
+        dataset = made(film)
+        dataset.compress(syntax)
+    else:
+        dataset = made(film)
+        dataset.PixelData = encapsulate([cv2.imencode(".jpg", film)[1].tobytes()])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = syntax
+    assert decode(written(dataset)).pixels.shape == (300, 400)
+    dataset.Rows = dataset.Columns = 64
+    monkeypatch.setattr(dicom, "pixel_array", None)
+    with pytest.raises(FilmError, match="one size"):
+        decode(written(dataset))
 
 
 def test_blank_and_tiny_pictures_are_refused() -> None:

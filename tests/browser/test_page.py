@@ -374,7 +374,7 @@ def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page],
     expect(page.locator(".charts svg")).to_have_count(2)
     expect(page.locator("#trial-maps button img")).to_have_count(7)
     page.locator("#hide-go").click()
-    expect(page.locator("#hide-moved")).to_contain_text("Nothing is painted", timeout=10_000)
+    expect(page.locator("#hide-moved")).to_contain_text("no film here yet", timeout=10_000)
     page.locator("#hide-fetch").click()
     canvas = page.locator("#hide-canvas canvas").first
     expect(canvas).to_be_visible(timeout=10_000)
