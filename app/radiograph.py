@@ -27,8 +27,8 @@ __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 MAX_BYTES = 50 * 1024 * 1024
-MAX_PIXELS = 40_000_000
-"""Twice what a chest film has, and more than a mammogram or a stitched spine."""
+MAX_PIXELS = 30_000_000
+"""More than a mammogram or a stitched spine has."""
 MIN_SIDE = 32
 
 BLANK = "Every pixel of the picture has the same brightness, so there is nothing to see."
