@@ -74,6 +74,8 @@ SAMPLE = 1_000_000
 """About how many pixels tell the percentiles of a film."""
 ODD = (0.1, 99.9)
 """Percentiles outside of which pixels are left to saturate, where they alone would make the rest of a film dark."""
+COLOURED = 12_000_000
+"""Most pixels of a picture in colour, which takes decoders several times as much memory and is no radiograph."""
 INFLATED = 128 * 1024 * 1024
 """Most bytes a deflated file may unfold to."""
 
@@ -230,6 +232,8 @@ def parse(data: bytes) -> DicomFile:
         frames = int(dataset.get("NumberOfFrames") or 1)
         if frames < 1 or rows < 1 or columns < 1:
             raise FilmError("This DICOM file holds no picture.")
+        if int(dataset.get("SamplesPerPixel") or 1) > 1 and rows * columns > COLOURED:
+            raise FilmError(f"The picture is in colour; at most {COLOURED // 1_000_000} megapixels can be read so.")
         modality = str(dataset.get("Modality") or "")
         return DicomFile(
             modality=modality,

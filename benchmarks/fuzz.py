@@ -32,7 +32,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from app.dicom import is_dicom
+from app.dicom import COLOURED, is_dicom
 from app.errors import FilmError
 from app.phantom import draw
 from app.radiograph import MAX_PIXELS, decode
@@ -112,7 +112,9 @@ def largest() -> Iterator[tuple[str, bytes]]:
         picture.save(file, kind, **options)
         return file.getvalue()
 
-    yield "DICOM, JPEG 2000, 16 bits, colour", dicom(np.dstack([coarse] * 3), JPEG2000Lossless)
+    few = int(COLOURED**0.5)
+    yield "DICOM, JPEG 2000, 16 bits, colour", dicom(np.dstack([coarse[:few, :few]] * 3), JPEG2000Lossless)
+    yield "DICOM, JPEG 2000, 16 bits", dicom(coarse, JPEG2000Lossless)
     yield "PNG, 16 bits, colour and alpha", cv2.imencode(".png", np.dstack([deep] * 4))[1].tobytes()
     yield "DICOM, RLE, 16 bits", dicom(deep, RLELossless)
     yield "DICOM, deflated, 16 bits", dicom(deep, DeflatedExplicitVRLittleEndian)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 __all__ = ["RESULTS", "keep"]
 
@@ -19,5 +18,5 @@ def keep(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> None:
     """Writes ``NAME.json``; figures are plain numbers and words."""
     machine = f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, torch "
     folder.mkdir(parents=True, exist_ok=True)
-    written = {"machine": machine + torch.__version__.partition("+")[0], "figures": figures}
+    written = {"machine": machine + version("torch").partition("+")[0], "figures": figures}
     (folder / f"{name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
