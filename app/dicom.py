@@ -25,7 +25,7 @@ from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.pixels.processing import apply_voi
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from app.colour import IN_COLOUR, count_coloured, is_coloured
 from app.errors import FilmError
@@ -194,7 +194,7 @@ class DicomFile:
         chosen = None if window is None else CT_WINDOWS[window]
         notes: list[str] = []
         with _damaged():
-            if _stream(self._dataset).is_compressed and not _sizes_agree(self._dataset, index):
+            if not _sizes_agree(self, index):
                 raise FilmError("The DICOM file tells one size of its picture and holds another.")
             stored = pixel_array(self._dataset, index=index)
             shown = _shown(stored, _of_frame(self._dataset, index), chosen, notes)
@@ -248,23 +248,21 @@ def parse(data: bytes) -> DicomFile:
         )
 
 
-def _stream(dataset: Dataset) -> UID:
-    return dataset.file_meta.TransferSyntaxUID
-
-
-def _sizes_agree(dataset: Dataset, index: int) -> bool:
-    """Whether a packed frame has the rows and columns that the file tells; runs of bytes have no size to tell."""
-    if _stream(dataset) == RLELossless:
+def _sizes_agree(file: DicomFile, index: int) -> bool:
+    """Whether a packed frame has the rows and columns that the file tells; plain pixels and runs tell none."""
+    dataset = file._dataset
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or syntax == RLELossless:
         return True
     frame = get_frame(
         dataset.PixelData,
         index,
-        number_of_frames=int(dataset.get("NumberOfFrames") or 1),
+        number_of_frames=file.frames,
         extended_offsets=(dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
         if "ExtendedOffsetTable" in dataset
         else None,
     )
-    return sizes(frame) == {(int(dataset.Rows), int(dataset.Columns))}
+    return sizes(frame) == {(file.rows, file.columns)}
 
 
 def _some(dataset: Dataset, names: Sequence[str]) -> Dataset:

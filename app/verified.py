@@ -1,4 +1,4 @@
-"""What ``python -m training faithfulness`` measured of every method before a model, for the page and the report."""
+"""What commands of ``training`` measured of a model, read alike by the page and the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from app.methods import METHODS
 from app.weights import DEFAULT_FOLDER
 
-__all__ = ["HEAD", "UNCHANGED", "beats_random", "depends_on_model", "load", "rows"]
+__all__ = ["HEAD", "UNCHANGED", "beats_random", "depends_on_model", "load", "real_films_kept", "rows"]
 
 UNCHANGED = 0.3
 """Mean absolute rank correlation, before and after shuffling all weights, from which a map counts as unchanged."""
@@ -19,9 +19,14 @@ HEAD = ["Method", "Films", "Deletion", "Insertion", "ROAD", "Peak in / near a bo
 
 
 def load(name: str, folder: Path = DEFAULT_FOLDER) -> dict[str, Any] | None:
-    """The figures beside a model's weights; None where nobody measured them."""
+    """How every method did before a model (``training faithfulness``); None where nobody measured it."""
     path = folder / name / "faithfulness.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def real_films_kept(refused: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Shares of real films that are judged, by source, those that chose the limit first; from ``training refusal``."""
+    return {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
 
 
 def depends_on_model(row: dict[str, Any]) -> bool | None:

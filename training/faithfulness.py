@@ -181,9 +181,7 @@ def faithfulness(
 
 def _plot(found: dict[str, Any], target: Path) -> None:
     """The default method's curves beside random maps', and every method's margins with their intervals."""
-    figure, (curves, margins) = plt.subplots(
-        1, 2, figsize=(10.5, 5.5), layout="constrained", width_ratios=(1, 1.35), sharex=False
-    )
+    figure, (curves, margins) = plt.subplots(1, 2, figsize=(10.5, 5.5), layout="constrained", width_ratios=(1, 1.35))
     shown = found["methods"].get(DEFAULT)
     if shown:
         for measure, colour in (("deletion", "tab:red"), ("insertion", "tab:blue")):

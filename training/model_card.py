@@ -179,11 +179,7 @@ def trust(card: ModelCard, root: Path) -> list[str]:
             grid(head, rows),
         ]
     if refused := read(root / "weights" / card.name / "refusal.json"):
-        rows = [
-            [f"{name}: kept", with_interval(its)]
-            for part in ("real_films_kept", "real_films_kept_elsewhere")
-            for name, its in refused.get(part, {}).items()
-        ]
+        rows = [[f"{name}: kept", with_interval(its)] for name, its in verified.real_films_kept(refused).items()]
         by = f" --by {card.checked_by}" if card.checked_by else ""
         whose = (
             f" in the features of {card.checked_by}, chosen since they refuse more of the same pictures than its own,"

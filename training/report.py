@@ -15,6 +15,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
+from app import verified
 from app.hand_check import precision
 from app.weights import ModelCard, load_card, ranked
 from training.data.hand_check import FOLDER
@@ -83,7 +84,7 @@ def _beliefs(card: ModelCard, root: Path) -> str:
             ]
         )
     if refused := read(folder / "refusal.json"):
-        real = {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
+        real = verified.real_films_kept(refused)
         worst = min(real, key=lambda name: real[name]["value"])
         rows.append(
             [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from app import verified
 from app.weights import DEFAULT_FOLDER, ModelCard
 
 __all__ = ["build", "compare", "describe", "table", "whole_card"]
@@ -114,8 +115,8 @@ def _answers(card: ModelCard) -> list[list[str]]:
     if refused := card.metrics.get("refusal"):
         others = refused["others_refused"]
         rows.append([f"Refuses pictures that are no radiographs ({others['n']} of them)", _interval(others)])
-        kept = {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
-        rows += [[f"Keeps real films: {name}", _interval(its)] for name, its in kept.items()]
+        kept = verified.real_films_kept(refused).items()
+        rows += [[f"Keeps real films: {name}", _interval(its)] for name, its in kept]
     return rows
 
 

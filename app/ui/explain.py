@@ -32,7 +32,6 @@ SCREEN = 1024
 PLAIN, UNLIKE = 6, 11
 """Where the film itself, and one that was refused, stand among what ``judge`` returns."""
 
-
 ONE = (gr.update(visible=False), gr.update(visible=False))
 """Slider and windows of a film that is one picture."""
 

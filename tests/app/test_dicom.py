@@ -309,11 +309,10 @@ def test_one_odd_pixel_does_not_make_a_film_black() -> None:
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGBaseline8Bit])
 def test_a_stream_larger_than_the_file_says_is_not_unpacked(syntax: UID, monkeypatch: pytest.MonkeyPatch) -> None:
     film = np.tile(np.linspace(0, 255, 400).astype(np.uint8), (300, 1))
+    dataset = made(film)
     if syntax == JPEG2000Lossless:
-        dataset = made(film)
         dataset.compress(syntax)
     else:
-        dataset = made(film)
         dataset.PixelData = encapsulate([cv2.imencode(".jpg", film)[1].tobytes()])
         dataset["PixelData"].is_undefined_length = True
         dataset.file_meta.TransferSyntaxUID = syntax
