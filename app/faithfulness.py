@@ -4,7 +4,7 @@
   the score fall fast, and uncovering them first on a blurred film makes it rise fast.
 - ROAD (Rong et al., 2022, "A consistent and efficient evaluation strategy for attribution methods"): the same with
   places filled in from their surroundings, so that the shape of what is removed tells nothing.
-- All against random maps with the same values and the same smoothness, since any smooth map does something.
+- All against the same map moved elsewhere at random, since any map of that smoothness does something.
 - Scrambling (Adebayo et al., 2018, "Sanity checks for saliency maps"): a map that stays when the weights are shuffled
   does not depend on what the model has learnt.
 - Stability: the map of a slightly changed film, changed back, should be the same map.
@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,13 +26,16 @@ from scipy.stats import rankdata
 from app.attribution import BATCH
 from app.bodies import ARCHITECTURES
 from app.classifier import Classifier
-from app.methods import Question, draw, with_square
+from app.methods import METHODS, Cost, Question, draw, with_square
 from app.network import FractureNetwork
 from app.preprocess import Placement
 
 __all__ = [
     "CHANGES",
     "FEW_CHANGES",
+    "HEAD",
+    "REST",
+    "SHUFFLES",
     "Change",
     "Curves",
     "Scrambled",
@@ -85,7 +89,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Trial:
-    """A map's curves beside those of random maps with its values and its smoothness."""
+    """A map's curves beside those of random maps (``surrogate``)."""
 
     real: Curves
     random: tuple[Curves, ...]
@@ -112,21 +116,19 @@ class Trial:
 
 
 def surrogate(found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random map with the same values and nearly the same power spectrum, hence as smooth.
+    """The same map at another place: moved at random over a plane on which it is repeated mirrored.
 
-    Phases are random, amplitudes kept, and the result is given the map's own values in its order (Theiler et al., 1992,
-    "Testing for nonlinearity in time series: the method of surrogate data").
+    It is as smooth as the map and made of its values, so what the map gains over it, it gains by where its heat lies.
+    (Random phases under the map's power spectrum, the usual surrogate, leave maps of few hot places up to twice as
+    rough.)
 
     Args:
         found: float (h, w).
-        rng: of the phases.
+        rng: of the place.
     """
-    phases = np.fft.rfft2(rng.normal(size=found.shape))
-    mixed = np.abs(np.fft.rfft2(found - found.mean())) * phases / np.maximum(np.abs(phases), 1e-12)
-    order = np.fft.irfft2(mixed, s=found.shape).ravel().argsort()
-    random = np.empty(found.size, np.float32)
-    random[order] = np.sort(found, axis=None)
-    return random.reshape(found.shape)
+    height, width = found.shape
+    mirrored = np.pad(found, ((0, height), (0, width)), mode="symmetric")
+    return np.roll(mirrored, (rng.integers(2 * height), rng.integers(2 * width)), axis=(0, 1))[:height, :width]
 
 
 def _inside(placement: Placement) -> np.ndarray:
@@ -136,13 +138,17 @@ def _inside(placement: Placement) -> np.ndarray:
     return inside
 
 
-def _order(found: np.ndarray, placement: Placement) -> np.ndarray:
+def _on_film(found: np.ndarray, placement: Placement) -> np.ndarray:
+    """What a map over the square says of the film: float32, as many rows and columns as the film has there."""
+    stretched = cv2.resize(found.astype(np.float32), (placement.size, placement.size), interpolation=cv2.INTER_LINEAR)
+    return placement.crop(stretched)
+
+
+def _order(on_film: np.ndarray, placement: Placement) -> np.ndarray:
     """Film pixels of the square, hottest first: indices into the flattened square; equals stand in a fixed shuffle."""
-    size = placement.size
-    stretched = cv2.resize(found.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
     pixels = np.flatnonzero(_inside(placement))
-    shuffled = np.random.default_rng(0).permutation(pixels)
-    return shuffled[np.argsort(-stretched.ravel()[shuffled], kind="stable")]
+    shuffle = np.random.default_rng(0).permutation(len(pixels))
+    return pixels[shuffle[np.argsort(-on_film.ravel()[shuffle], kind="stable")]]
 
 
 def _mixtures(square: np.ndarray, blurred: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
@@ -161,8 +167,11 @@ def _filled(square: np.ndarray, removed: np.ndarray, rng: np.random.Generator) -
     """The film with places filled in from what is left around them: float (S, S) and bool (S, S) to float (S, S)."""
     size = square.shape[0]
     side = min(IMPUTED, size)
-    small = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
-    kept = cv2.resize((~removed).astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) > 0.5
+    left = (~removed).astype(np.float32)
+    share = cv2.resize(left, (side, side), interpolation=cv2.INTER_AREA)
+    # Cells partly removed speak for the pixels that are left: what was removed must not leak back in.
+    small = cv2.resize(square * left, (side, side), interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)
+    kept = share > 0.5
     if not kept.any():
         smooth = np.full_like(small, square.mean())
     elif kept.all():
@@ -198,10 +207,10 @@ def _probabilities(classifier: Classifier, squares: Sequence[np.ndarray], target
 
 
 def _curves(
-    question: Question, blurred: np.ndarray, ends: np.ndarray, found: np.ndarray, placement: Placement
+    question: Question, blurred: np.ndarray, ends: np.ndarray, on_film: np.ndarray, placement: Placement
 ) -> Curves:
     """Curves of one map; ``ends`` are the probabilities of the film and of the film all blurred."""
-    order = _order(found, placement)
+    order = _order(on_film, placement)
     pictures = [*_mixtures(question.square, blurred, order), *_fillings(question.square, order)]
     chances = _probabilities(question.classifier, pictures, question.target)
     count = len(SHARES) - 2
@@ -228,13 +237,15 @@ def trial(
     Raises:
         Stopped: the watch stopped it.
     """
-    rng = np.random.default_rng(seed)
+    # Other films get other maps, lest one lucky draw decide over all of them; the same film gets the same again.
+    rng = np.random.default_rng([seed, zlib.crc32(question.square.tobytes())])
     blurred = cv2.GaussianBlur(question.square, (0, 0), question.square.shape[0] / 16.0)
     whole = np.where(_inside(placement), blurred, question.square)
     ends = _probabilities(question.classifier, [question.square, whole], question.target)
+    on_film = _on_film(found, placement)
     curves = []
     for number in range(random + 1):
-        shown = found if number == 0 else surrogate(found, rng)
+        shown = on_film if number == 0 else surrogate(on_film, rng)
         curves.append(_curves(question, blurred, ends, shown, placement))
         question.watch.step((number + 1) / (random + 1))
     return Trial(curves[0], tuple(curves[1:]))
@@ -269,20 +280,31 @@ def structural_similarity(one: np.ndarray, other: np.ndarray, window: float = 1.
 
 @dataclass(frozen=True)
 class Scrambled:
-    """A map drawn after the weights from the head down to one part were shuffled.
+    """Maps drawn after the weights from the head down to one part were shuffled, several times anew.
 
     Attributes:
         down_to: the part: "head", a stage of the body, or ``REST``, after which nothing is in its place.
-        found: the map, float (h, w).
-        correlation: with the real map, by rank.
-        similarity: with the real map, structural.
+        found: the first map that has heat, else one without: float (h, w).
+        correlations: by rank, with the real map, of every map that has heat: a flat one is like nothing at all.
+        similarity: structural, of ``found`` with the real map.
     """
 
     down_to: str
     found: np.ndarray
-    correlation: float
+    correlations: tuple[float, ...]
     similarity: float
 
+    @property
+    def correlation(self) -> float | None:
+        """Mean size of the correlations, 0 to 1; None where no map has heat.
+
+        A map turned into its opposite has kept what it shows, so signs must not cancel.
+        """
+        return float(np.mean(np.abs(self.correlations))) if self.correlations else None
+
+
+HEAD = "head"
+"""The first part to be shuffled: what the types are told by."""
 
 REST = "all the rest"
 """The last part to be shuffled: stem, lateral layers and whatever else belongs to no stage."""
@@ -293,7 +315,7 @@ def _learnt(network: FractureNetwork, part: str) -> dict[str, torch.Tensor]:
     everything = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     if part == REST:
         return everything
-    starts = ("head.", "attended.", "places.") if part == "head" else (f"body.{part}.",)
+    starts = ("head.", "attended.", "places.") if part == HEAD else (f"body.{part}.",)
     return {name: tensor for name, tensor in everything.items() if name.startswith(starts)}
 
 
@@ -305,18 +327,19 @@ def _shuffle(network: FractureNetwork, part: str, done: set[str], generator: tor
             tensor.copy_(tensor.flatten()[order].view_as(tensor))
 
 
-def scramble(
-    question: Question, method: str, found: np.ndarray, *, last_only: bool = False, seed: int = 0
-) -> tuple[Scrambled, ...]:
-    """The map of ever more scrambled networks.
+SHUFFLES: dict[Cost, int] = {"instant": 5, "seconds": 3, "slow": 1}
+"""How often weights are shuffled anew for a method of each cost: smooth maps are alike by chance now and then."""
 
-    Weights keep their values and lose their order, so that features keep their size; the network asked is a copy.
+
+def scramble(question: Question, method: str, found: np.ndarray, *, seed: int = 0) -> tuple[Scrambled, ...]:
+    """The maps of ever more scrambled networks.
+
+    Weights keep their values and lose their order, so that features keep their size; the networks asked are copies.
 
     Args:
         question: what the map answers.
-        method: a key of ``METHODS``.
+        method: a key of ``METHODS``; one that is not instant sees only the first part and the last shuffled.
         found: the real map.
-        last_only: only the network scrambled throughout, for slow methods.
         seed: of the shuffling.
 
     Returns:
@@ -326,19 +349,26 @@ def scramble(
         Stopped: the question's watch stopped it.
     """
     classifier = question.classifier
-    network = copy.deepcopy(classifier.network)
+    parts = [HEAD, *reversed(ARCHITECTURES[classifier.card.architecture].stages), REST]
+    cost = METHODS[method].cost
+    shown = parts if cost == "instant" else [HEAD, REST]
+    drawn: dict[str, list[np.ndarray]] = {part: [] for part in shown}
     generator = torch.Generator().manual_seed(seed)
-    parts = ["head", *reversed(ARCHITECTURES[classifier.card.architecture].stages), REST]
-    done: set[str] = set()
+    for number in range(SHUFFLES[cost]):
+        network = copy.deepcopy(classifier.network)
+        done: set[str] = set()
+        for part in parts:
+            _shuffle(network, part, done, generator)
+            if part in drawn:
+                asked = replace(question, classifier=Classifier(network, classifier.card))
+                drawn[part].append(draw(with_square(asked, question.square), method))
+            question.watch.step((number + (parts.index(part) + 1) / len(parts)) / SHUFFLES[cost])
     results = []
-    for number, part in enumerate(parts, start=1):
-        _shuffle(network, part, done, generator)
-        if last_only and number < len(parts):
-            continue
-        asked = with_square(replace(question, classifier=Classifier(network, classifier.card)), question.square)
-        drawn = draw(asked, method)
-        results.append(Scrambled(part, drawn, rank_correlation(found, drawn), structural_similarity(found, drawn)))
-        question.watch.step(number / len(parts))
+    for part, maps in drawn.items():
+        hot = [each for each in maps if np.ptp(each) > 0.0]
+        first = (hot or maps)[0]
+        correlations = tuple(rank_correlation(found, each) for each in hot)
+        results.append(Scrambled(part, first, correlations, structural_similarity(found, first)))
     return tuple(results)
 
 

@@ -6,10 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
+from app.faithfulness import HEAD as HEAD_PART
+from app.faithfulness import REST
 from app.methods import METHODS
 from app.weights import DEFAULT_FOLDER
 
-__all__ = ["HEAD", "UNCHANGED", "beats_random", "depends_on_model", "load", "real_films_kept", "rows"]
+__all__ = [
+    "HEAD",
+    "SAME_FOR_ANY_TYPE",
+    "UNCHANGED",
+    "beats_random",
+    "depends_on_model",
+    "depends_on_type",
+    "load",
+    "real_films_kept",
+    "rows",
+]
+
+SAME_FOR_ANY_TYPE = 0.9
+"""Mean absolute rank correlation, before and after shuffling the head, from which a map is the same for any type.
+
+Far above ``UNCHANGED``, since maps of other types of one film are rightly alike: there is one bone to look at."""
 
 UNCHANGED = 0.3
 """Mean absolute rank correlation, before and after shuffling all weights, from which a map counts as unchanged."""
@@ -30,9 +47,15 @@ def real_films_kept(refused: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def depends_on_model(row: dict[str, Any]) -> bool | None:
-    """Whether a method's map changes once the weights mean nothing; None where that was not measured."""
-    steps = list(row.get("scrambled", {}).values())
-    return steps[-1]["value"] < UNCHANGED if steps else None
+    """Whether a method's map changes once all weights mean nothing; None where that was not measured."""
+    last = row.get("scrambled", {}).get(REST)
+    return last["value"] < UNCHANGED if last else None
+
+
+def depends_on_type(row: dict[str, Any]) -> bool | None:
+    """Whether a method's map changes once the head's weights mean nothing; None where that was not measured."""
+    first = row.get("scrambled", {}).get(HEAD_PART)
+    return first["value"] < SAME_FOR_ANY_TYPE if first else None
 
 
 def beats_random(row: dict[str, Any]) -> dict[str, bool]:
@@ -48,11 +71,18 @@ def _mean(share: dict[str, float]) -> str:
     return f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f}, {share['n']} films)"
 
 
+def _percent(share: dict[str, float]) -> str:
+    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%})"
+
+
 def _shuffled(row: dict[str, Any]) -> str:
     depends = depends_on_model(row)
     if depends is None:
         return "-"
-    return _mean(list(row["scrambled"].values())[-1]) + ("" if depends else ", does not depend on the model")
+    words = "" if depends else ", does not depend on the model"
+    if depends and depends_on_type(row) is False:
+        words = ", does not depend on the type asked about"
+    return _mean(row["scrambled"][REST]) + words
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
@@ -62,7 +92,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
             METHODS[name].title,
             str(row["margins"]["deletion"]["n"]),
             *(_margin(row["margins"][key]) for key in MEASURES),
-            f"{row['inside']['value']:.1%} / {row['near']['value']:.1%}",
+            f"{_percent(row['inside'])} / {_percent(row['near'])}",
             _mean(row["stability"]) if "stability" in row else "-",
             _shuffled(row),
             f"{row['seconds']:.2f}",

@@ -16,6 +16,7 @@ from training.ensemble import RESULTS as ENSEMBLES
 from training.ensemble import ensemble
 from training.evaluate import evaluate
 from training.export import export
+from training.faithfulness import faithfulness
 from training.localise import localise
 from training.presence import presence
 from training.recipe import Precision, Recipe
@@ -50,6 +51,7 @@ def everything(
     init: Path | None = None,
     count: int = 3,
     whole: bool = True,
+    films: int = 120,
     precision: Precision = "auto",
     cache: Path = CACHE,
 ) -> None:
@@ -64,6 +66,7 @@ def everything(
         init: initial layers.
         count: seeds.
         whole: whether to cross-validate over all films as well.
+        films: fractured films on which methods are put on trial.
         precision: of training.
         cache: where decoded films are kept.
 
@@ -85,6 +88,7 @@ def everything(
         if recipe.places:
             localise(recipe.name, data, weights)
             presence(recipe.name, data, weights, cache)
+            faithfulness(recipe.name, data, weights, films=films, runs=runs / "faithfulness")
         if (data / "not-xray").is_dir():
             refusal(recipe.name, data, weights, cache)
     if len(recipes) > 1:

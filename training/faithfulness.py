@@ -1,9 +1,9 @@
 """Which method's heatmaps deserve belief: ``python -m training faithfulness MODEL``.
 
 Every method explains the same fractured FracAtlas validation films, which no model was trained on, and is judged by
-what ``app.faithfulness`` measures: deletion, insertion and ROAD against random maps as smooth, boxes hit, stability,
-dependence on the weights (mean absolute rank correlation), and seconds. Films are judged one by one and each is kept,
-so an interrupted run goes on.
+what ``app.faithfulness`` measures: deletion, insertion and ROAD against the same map moved elsewhere, boxes hit,
+stability, dependence on the weights (mean absolute rank correlation), and seconds. Films are judged one by one and each
+is kept, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.progress import track
 
 from app.classifier import Classifier
 from app.faithfulness import CHANGES, FEW_CHANGES, SHARES, Trial, scramble, stability, trial
-from app.methods import DEFAULT, METHODS, Question, ask, draw
+from app.methods import DEFAULT, METHODS, Question, ask, draw, with_square
 from app.preprocess import Placement
 from app.radiograph import read
 from training.boxed import BoxedFilms
@@ -46,6 +46,10 @@ RANDOM = 2
 """Random maps a film and method."""
 
 
+VERSION = 2
+"""Of what is measured: figures kept of single films by another one are not mixed with these."""
+
+
 def judge_film(question: Question, film: Film, placement: Placement, method: str, *, checked: bool) -> dict[str, Any]:
     """What is measured of one method on one film.
 
@@ -57,11 +61,12 @@ def judge_film(question: Question, film: Film, placement: Placement, method: str
         checked: scramble the weights and shake the film as well.
 
     Returns:
-        Plain numbers: "seconds", areas, margins over random maps, curves, boxes hit and, where checked, mean stability
-        and rank correlation by the part down to which weights were shuffled.
+        Plain numbers: "seconds" from the film in the model's square to the map, areas, margins over random maps,
+        curves, boxes hit and, where checked, mean stability and absolute rank correlation by the part down to which
+        weights were shuffled, None where that left no heat.
     """
     began = time.perf_counter()
-    found = draw(question, method)
+    found = draw(with_square(question, question.square), method)
     row: dict[str, Any] = {"seconds": time.perf_counter() - began}
     tried = trial(question, found, placement, random=RANDOM)
     row["deletion"], row["insertion"], row["road"] = (
@@ -77,9 +82,7 @@ def judge_film(question: Question, film: Film, placement: Placement, method: str
         slow = METHODS[method].cost == "slow"
         shaken = stability(question, method, found, FEW_CHANGES if slow else CHANGES)
         row["stability"] = float(np.mean([each.correlation for each in shaken]))
-        steps = scramble(question, method, found, last_only=slow)
-        # A map of the opposite sign has kept what it shows, so signs must not cancel in the mean.
-        row["scrambled"] = {step.down_to: abs(step.correlation) for step in steps}
+        row["scrambled"] = {step.down_to: step.correlation for step in scramble(question, method, found)}
     return row
 
 
@@ -93,15 +96,25 @@ def _curves(tried: Trial) -> dict[str, list[float]]:
     return curves
 
 
-def summarise(films: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """By method, means over films with intervals; ``films`` are by method what ``judge_film`` found."""
+def summarise(films: Sequence[dict[str, dict[str, Any]]], twins: Sequence[int]) -> dict[str, Any]:
+    """By method, means over films with intervals.
+
+    Args:
+        films: by method what ``judge_film`` found.
+        twins: (N,), near-duplicates share a number.
+    """
 
     def mean(rows: list[dict[str, Any]], *path: str) -> dict[str, float]:
-        return bootstrap(np.array([functools.reduce(operator.getitem, path, row) for row in rows], float))
+        values = np.array([functools.reduce(operator.getitem, path, row) for row in rows], float)
+        groups = np.array([row["twins"] for row in rows])
+        known = np.isfinite(values)
+        return bootstrap(values[known], groups[known])
 
     rows: dict[str, Any] = {}
     for method in sorted({name for film in films for name in film}, key=list(METHODS).index):
-        its = [film[method] for film in films if method in film]
+        its: list[dict[str, Any]] = [
+            {**film[method], "twins": twin} for film, twin in zip(films, twins, strict=True) if method in film
+        ]
         checked = [row for row in its if "stability" in row]
         row: dict[str, Any] = {
             "seconds": float(np.median([row["seconds"] for row in its])),
@@ -113,7 +126,11 @@ def summarise(films: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
         }
         if checked:
             row["stability"] = mean(checked, "stability")
-            row["scrambled"] = {part: mean(checked, "scrambled", part) for part in checked[0]["scrambled"]}
+            row["scrambled"] = {
+                part: mean(checked, "scrambled", part)
+                for part in checked[0]["scrambled"]
+                if any(each["scrambled"][part] is not None for each in checked)
+            }
         rows[method] = row
     return rows
 
@@ -130,7 +147,8 @@ def faithfulness(
         films: how many, drawn once among the fractured validation films; costlier methods are judged on the first of
             them (``TRIED``).
         methods: keys of ``METHODS``; all where none is named.
-        runs: folder where what was measured of each film is kept, by the weights' checksum and the temperature.
+        runs: folder where what was measured of each film is kept, by the weights' checksum, the temperature and
+            ``VERSION``.
 
     Raises:
         WeightsError: no such model.
@@ -141,11 +159,13 @@ def faithfulness(
     if unknown := set(methods) - set(METHODS):
         raise KeyError(f"unknown methods: {', '.join(sorted(unknown))}; known are {', '.join(METHODS)}")
     classifier = Classifier.load(name, weights)
-    broken = [film for film in BoxedFilms(data, "validation", classifier.card.size).films if film.boxes]
+    boxed = BoxedFilms(data, "validation", classifier.card.size)
+    broken = [film for film in boxed.films if film.boxes]
+    twins = [int(group) for film, group in zip(boxed.films, boxed.groups, strict=True) if film.boxes]
     order = np.random.default_rng(0).permutation(len(broken))[:films]
     checksum = hashlib.sha256((weights / name / "model.safetensors").read_bytes()).hexdigest()
     # Temperature decides probabilities, and with them every area.
-    kept = runs / f"{name}-{checksum[:12]}-{classifier.card.temperature:.4f}.json"
+    kept = runs / f"{name}-{checksum[:12]}-{classifier.card.temperature:.4f}-{VERSION}.json"
     known: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for number, index in enumerate(track(order, "On trial")):
         film = broken[index]
@@ -172,7 +192,7 @@ def faithfulness(
         "random_maps": RANDOM,
         "shares": SHARES.tolist(),
         "weights_sha256": checksum,
-        "methods": summarise(chosen),
+        "methods": summarise(chosen, [twins[index] for index in order]),
     }
     (weights / name / "faithfulness.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     _plot(found, weights / name / "faithfulness.png")

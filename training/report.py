@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 from app import verified
 from app.hand_check import precision
+from app.methods import DEFAULT, METHODS
 from app.weights import ModelCard, load_card, ranked
 from training.data.hand_check import FOLDER
 from training.localise import BASELINES
@@ -136,11 +137,41 @@ def _data(root: Path) -> str:
     return grid(["", *(audit["set"] for audit in found)], rows)
 
 
+def _methods(card: ModelCard, root: Path) -> str:
+    """What becomes of every method's map on trial, the default one in words and all in a table."""
+    found = verified.load(card.name, root / "weights")
+    if found is None:
+        return f"Not measured yet: `python -m training faithfulness {card.name}`."
+    default, others = found["methods"][DEFAULT], {k: v for k, v in found["methods"].items() if k != DEFAULT}
+    lost = [key for key, better in verified.beats_random(default).items() if not better]
+    words = "beats random maps by all three measures" if not lost else f"does not beat random maps by {', '.join(lost)}"
+    rivals = sum(all(verified.beats_random(row).values()) for row in others.values())
+    blind = [METHODS[name].title for name, row in found["methods"].items() if verified.depends_on_model(row) is False]
+    names = [METHODS[name].title for name, row in found["methods"].items() if verified.depends_on_type(row) is False]
+    shown = verified.rows(found)
+    return "\n".join(
+        [
+            f"On {default['margins']['deletion']['n']} fractured FracAtlas validation films the map shown by default "
+            f"**{words}**; so do {rivals} of the {len(others)} other methods, on fewer films. Staying when all weights "
+            f"are shuffled: {', '.join(blind) or 'none'}; when the head alone is: {', '.join(names) or 'none'}.",
+            "",
+            f"<details><summary>All methods (<code>python -m training faithfulness {card.name}</code>): margins over "
+            "random maps (the same one moved elsewhere), in units of probability; above 0 is better</summary>",
+            "",
+            grid(verified.HEAD, shown),
+            "",
+            "</details>",
+        ]
+    )
+
+
 def tables(root: Path = ROOT) -> dict[str, str]:
     """The tables of the README by the name in their marker, as Markdown."""
+    shipped = load_card(ranked(root / "weights")[0], root / "weights")
     return {
-        "figures": figures(load_card(ranked(root / "weights")[0], root / "weights")),
-        "beliefs": _beliefs(load_card(ranked(root / "weights")[0], root / "weights"), root),
+        "figures": figures(shipped),
+        "beliefs": _beliefs(shipped, root),
+        "methods": _methods(shipped, root),
         "data": _data(root),
         "peers": markdown(load_rows(load_all())),
     }

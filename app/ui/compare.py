@@ -52,6 +52,8 @@ def _flag(row: dict[str, Any] | None) -> str:
         return ""
     if verified.depends_on_model(row) is False:
         return " <em class='flag'>Does not depend on the model: it stays when all weights are shuffled.</em>"
+    if verified.depends_on_type(row) is False:
+        return " <em class='flag'>Does not depend on the type: it stays when the head's weights are shuffled.</em>"
     lost = [key for key, better in verified.beats_random(row).items() if not better]
     if lost:
         return f" <em class='flag'>No better than random maps by {', '.join(lost)}.</em>"

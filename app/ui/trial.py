@@ -26,7 +26,7 @@ from app.ui.uploads import guard
 from app.verified import UNCHANGED
 from app.watch import Watch
 
-__all__ = ["bench", "build", "verdict"]
+__all__ = ["bench", "build", "dependence", "verdict"]
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +38,16 @@ PARTS = (0.05, 0.55, 0.8, 1.0)
 
 INTRO = """
 <p class='reading'>Four questions to one heatmap of the film on the first tab. <strong>Does it point at what the score
-needs?</strong> Its hottest places are blurred, uncovered and filled in first, and random maps just as smooth have to do
-worse. <strong>Does it depend on the model?</strong> The weights are shuffled; a map that stays is a picture of the
-film, not of what was learnt. <strong>Is it stable</strong> when the film is mirrored, turned or dimmed a little?
-<strong>Does it lie on a shortcut</strong>, a letter, an edge or nothing at all? A map may pass all four and the verdict
-still be wrong.</p>
+needs?</strong> Its hottest places are blurred, uncovered and filled in first, and the same map moved elsewhere at
+random has to do worse. <strong>Does it depend on the model?</strong> The weights are shuffled; a map that stays is a
+picture of the film, not of what was learnt. <strong>Is it stable</strong> when the film is mirrored, turned or dimmed a
+little? <strong>Does it lie on a shortcut</strong>, a letter, an edge or nothing at all? A map may pass all four and the
+verdict still be wrong.</p>
 """
 SHUFFLED = """
 <p class='glossary'>The map, and what becomes of it as weights are shuffled from the head down; beneath each its rank
-correlation with the map. A map without any colour has no heat left.</p>
+correlation with the map, whatever its sign, as a mean over several shuffles. A map without any colour has no heat
+left.</p>
 """
 HIDING = """
 <h2>Hide a region and ask again</h2>
@@ -79,11 +80,37 @@ def _chart(title: str, found: Trial, which: str) -> str:
     )
 
 
+def dependence(scrambled: Sequence[Scrambled]) -> tuple[str, str, str]:
+    """Whether the map is of what the model has learnt: kind, words and figures."""
+    head, last = scrambled[0].correlation, scrambled[-1].correlation
+    if last is None:
+        return (
+            "mixed",
+            "Whether it depends on the model cannot be said.",
+            "Scrambled, the network leaves no heat to compare with.",
+        )
+    figures = (
+        f"Rank correlation, whatever its sign, with maps of the network scrambled throughout: {last:.2f}, "
+        f"under {UNCHANGED} is wanted (mean of {len(scrambled[-1].correlations)}); "
+        f"structural similarity {scrambled[-1].similarity:.2f}. "
+    )
+    figures += (
+        "With the head alone scrambled no heat is left."
+        if head is None
+        else f"With the head alone scrambled: {head:.2f}; from {verified.SAME_FOR_ANY_TYPE} on a map would be the "
+        "same for any type."
+    )
+    if last >= UNCHANGED:
+        return "poor", "It does not depend on the model: a red flag.", figures
+    if head is not None and head >= verified.SAME_FOR_ANY_TYPE:
+        return "poor", "It depends on the model, but not on the type asked about.", figures
+    return "good", "It depends on the model.", figures
+
+
 def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stable], lies: Shortcuts) -> str:
     """What the trial found in words, each with its figure, as HTML."""
     margins, beaten, count = found.margins(), found.beaten(), len(found.random)
     won = len(found.won())
-    last = abs(scrambled[-1].correlation)
     steady = float(np.mean([each.correlation for each in stable]))
     figures = "; ".join(f"{name} {margin:+.3f}, ahead of {beaten[name]} of {count}" for name, margin in margins.items())
     rows = [
@@ -93,15 +120,10 @@ def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stabl
                 3: "It points at what the score needs.",
                 2: "It points at what the score needs by two measures of three.",
             }.get(won, "It does not point at what the score needs better than chance does."),
-            f"Against random maps as smooth, in units of probability: {figures}. One random map in "
+            f"Against random maps (this one moved elsewhere), in units of probability: {figures}. One random map in "
             f"{count + 1} is ahead of all others too.",
         ),
-        (
-            "good" if last < UNCHANGED else "poor",
-            "It depends on the model." if last < UNCHANGED else "It does not depend on the model: a red flag.",
-            f"Rank correlation, whatever its sign, with the map of the network scrambled throughout: {last:.2f} "
-            f"(under {UNCHANGED} is wanted); structural similarity {scrambled[-1].similarity:.2f}.",
-        ),
+        dependence(scrambled),
         (
             "good" if steady >= STABLE else "poor",
             "It is stable." if steady >= STABLE else "Small changes of the film change it.",
@@ -143,7 +165,7 @@ def _on_trial(question: Question, method: str, seen: Seen) -> tuple:
         raise NoHeat("This method finds no heat on this film, so there is nothing to put on trial.")
     curves = trial(part(PARTS[0], PARTS[1]), found, placement)
     slow = METHODS[method].cost == "slow"
-    scrambled = scramble(part(PARTS[1], PARTS[2]), method, found, last_only=slow)
+    scrambled = scramble(part(PARTS[1], PARTS[2]), method, found)
     stable = stability(part(PARTS[2], PARTS[3]), method, found, FEW_CHANGES if slow else CHANGES)
     lies = shortcuts.judge(seen.explanation.film.display(), found, placement)
     return found, curves, scrambled, stable, lies
@@ -161,10 +183,11 @@ def bench(title: str, found: dict[str, Any]) -> str:
     return (
         f"<div class='about wide'><h2>Every method before {html.escape(title)}</h2>"
         f"<p>On {found['films']} fractured films it never saw. Deletion, insertion and ROAD: how much better than "
-        "random maps as smooth, in units of probability, with 95 % intervals; above zero is better. Peak: share of "
+        "random maps (the same one moved elsewhere), in units of probability, with 95 % intervals; above zero is "
+        "better. Peak: share of "
         "films whose hottest point lies in a fracture box, or within 5 % of the diagonal of one. Stability: mean rank "
-        "correlation under small changes of the film. Shuffled: rank correlation once all weights mean "
-        f"nothing; near zero is right. Made by <code>python -m training faithfulness</code>.</p>{warning}"
+        "correlation under small changes of the film. Shuffled: rank correlation, whatever its sign, once all weights "
+        f"mean nothing; near zero is right. Made by <code>python -m training faithfulness</code>.</p>{warning}"
         f"{table(verified.HEAD, verified.rows(found))}</div>"
     )
 
@@ -261,7 +284,10 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
                 return overlay(film, heat(values, explanation.placement), contour=False)
 
             pictures = [(shown(found), "the map")]
-            pictures += [(shown(step.found), f"{step.down_to} · {step.correlation:+.2f}") for step in scrambled]
+            pictures += [
+                (shown(step.found), step.down_to + ("" if step.correlation is None else f" · {step.correlation:.2f}"))
+                for step in scrambled
+            ]
             line = f"{METHODS[name].title} for {titles[target].lower()}. {METHODS[name].says}"
             told = verdict(curves, scrambled, stable, lies)
             yield f"<p class='glossary'>{html.escape(line)}</p>", told, SHUFFLED, pictures

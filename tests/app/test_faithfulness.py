@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,10 +16,14 @@ from app.classifier import Classifier
 from app.errors import Stopped
 from app.faithfulness import (
     CHANGES,
+    HEAD,
     REST,
     SHARES,
+    SHUFFLES,
     Curves,
+    Scrambled,
     Trial,
+    _filled,
     _shuffle,
     rank_correlation,
     scramble,
@@ -25,11 +32,12 @@ from app.faithfulness import (
     surrogate,
     trial,
 )
-from app.methods import METHODS, Question, ask, draw
+from app.methods import METHODS, Question, ask, draw, with_square
 from app.network import FractureNetwork, build_network
 from app.phantom import draw as phantom
 from app.preprocess import Placement
 from app.radiograph import Radiograph
+from app.ui.trial import dependence
 from app.watch import Watch
 
 
@@ -100,20 +108,48 @@ def test_only_the_film_is_blurred(seeing: Classifier) -> None:
     np.testing.assert_allclose(in_padding.deletion, nothing.deletion, atol=1e-6)
 
 
-def test_a_random_map_has_the_values_and_the_smoothness_but_not_the_places() -> None:
+def test_a_random_map_has_the_smoothness_but_not_the_places() -> None:
     rng = np.random.default_rng(1)
-    found = np.zeros((20, 20), np.float32)
-    found[5:11, 8:14] = rng.random((6, 6)) + 1.0
-    random = surrogate(found, rng)
-    assert np.array_equal(np.sort(random, axis=None), np.sort(found, axis=None))
 
     def roughness(values: np.ndarray) -> float:
-        return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
+        return float(np.square(np.diff(values, axis=0)).mean() + np.square(np.diff(values, axis=1)).mean())
 
-    shuffled = rng.permutation(found.ravel()).reshape(found.shape)
-    drawn = [surrogate(found, rng) for _ in range(20)]
-    assert np.mean([roughness(each) for each in drawn]) < 0.7 * roughness(shuffled)
-    assert abs(np.mean([rank_correlation(found, each) for each in drawn])) < 0.2
+    spots = cv2.GaussianBlur(rng.random((28, 28)).astype(np.float32), (0, 0), 2.0)
+    few = np.zeros((20, 20), np.float32)
+    few[5:11, 8:14] = cv2.GaussianBlur(rng.random((6, 6)).astype(np.float32), (0, 0), 1.0)
+    for found in (spots, np.maximum(spots - spots.mean(), 0.0), few):
+        drawn = [surrogate(found, rng) for _ in range(200)]
+        assert all(np.isin(random, found).all() for random in drawn)
+        assert np.mean(drawn, axis=0) == pytest.approx(found.mean(), rel=0.5)
+        assert np.mean([roughness(each) for each in drawn]) == pytest.approx(roughness(found), rel=0.15)
+        assert abs(np.mean([rank_correlation(found, each) for each in drawn])) < 0.2
+
+
+def test_other_films_meet_other_random_maps_and_the_same_film_the_same(
+    question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[np.ndarray] = []
+
+    def kept(found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        drawn.append(surrogate(found, rng))
+        return drawn[-1]
+
+    monkeypatch.setattr("app.faithfulness.surrogate", kept)
+    found = draw(question)
+    for square in (question.square, question.square, 0.9 * question.square):
+        trial(with_square(question, square.astype(np.float32)), found, PLACEMENT, random=1)
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+
+
+def test_what_is_filled_in_tells_nothing_of_what_was_there() -> None:
+    square = np.random.default_rng(0).random((192, 192)).astype(np.float32)
+    removed = np.zeros(square.shape, bool)
+    removed[51:120, 51:120] = True
+    changed = np.where(removed, 1.0 - square, square)
+    told = [_filled(each, removed, np.random.default_rng(0)) for each in (square, changed)]
+    np.testing.assert_allclose(told[0], told[1], atol=1e-6)
+    assert np.array_equal(told[0][~removed], square[~removed])
 
 
 def test_a_blind_method_is_caught_by_scrambling(classifier: Classifier, film: Radiograph) -> None:
@@ -124,10 +160,10 @@ def test_a_blind_method_is_caught_by_scrambling(classifier: Classifier, film: Ra
     assert [step.down_to for step in blind] == ["head", "layer4", "layer3", "layer2", "layer1", REST]
     assert blind[0].correlation == pytest.approx(1.0)
     assert blind[0].similarity == pytest.approx(1.0)
-    assert abs(seeing[0].correlation) < 0.8
-    last = scramble(asked, "evidence", draw(asked, "evidence"), last_only=True)
-    assert [step.down_to for step in last] == [REST]
-    assert last[0].correlation == pytest.approx(seeing[-1].correlation, abs=1e-5)
+    assert len(seeing[0].correlations) == SHUFFLES["instant"]
+    assert seeing[0].correlation < 0.8
+    slow = scramble(asked, "gradcam-earlier", draw(asked, "gradcam-earlier"))
+    assert [step.down_to for step in slow] == [HEAD, REST]
     assert all(torch.equal(before[name], tensor) for name, tensor in classifier.network.state_dict().items())
 
 
@@ -148,6 +184,45 @@ def test_nothing_learnt_stays_in_its_place(architecture: str) -> None:
         if tensor.is_floating_point() and tensor.numel() > 1:
             assert not torch.equal(tensor, before[name]), name
             assert torch.equal(tensor.flatten().sort().values, before[name].flatten().sort().values), name
+
+
+def test_a_map_turned_into_its_opposite_has_kept_what_it_shows() -> None:
+    assert Scrambled(HEAD, np.ones((2, 2)), (-0.9, 0.9), 0.0).correlation == pytest.approx(0.9)
+
+
+def test_networks_that_leave_no_heat_are_not_called_different(classifier: Classifier, film: Radiograph) -> None:
+    network = copy.deepcopy(classifier.network)
+    network.head.weight.fill_(-1.0)
+    asked = ask(Classifier(network, classifier.card), film)
+    found = draw(ask(classifier, film))
+    for step in scramble(asked, "evidence", found):
+        assert step.correlations == ()
+        assert step.correlation is None
+        assert np.ptp(step.found) == 0.0
+
+
+def steps(head: tuple[float, ...], last: tuple[float, ...]) -> tuple[Scrambled, Scrambled]:
+    flat = np.zeros((2, 2), np.float32)
+    return Scrambled(HEAD, flat, head, 0.0), Scrambled(REST, flat, last, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("head", "last", "kind", "words"),
+    [
+        ((0.5, -0.4), (0.1, -0.2), "good", "It depends on the model."),
+        ((), (0.1,), "good", "It depends on the model."),
+        ((0.5,), (-0.5, 0.4), "poor", "It does not depend on the model: a red flag."),
+        ((0.99,), (0.1,), "poor", "It depends on the model, but not on the type asked about."),
+        ((0.5,), (), "mixed", "Whether it depends on the model cannot be said."),
+    ],
+)
+def test_what_scrambling_found_is_told_in_words(
+    head: tuple[float, ...], last: tuple[float, ...], kind: str, words: str
+) -> None:
+    told = dependence(steps(head, last))
+    assert told[:2] == (kind, words)
+    if last:
+        assert f"{np.mean(np.abs(last)):.2f}" in told[2]
 
 
 def test_chance_alone_seldom_wins() -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from app import verified
 from app.classifier import Classifier
 from app.errors import UnlikeError
+from app.faithfulness import HEAD, REST
 from app.methods import DEFAULT, METHODS
 from app.radiograph import Radiograph
 from app.ui.trial import bench
@@ -84,7 +85,7 @@ def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     recipe = JOINT.model_copy(update={"name": "resnet18"})
     options = {"precision": "32-true", "cache": cache}
     results = root / "training" / "results"
-    everything([recipe], drawn_atlas, root, weights, results, count=2, **options)
+    everything([recipe], drawn_atlas, root, weights, results, count=2, films=2, **options)
     ensemble([recipe, recipe], root / "folds", root / "seeds", results / "ensembles.json")
     return root
 
@@ -192,7 +193,7 @@ def test_costs_are_told_as_the_benchmarks_kept_them(tmp_path: Path) -> None:
 
 
 def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
-    def row(correlation: float, low: float) -> dict:
+    def row(correlation: float, low: float, head: float = 0.5) -> dict:
         share = {"value": 0.1, "low": low, "high": 0.2, "n": 9}
         return {
             "seconds": 0.1,
@@ -200,13 +201,17 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
             "inside": share,
             "near": share,
             "stability": share,
-            "scrambled": {"head": {**share, "value": 0.9}, "stem": {**share, "value": correlation}},
+            "scrambled": {HEAD: {**share, "value": head}, REST: {**share, "value": correlation}},
         }
 
-    found = {"films": 9, "methods": {"evidence": row(0.1, 0.05), "eigencam": row(0.6, -0.1)}}
+    methods = {"evidence": row(0.1, 0.05), "eigencam": row(0.6, -0.1), "fullgrad": row(0.1, 0.05, 0.95)}
+    found = {"films": 9, "methods": methods}
     told = [cells[-2] for cells in verified.rows(found)]
-    interval = "(0.05 to 0.20, 9 films)", "(-0.10 to 0.20, 9 films), does not depend on the model"
-    assert told == [f"0.10 {interval[0]}", f"0.60 {interval[1]}"]
+    assert told == [
+        "0.10 (0.05 to 0.20, 9 films)",
+        "0.60 (-0.10 to 0.20, 9 films), does not depend on the model",
+        "0.10 (0.05 to 0.20, 9 films), does not depend on the type asked about",
+    ]
     assert all(verified.beats_random(found["methods"]["evidence"]).values())
     assert not any(verified.beats_random(found["methods"]["eigencam"]).values())
     page = bench("A model", found)
