@@ -26,6 +26,7 @@ from app.watch import Watch
 
 __all__ = [
     "BATCH",
+    "Logits",
     "fullgrad",
     "integrated_gradients",
     "layer_maps",
@@ -44,7 +45,7 @@ STEPS = 32
 SAMPLES = 320
 
 
-class _Logits(nn.Module):
+class Logits(nn.Module):
     """The network as packages expect one: pixels to logits."""
 
     def __init__(self, network: FractureNetwork) -> None:
@@ -107,7 +108,7 @@ def fullgrad(network: FractureNetwork, pixels: torch.Tensor, class_index: int) -
         float32 (H, W), 0 to 1.
     """
     # The package hangs hooks; on a copy they can meet nobody else's.
-    alone = _Logits(copy.deepcopy(network))
+    alone = Logits(copy.deepcopy(network))
     with torch.inference_mode(False), torch.enable_grad():
         leaf = pixels.clone().requires_grad_(True)
         with FullGrad(model=alone, target_layers=[]) as cam:
@@ -129,7 +130,7 @@ def layer_maps(network: FractureNetwork, pixels: torch.Tensor, class_index: int,
     Raises:
         AttributeError: no such layer.
     """
-    alone = _Logits(copy.deepcopy(network)).requires_grad_(True)
+    alone = Logits(copy.deepcopy(network)).requires_grad_(True)
     targets = [alone.network.body.get_submodule(name) for name in layers]
     with torch.inference_mode(False), torch.enable_grad(), GradCAM(model=alone, target_layers=targets) as cam:
         return cam(pixels.clone(), [ClassifierOutputTarget(class_index)])[0].astype(np.float32)

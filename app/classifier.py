@@ -14,7 +14,7 @@ from app.errors import UnlikeError, WeightsError
 from app.network import FractureNetwork, channels_last
 from app.preprocess import Placement, letterbox, normalise
 from app.radiograph import Radiograph
-from app.typical import Typical
+from app.typical import Typical, real_films_kept
 from app.weights import DEFAULT_FOLDER, ModelCard, load_network
 
 __all__ = ["Classifier", "Explanation", "Prediction"]
@@ -194,9 +194,21 @@ class Classifier:
             raise UnlikeError(
                 "This is not like any radiograph the model has learnt from, so whatever it said would mean nothing. "
                 f"(Its features lie {distance / self.typical.limit:.2f} times as far from the films it knows as they "
-                "may. Most photographs and negatives are told so; some real films are, too.)"
+                f"may.{self._told_so()})"
             )
         return unlike
+
+    def _told_so(self) -> str:
+        """How often that is said rightly and wrongly, a sentence; empty where nobody measured it."""
+        found = self.card.metrics.get("refusal")
+        if found is None:
+            return ""
+        others, real = found["others_refused"], real_films_kept(found)
+        lost = 1.0 - min(its["value"] for its in real.values())
+        return (
+            f" {others['value']:.0%} of {others['n']} photographs, drawings and the like are told so, and of real "
+            f"films up to {lost:.0%}, by their source."
+        )
 
     def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.

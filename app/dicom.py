@@ -93,6 +93,7 @@ READ = (
     "PixelRepresentation",
     "PixelSpacing",
     "ImagerPixelSpacing",
+    "EstimatedRadiographicMagnificationFactor",
     "PixelAspectRatio",
     "PixelPaddingValue",
     "WindowCenter",
@@ -328,6 +329,8 @@ def _notes(dataset: Dataset, modality: str) -> list[str]:
     if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES":
         notes.append("The file says that text is burned into the picture; it may name a person.")
     high, wide = _spacing(_of_frame(dataset, 0)) or _aspect(dataset)
+    if _at_detector(_of_frame(dataset, 0)):
+        notes.append("Its scale is that of the detector; the bone lay nearer the tube and is smaller than it measures.")
     if not 0.98 < high / wide < 1.02:
         notes.append("Its pixels are not square; it is shown pixel by pixel, so what is on it looks stretched.")
     return notes
@@ -368,12 +371,33 @@ def _of_frame(dataset: Dataset, index: int) -> Dataset:
     return shown
 
 
+def _lengths(dataset: Dataset, name: str) -> tuple[float, float] | None:
+    found = _numbers(dataset.get(name))
+    return (found[0], found[1]) if len(found) == 2 and np.isfinite(found).all() and min(found) > 0 else None
+
+
+def _magnified(dataset: Dataset) -> float | None:
+    """How many times larger than the patient the picture is on the detector; None where nobody tells."""
+    found = _numbers(dataset.get("EstimatedRadiographicMagnificationFactor"))
+    return found[0] if found and np.isfinite(found[0]) and found[0] >= 1.0 else None
+
+
 def _spacing(dataset: Dataset) -> tuple[float, float] | None:
-    for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        found = dataset.get(name)
-        if found and len(found) == 2 and all(np.isfinite(float(each)) and float(each) > 0 for each in found):
-            return float(found[0]), float(found[1])
-    return None
+    """Height and width of a pixel in mm: in the patient, else at the detector (PS3.3 10.7.1.3 and C.8.7.10)."""
+    at_detector = _lengths(dataset, "ImagerPixelSpacing")
+    known = _lengths(dataset, "PixelSpacing")
+    # Equal to the detector's it is the detector's, copied without a calibration.
+    if at_detector is None or (known is not None and known != at_detector):
+        return known
+    factor = _magnified(dataset) or 1.0
+    return at_detector[0] / factor, at_detector[1] / factor
+
+
+def _at_detector(dataset: Dataset) -> bool:
+    """Whether lengths are known on the detector only, where bones look larger than they are."""
+    at_detector = _lengths(dataset, "ImagerPixelSpacing")
+    copied = _lengths(dataset, "PixelSpacing") in (None, at_detector)
+    return at_detector is not None and copied and _magnified(dataset) is None
 
 
 def _shown(stored: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]) -> np.ndarray:

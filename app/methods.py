@@ -137,7 +137,8 @@ METHODS: dict[str, Method] = {
     ),
     "hirescam": Method(
         "HiResCAM",
-        "Features times gradient, place by place. True to the score at the last layer, silent about earlier ones.",
+        "Features times gradient, place by place. True to the score of a linear head, nearly so where places are "
+        "weighed; silent about earlier layers.",
         "instant",
         partial(_last_layer, "hirescam"),
     ),
@@ -179,7 +180,8 @@ METHODS: dict[str, Method] = {
     ),
     "gradcam-earlier": Method(
         "Grad-CAM, an earlier layer",
-        "Drawn one stage earlier, where features are less about types. What later layers make of it is only guessed.",
+        "Drawn one stage earlier, where features are less about types; no finer in networks with a feature pyramid. "
+        "What later layers make of it is only guessed.",
         "seconds",
         partial(_layers, slice(-2, -1)),
     ),

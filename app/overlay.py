@@ -14,8 +14,10 @@ from app.marks import mark_boxes
 from app.strips import strips
 
 __all__ = [
+    "COLD",
     "COLOUR_MAPS",
     "NO_EVIDENCE",
+    "WARM",
     "colour_bar",
     "difference",
     "fracture_outline",

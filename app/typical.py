@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from app.errors import WeightsError
 from app.weights import TypicalFilms
 
-__all__ = ["Typical", "pooled", "stage_features"]
+__all__ = ["Typical", "pooled", "real_films_kept", "stage_features"]
 
 
 def stage_features(body: nn.Module, stages: tuple[str, ...]) -> nn.Module:
@@ -45,6 +46,11 @@ def pooled(extractor: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         stages = extractor(pixels).values()
         parts = [part for its in stages for part in (its.mean(dim=(2, 3)), its.std(dim=(2, 3)))]
         return torch.cat(parts, dim=1)
+
+
+def real_films_kept(refused: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Shares of real films that are judged, by source, those that chose the limit first; from ``training refusal``."""
+    return {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
 
 
 class Typical:

@@ -19,7 +19,6 @@ __all__ = [
     "depends_on_model",
     "depends_on_type",
     "load",
-    "real_films_kept",
     "rows",
 ]
 
@@ -39,11 +38,6 @@ def load(name: str, folder: Path = DEFAULT_FOLDER) -> dict[str, Any] | None:
     """How every method did before a model (``training faithfulness``); None where nobody measured it."""
     path = folder / name / "faithfulness.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def real_films_kept(refused: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Shares of real films that are judged, by source, those that chose the limit first; from ``training refusal``."""
-    return {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
 
 
 def depends_on_model(row: dict[str, Any]) -> bool | None:

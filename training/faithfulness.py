@@ -36,10 +36,10 @@ from matplotlib import pyplot as plt
 
 __all__ = ["CHECKED", "TRIED", "faithfulness", "judge_film", "summarise"]
 
-TRIED = {"instant": 40, "seconds": 20, "slow": 10}
+TRIED = {"instant": 24, "seconds": 12, "slow": 8}
 """Films that judge a method of each cost; the default method is judged on all that are asked for."""
 
-CHECKED = {"instant": 20, "seconds": 10, "slow": 3}
+CHECKED = {"instant": 10, "seconds": 5, "slow": 2}
 """Films on which a method of each cost is scrambled and shaken as well."""
 
 RANDOM = 2

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from app import verified
+from app.typical import real_films_kept
 from app.weights import ModelCard
 from training.tables import MISSING, grid, percent, with_interval
 
@@ -179,7 +180,7 @@ def trust(card: ModelCard, root: Path) -> list[str]:
             grid(head, rows),
         ]
     if refused := read(root / "weights" / card.name / "refusal.json"):
-        rows = [[f"{name}: kept", with_interval(its)] for name, its in verified.real_films_kept(refused).items()]
+        rows = [[f"{name}: kept", with_interval(its)] for name, its in real_films_kept(refused).items()]
         by = f" --by {card.checked_by}" if card.checked_by else ""
         whose = (
             f" in the features of {card.checked_by}, chosen since they refuse more of the same pictures than its own,"
@@ -357,7 +358,7 @@ def _claim(card: ModelCard, root: Path) -> str:
         ["Study design", "retrospective, public films", "Data"],
         ["Eligibility, de-identification", "as published by the sets' authors; near-duplicates left out", "Data"],
         ["Reference standard", "uploader's labels; no reader agreement", "Data"],
-        ["Partitions, independence", "grouped by near-duplicate and case; test films judged once a model", "Data"],
+        ["Partitions, independence", "grouped by near-duplicate and case; test films judged once a training", "Data"],
         ["Sample size", "what is public; intervals say what it allows", "How good"],
         ["Model and initial weights", "see the first table", "Model"],
         ["Training, choice of model", "recipe in `card.json`; choices by cross-validation", "Training"],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from app.bodies import ARCHITECTURES
 from app.classifier import Classifier
 from app.errors import FilmError
 from app.preprocess import letterbox
-from app.radiograph import read
+from app.radiograph import Radiograph, read
 from app.typical import Typical, pooled, stage_features
 from app.weights import TypicalFilms, load_card
 from training.boxed import BoxedFilms
@@ -45,19 +46,32 @@ KEPT = 0.95
 NEIGHBOURS = 5
 MOST = 1200
 """FracAtlas films in the bank; the bone-break films all are."""
+TAMPERED = 200
+"""Validation films that are tampered with."""
 FILE = "typical.safetensors"
 
 
-def tampered(squares: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+def tampered(films: Sequence[Radiograph], size: int, equalise: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
     """What people may drop in that no camera took so, made from films and from nothing: float (M, S, S) in 0..1 each.
 
+    Films are changed before they are letterboxed, as they would come: a negative with a white border gives itself away.
+
     Args:
-        squares: films, float (N, S, S) in 0..1.
+        films: of any sizes.
+        size: side of the model's square.
+        equalise: whether the model's films are.
         seed: of the noise.
     """
+
+    def changed(how: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        shown = (np.ascontiguousarray(how(film.display())) for film in films)
+        return np.stack([letterbox(Radiograph(pixels, (0, 255)), size, equalise)[0] for pixels in shown])
+
+    def middle(pixels: np.ndarray) -> np.ndarray:
+        height, width = pixels.shape
+        return pixels[height // 3 : height - height // 3, width // 3 : width - width // 3]
+
     rng = np.random.default_rng(seed)
-    size = squares.shape[1]
-    third = size // 3
     noise = rng.random((50, size, size), dtype=np.float32)
     clouds = np.stack([cv2.GaussianBlur(each, (0, 0), size / 24) for each in noise])
     spread = np.abs(clouds - 0.5).max(axis=(1, 2), keepdims=True)
@@ -65,11 +79,9 @@ def tampered(squares: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
         "noise": noise,
         "smooth noise": 0.5 + (clouds - 0.5) / (2.0 * spread),
         "blank": np.linspace(0.0, 1.0, 21, dtype=np.float32)[:, None, None].repeat(size, 1).repeat(size, 2),
-        "inverted": 1.0 - squares,
-        "upside down": squares[:, ::-1],
-        "cropped to the middle ninth": np.stack(
-            [cv2.resize(each[third : 2 * third, third : 2 * third], (size, size)) for each in squares]
-        ),
+        "inverted": changed(lambda pixels: 255 - pixels),
+        "upside down": changed(lambda pixels: pixels[::-1]),
+        "cropped to the middle ninth": changed(middle),
     }
 
 
@@ -90,16 +102,19 @@ def _energy(classifier: Classifier, squares: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _others(folder: Path, size: int, equalise: bool) -> np.ndarray:
-    squares = []
+def _others(folder: Path, size: int, equalise: bool) -> tuple[np.ndarray, str]:
+    """Pictures that are no films, float (N, size, size), and one hash over their names and bytes."""
+    squares, digest = [], hashlib.sha256()
     for path in sorted(folder.glob("*")):
         try:
             squares.append(letterbox(read(path), size, equalise)[0])
         except FilmError:
             continue
+        digest.update(path.name.encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     if not squares:
         raise FileNotFoundError(f"no pictures under {folder}; put some there that are no radiographs")
-    return np.stack(squares)
+    return np.stack(squares), digest.hexdigest()
 
 
 def _elsewhere(typed: BoneBreakFilms, data: Path, cache: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -166,7 +181,8 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
     extractor = stage_features(classifier.network.body, stages)
     typed = BoneBreakFilms(recipe, data, cache)
     atlas = BoxedFilms(data, "train", card.size, cache, card.equalise)
-    validation = BoxedFilms(data, "validation", card.size, cache, card.equalise).squares / 255.0
+    judging = BoxedFilms(data, "validation", card.size, cache, card.equalise)
+    validation = judging.squares / 255.0
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(atlas.films))[:MOST])
     own, groups = typed.squares[typed.split.train] / 255.0, typed.groups[typed.split.train]
@@ -186,7 +202,7 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
     within = apart.topk(known.neighbours, largest=False).values.mean(dim=1).numpy()
     real = {"FracAtlas, validation": distances(validation), "bone-break, other cases": within}
     limit = max(float(np.quantile(each, KEPT, method="higher")) for each in real.values())
-    others = _others(data / "not-xray", card.size, card.equalise)
+    others, digest = _others(data / "not-xray", card.size, card.equalise)
     far = distances(others)
     calm = _energy(classifier, validation)
     found: dict[str, Any] = {
@@ -201,6 +217,7 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
             key: bootstrap(distances(squares / 255.0) <= limit, its)
             for key, (squares, its) in _elsewhere(typed, data, cache).items()
         },
+        "others_sha256": digest,
         "others_refused": bootstrap(far > limit),
         "auroc": {
             key: float(roc_auc_score(np.r_[np.zeros(len(each)), np.ones(len(far))], np.r_[each, far]))
@@ -210,7 +227,10 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
             roc_auc_score(np.r_[np.zeros(len(calm)), np.ones(len(far))], np.r_[calm, _energy(classifier, others)])
         ),
         "tampered_refused": {
-            key: bootstrap(distances(squares) > limit) for key, squares in tampered(validation[:200]).items()
+            key: bootstrap(distances(squares) > limit)
+            for key, squares in tampered(
+                [read(film.path) for film in judging.films[:TAMPERED]], card.size, card.equalise
+            ).items()
         },
     }
     (weights / name / "refusal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

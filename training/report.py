@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 from app import verified
 from app.hand_check import precision
 from app.methods import DEFAULT, METHODS
+from app.typical import real_films_kept
 from app.weights import ModelCard, load_card, ranked
 from training.data.hand_check import FOLDER
 from training.localise import BASELINES
@@ -41,7 +42,8 @@ def _beliefs(card: ModelCard, root: Path) -> str:
         baseline = max(BASELINES, key=lambda name: maps[name]["inside"]["value"])
         rows.append(
             [
-                f"the map of the type it names peaks in a fracture box, {localised['films']} FracAtlas films",
+                "the map of the type it names peaks in a fracture box, "
+                f"{localised['films']} FracAtlas validation films",
                 with_interval(maps["evidence for the predicted type"]["inside"]),
                 f"{baseline}: {percent(maps[baseline]['inside']['value'])}",
                 "localise",
@@ -78,14 +80,15 @@ def _beliefs(card: ModelCard, root: Path) -> str:
         its = sets[card.sets.score]
         rows.append(
             [
-                f"{card.sets.level:.0%} sets hold the label, {its['coverage']['n']} films out of fold",
+                f"{card.sets.level:.0%} sets hold the label, {its['coverage']['n']} films out of fold (brackets: "
+                "middle 95 % of 200 halvings)",
                 with_interval(its["coverage"]),
                 f"{its['size']['value']:.1f} of {len(card.classes)} types in a set",
                 "export",
             ]
         )
     if refused := read(folder / "refusal.json"):
-        real = verified.real_films_kept(refused)
+        real = real_films_kept(refused)
         worst = min(real, key=lambda name: real[name]["value"])
         rows.append(
             [
@@ -397,14 +400,15 @@ def _page(root: Path) -> str:
         "column of seeds.",
         "## Models",
         _models(cards, root),
-        "`python -m training cross-validate`, `fit`, `export`, `evaluate`, `seeds`, `localise`. Choices were made on "
-        "out-of-fold predictions of training films alone; the weights after the last epoch are kept, no epoch was "
-        "picked; the test films were judged once per final model and seed. Earlier weights, replaced whenever more "
-        "copies were found between training and test, had been judged on the same test films; none of those figures "
-        "chose anything. The recipe of ResNet-18 was chosen on folds drawn before films of one case were kept "
-        "together, when a fifth of the films had another view of their case in training. The feature pyramid, its size "
-        "and its loss over places were chosen by how often the map peaks in a box on the FracAtlas validation films "
-        "that also judge that here, so those shares are somewhat flattered. Calibration error after "
+        "`python -m training cross-validate`, `fit`, `export`, `evaluate`, `seeds`, `localise`. But for the one named"
+        " below, choices were made on out-of-fold predictions of training films alone; the weights after the last "
+        "epoch are kept, no epoch was picked; the test films were judged once per final model and seed. Earlier "
+        "weights, replaced whenever more copies were found between training and test, had been judged on the same "
+        "test films; none of those figures chose anything. The recipe of ResNet-18 was chosen on folds drawn before "
+        "films of one case were kept together, when a fifth of the films had another view of their case in training. "
+        "The feature pyramid, its size and its loss over places were chosen by how often the map peaks in a box on "
+        "the FracAtlas validation films that also judge that here, so those shares are somewhat flattered. "
+        "Calibration error after "
         "scaling is judged with temperatures fitted on the other half of the films.",
     ]
     results = root / "training" / "results"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from app import verified
+from app.typical import real_films_kept
 from app.weights import DEFAULT_FOLDER, ModelCard
 
 __all__ = ["build", "compare", "describe", "table", "whole_card"]
@@ -115,7 +115,7 @@ def _answers(card: ModelCard) -> list[list[str]]:
     if refused := card.metrics.get("refusal"):
         others = refused["others_refused"]
         rows.append([f"Refuses pictures that are no radiographs ({others['n']} of them)", _interval(others)])
-        kept = verified.real_films_kept(refused).items()
+        kept = real_films_kept(refused).items()
         rows += [[f"Keeps real films: {name}", _interval(its)] for name, its in kept]
     return rows
 

@@ -17,7 +17,7 @@ from app.errors import FilmError, Stopped
 from app.methods import DEFAULT, METHODS, ask, draw, heat
 from app.radiograph import read
 from app.trust import answers
-from app.ui.seen import COMPUTE, LIMIT, OURS
+from app.ui.seen import COMPUTE, LIMIT, OURS, PATIENT
 from app.ui.uploads import uploaded
 from app.watch import Watch
 
@@ -101,4 +101,4 @@ def build(classifiers: Sequence[Classifier]) -> None:
             }
 
     gr.api(explain, api_name="explain", concurrency_id=COMPUTE)
-    gr.api(heatmap, api_name="heatmap", concurrency_id=COMPUTE)
+    gr.api(heatmap, api_name="heatmap", concurrency_id=PATIENT)

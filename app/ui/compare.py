@@ -14,10 +14,10 @@ import numpy as np
 
 from app import verified
 from app.classifier import Classifier, Explanation
-from app.errors import Stopped
+from app.errors import FilmError, Stopped
 from app.methods import DEFAULT, METHODS, Question, ask, ask_square, draw, heat
-from app.overlay import difference, overlay
-from app.ui.seen import COMPUTE, LIMIT, NO_FILM, OURS, Seen, progress, watched
+from app.overlay import COLD, WARM, difference, overlay
+from app.ui.seen import LIMIT, NO_FILM, OURS, PATIENT, SCREEN, Seen, progress, watched
 
 __all__ = ["build", "sums"]
 
@@ -87,6 +87,15 @@ def sums(explanation: Explanation, titles: dict[str, str], names: Sequence[str])
     return f"<div class='sums'>{''.join(lines)}</div>"
 
 
+def versus(name: str, against: str) -> str:
+    """What the colours of the difference mean, as HTML."""
+    parts = "".join(
+        f"<span><i style='background:rgb{colour}'></i>speaks for {html.escape(title.lower())}</span>"
+        for title, colour in ((name, WARM), (against, COLD))
+    )
+    return f"<p class='versus'>{parts}</p>"
+
+
 def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     """Lays out the tab inside the current Blocks; ``known`` holds the film of the first tab."""
     models = {classifier.card.name: classifier for classifier in classifiers}
@@ -130,6 +139,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     measured = {name: verified.load(name) for name in models}
     told = gr.HTML(_told(AT_FIRST, measured[classifiers[0].card.name]))
     gr.HTML("<h2>Why this one and not that one?</h2>")
+    key = gr.HTML("", elem_id="compare-key")
     why = gr.Image(show_label=False, format="png", interactive=False, elem_id="compare-why", buttons=[], height=420)
     adding = gr.HTML("", elem_id="compare-sums")
 
@@ -140,21 +150,29 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
 
     def questions(
         seen: Seen, chosen: Sequence[str], name: str, against: str
-    ) -> dict[str, tuple[Explanation, Question]]:
-        """The film as each model explains it and is asked about it; the first tab's model where none is chosen."""
+    ) -> tuple[dict[str, tuple[Explanation, Question]], list[str]]:
+        """The film as each model explains it and is asked about it, and titles of models that would not judge it.
+
+        The first tab's model is asked where none is chosen.
+        """
         explanation = seen.explanation
-        by_model = {}
+        by_model, unlike = {}, []
+        others = [model for model in chosen if model != explanation.model]
+        # Models look at the film itself, not at the page's smaller copy.
+        film = seen.slices.film() if others else explanation.film
         for model in chosen or [explanation.model]:
             if model == explanation.model:
                 by_model[model] = explanation, ask_square(models[model], seen.square, name, against)
-            else:
-                explained = models[model].explain([explanation.film])[0]
-                by_model[model] = explained, ask(models[model], explanation.film, name, against)
-        return by_model
+                continue
+            if models[model].check(film, anyway=True):
+                unlike.append(models[model].card.title)
+            explained = models[model].explain([film])[0].at_screen_size(SCREEN)
+            by_model[model] = explained, ask(models[model], film, name, against)
+        return by_model, unlike
 
     def compare(seen: Seen | None, name: str, against: str, names: list[str], asked: list[str]) -> Iterator[tuple]:
         if seen is None:
-            yield NO_FILM, [], _told(names), None, ""
+            yield NO_FILM, [], _told(names), "", None, ""
             return
         explanation = seen.explanation
         name, against = pair(seen, name, against)
@@ -163,6 +181,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
                 "<p class='glossary'>A type cannot be told from itself; choose another one.</p>",
                 [],
                 _told(names),
+                "",
                 None,
                 "",
             )
@@ -174,13 +193,14 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         late: list[str] = []
         told_once = (
             _told(names, measured[explanation.model]),
+            versus(titles[name], titles[against]),
             difference(film, signed),
             sums(explanation, titles, (name, against)),
         )
         yield progress(0.0, "Asking"), [], *told_once
-        same = (gr.skip(), gr.skip(), gr.skip())
+        same = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
         try:
-            by_model = questions(seen, asked, name, against)
+            by_model, unlike = questions(seen, asked, name, against)
             # A row a method and a column a model.
             columns = len(by_model) if len(by_model) > 1 else 3
             cells = [(method, model) for method in names for model in by_model]
@@ -211,13 +231,31 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             line = f"Evidence for {titles[name].lower()}, told from {titles[against].lower()}."
             if late:
                 line += f" {' and '.join(dict.fromkeys(late))} took longer than {LIMIT:.0f} seconds."
+            if unlike:
+                line += f" {' and '.join(unlike)} would not judge this film, as it is like none they know."
             yield f"<p class='glossary'>{html.escape(line)}</p>", gr.skip(), *same
+        except FilmError as error:
+            yield f"<p class='glossary'>{html.escape(str(error))}</p>", gr.skip(), *same
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("methods could not be compared: %s", type(error).__name__)
             yield f"<p class='glossary'>{OURS}</p>", gr.skip(), *same
 
-    heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
     running = go.click(
-        compare, [known, kind, other, chosen, also], [state, grid, told, why, adding], show_progress="hidden", **heavy
+        compare,
+        [known, kind, other, chosen, also],
+        [state, grid, told, key, why, adding],
+        show_progress="hidden",
+        concurrency_id=PATIENT,
+        concurrency_limit=2,
+        api_visibility="private",
+    )
+    # What was drawn for another film must not stand beside this one.
+    known.change(
+        lambda: ("", [], "", None, ""),
+        None,
+        [state, grid, key, why, adding],
+        cancels=[running],
+        show_progress="hidden",
+        api_visibility="private",
     )
     stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")

@@ -19,15 +19,12 @@ from app.radiograph import Radiograph
 from app.slices import OWN_WINDOW, Slices, gather
 from app.trust import presence
 from app.ui import verdict as words
-from app.ui.seen import COMPUTE, HOUR, OURS, Seen
+from app.ui.seen import COMPUTE, HOUR, OURS, SCREEN, Seen
 from app.ui.uploads import guard
 
 __all__ = ["build"]
 
 log = logging.getLogger(__name__)
-
-SCREEN = 1024
-"""Longest side of what is drawn on the page, in pixels."""
 
 PLAIN, UNLIKE = 6, 11
 """Where the film itself, and one that was refused, stand among what ``judge`` returns."""
@@ -281,6 +278,9 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             slices = gather(paths or [])
         except FilmError as error:
             return (*ONE, None, *nothing(words.refusal(str(error))))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
+            log.error("a series could not be read: %s", type(error).__name__)
+            return (*ONE, None, *nothing(words.refusal(OURS)))
         results = judge(slices, *settings)
         count = len(slices.places)
         look_through = (

@@ -13,7 +13,7 @@ from app.classifier import Explanation
 from app.slices import Slices
 from app.watch import Watch
 
-__all__ = ["COMPUTE", "HOUR", "LIMIT", "NO_FILM", "OURS", "Seen", "progress", "watched"]
+__all__ = ["COMPUTE", "HOUR", "LIMIT", "NO_FILM", "OURS", "PATIENT", "SCREEN", "Seen", "progress", "watched"]
 
 Result = TypeVar("Result")
 
@@ -21,11 +21,17 @@ LIMIT = 180.0
 """Seconds that one method or one trial may take on the page."""
 
 COMPUTE = "compute"
-"""Whatever asks a network queues here."""
+"""Whatever asks a network once queues here."""
 
-OURS = "Something went wrong on our side. The film was not kept; please try again."
+PATIENT = "patient"
+"""Whatever may take minutes queues here, so that nobody waits behind it for a verdict."""
+
+OURS = "Something went wrong on our side, and nothing about the film was written down. Please try again."
 
 NO_FILM = "<p class='glossary'>No film yet: drop one in under &ldquo;Explain a film&rdquo; first.</p>"
+
+SCREEN = 1024
+"""Longest side of what is drawn on the page, in pixels."""
 
 REFRESH = 0.25
 
@@ -33,7 +39,7 @@ HOUR = 3600
 """Seconds for which the page remembers a film."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
     """The film on the page.
 

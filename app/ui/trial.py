@@ -21,7 +21,7 @@ from app.overlay import overlay
 from app.radiograph import Radiograph
 from app.shortcuts import KINDS, Shortcuts
 from app.ui.about import table
-from app.ui.seen import COMPUTE, HOUR, NO_FILM, OURS, Seen, progress, watched
+from app.ui.seen import COMPUTE, HOUR, NO_FILM, OURS, PATIENT, Seen, progress, watched
 from app.ui.uploads import guard
 from app.verified import UNCHANGED
 from app.watch import Watch
@@ -112,7 +112,11 @@ def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stabl
     margins, beaten, count = found.margins(), found.beaten(), len(found.random)
     won = len(found.won())
     steady = float(np.mean([each.correlation for each in stable]))
-    figures = "; ".join(f"{name} {margin:+.3f}, ahead of {beaten[name]} of {count}" for name, margin in margins.items())
+    areas = {"deletion": found.real.deletion_area, "insertion": found.real.insertion_area, "ROAD": found.real.road}
+    figures = "; ".join(
+        f"{name} {areas[name]:.3f}, margin {margin:+.3f}, ahead of {beaten[name]} of {count}"
+        for name, margin in margins.items()
+    )
     rows = [
         (
             ("good" if won == 3 else "poor" if won <= 1 else "mixed"),
@@ -120,7 +124,8 @@ def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stabl
                 3: "It points at what the score needs.",
                 2: "It points at what the score needs by two measures of three.",
             }.get(won, "It does not point at what the score needs better than chance does."),
-            f"Against random maps (this one moved elsewhere), in units of probability: {figures}. One random map in "
+            "Areas under the curves, and margins over random maps (this one moved elsewhere), in units of "
+            f"probability: {figures}. One random map in "
             f"{count + 1} is ahead of all others too.",
         ),
         dependence(scrambled),
@@ -305,6 +310,13 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     def ask_again(seen: Seen | None, drawing: dict[str, Any] | None, target: str) -> tuple:
         if seen is None:
             return [], "<p class='glossary'>There is no film here yet. Press &ldquo;Show the film here&rdquo;.</p>"
+        try:
+            return without(seen, drawing, target)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
+            log.error("a film could not be asked about again: %s", type(error).__name__)
+            return [], f"<p class='glossary'>{OURS}</p>"
+
+    def without(seen: Seen, drawing: dict[str, Any] | None, target: str) -> tuple:
         layers = [] if drawing is None else drawing["layers"]
         film = seen.explanation.film.display()
         hidden = np.zeros(film.shape, bool)
@@ -339,10 +351,31 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         told = f"<p class='glossary'><strong>{html.escape(words)}</strong></p>"
         return pictures, f"<div class='about'>{told}{table(['Type', 'Before', 'After'], rows)}</div>"
 
-    heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
     running = go.click(
-        put_on_trial, [known, method, kind], [state, findings, shuffled, maps], show_progress="hidden", **heavy
+        put_on_trial,
+        [known, method, kind],
+        [state, findings, shuffled, maps],
+        show_progress="hidden",
+        concurrency_id=PATIENT,
+        concurrency_limit=2,
+        api_visibility="private",
+    )
+    # What was found of another film must not stand beside this one.
+    known.change(
+        lambda: ("", "", "", []),
+        None,
+        [state, findings, shuffled, maps],
+        cancels=[running],
+        show_progress="hidden",
+        api_visibility="private",
     )
     stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")
     fetch.click(show, known, [painted, canvas, moved], api_visibility="private")
-    again.click(ask_again, [painted, canvas, kind], [after, moved], **heavy)
+    again.click(
+        ask_again,
+        [painted, canvas, kind],
+        [after, moved],
+        concurrency_id=COMPUTE,
+        concurrency_limit=2,
+        api_visibility="private",
+    )

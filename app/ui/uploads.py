@@ -6,6 +6,7 @@ out, and name any file of the machine.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from app.errors import FilmError
 
 __all__ = ["FOREIGN", "guard", "uploaded"]
 
+log = logging.getLogger(__name__)
+
 FOREIGN = "That file was not uploaded here. Please drop it in again."
+NOT_TAKEN = "That could not be taken in. Please drop it in again."
 
 
 def uploaded(path: str) -> str:
@@ -58,8 +62,11 @@ def guard(component: Component, read: Callable[[Any], Any] | None = None) -> Non
         try:
             for path in _paths(payload):
                 uploaded(path)
+            return own(payload)
         except FilmError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        return own(payload)
+        except Exception as error:  # noqa: BLE001 - Gradio would log the traceback, and with it the file's name
+            log.error("an upload could not be taken: %s", type(error).__name__)
+            raise gr.Error(NOT_TAKEN, print_exception=False) from None
 
     component.preprocess = preprocess

@@ -11,7 +11,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 from torch import nn
 
-from app.attribution import _Logits
+from app.attribution import Logits
 from app.cam import FORMULAS, ablation_cam, finer_cam, last_layer_map
 from app.network import FractureNetwork, Head, build_network
 from tests.app.test_network import CLASSES, awake, untouched
@@ -59,7 +59,7 @@ def test_equals_the_package_on_the_whole_attended_network(
         features = attended.body(pixels)
         target = int(attended.judge(features).logits[0].argmax())
     # A pyramid's features are joined from several stages, so the last layer is the body as a whole.
-    with FORMULAS[method](model=_Logits(attended), target_layers=[attended.body]) as cam:
+    with FORMULAS[method](model=Logits(attended), target_layers=[attended.body]) as cam:
         theirs = cam(pixels, [ClassifierOutputTarget(target)])[0]
     ours = last_layer_map(attended, features, target, method)
     stretched = scale_cam_image(scale_cam_image(ours[None], (128, 128)))[0]

@@ -220,6 +220,25 @@ def test_the_spacing_of_pixels_follows_the_film_s_size() -> None:
     assert decode(written(made(RAMP, PixelSpacing=[0, 1]))).spacing is None
 
 
+@pytest.mark.parametrize(
+    ("elements", "spacing", "noted"),
+    [
+        ({"PixelSpacing": [0.2, 0.2]}, 0.2, False),
+        ({"PixelSpacing": [0.15, 0.15], "ImagerPixelSpacing": [0.2, 0.2]}, 0.15, False),
+        ({"ImagerPixelSpacing": [0.2, 0.2]}, 0.2, True),
+        ({"PixelSpacing": [0.2, 0.2], "ImagerPixelSpacing": [0.2, 0.2]}, 0.2, True),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 1.25}, 0.16, False),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 0}, 0.2, True),
+    ],
+)
+def test_lengths_are_those_in_the_patient_or_said_to_be_the_detector_s(
+    elements: dict, spacing: float, noted: bool
+) -> None:
+    film = decode(written(made(RAMP, **elements)))
+    assert film.spacing == pytest.approx((spacing, spacing))
+    assert any("scale is that of the detector" in note for note in film.notes) == noted
+
+
 def test_a_deflated_file_is_read_and_a_bomb_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = made(RAMP)
     plain, _ = parse(written(dataset)).frame()

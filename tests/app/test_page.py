@@ -23,6 +23,7 @@ from app.phantom import draw
 from app.radiograph import Radiograph
 from app.ui import about
 from app.ui.page import build, launch, own_folder
+from tests.app.test_dicom import made, written
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,46 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
     finally:
         link.unlink()
         page.close()
+
+
+PERSONAL = ("Doe", "4711", "19700101", "Elsewhere")
+
+
+def test_nothing_of_a_patient_leaves_the_file(
+    tmp_path: Path, classifier: Classifier, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+) -> None:
+    """From the upload to answers, logs and what lies on disk, for a file that is judged and for two that are not."""
+    dataset = made(draw("oblique", height=120, width=90), InstitutionName="Elsewhere", PatientComments="Doe's wrist")
+    good = written(dataset)
+    dataset.PixelData = dataset.PixelData[:999]
+    files = {"Doe-4711.dcm": good, "Doe-4711-short.dcm": written(dataset), "Doe-4711-cut.dcm": good[: len(good) // 2]}
+    page, address = launch([classifier], host="127.0.0.1", block=False)
+    looks = [classifier.card.name, "inferno", 0.6, True, True]
+    before = set(Path(get_upload_folder()).rglob("*"))
+    told = []
+    try:
+        with caplog.at_level("DEBUG"):
+            for name, data in files.items():
+                sent = httpx.post(f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=30)
+                film = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+                for handler, request in (
+                    ("judge_series", [[film], *looks]),
+                    ("explain", [film, classifier.card.name, True]),
+                    ("heatmap", [film, "gradcam", classifier.card.name, "", "", True]),
+                ):
+                    told.append(json.dumps(asked_by_hand(address, page, handler, request)))
+    finally:
+        page.close()
+    assert '"success": true' in told[1]
+    assert '"success": false' in told[-1]
+    assert not any(word in answer for word in PERSONAL for answer in told)
+    uploads = set(files)
+    for path in set(Path(get_upload_folder()).rglob("*")) - before:
+        if path.is_file() and path.name not in uploads:
+            assert not any(word.encode() in path.read_bytes() for word in PERSONAL), path
+    printed = capfd.readouterr()
+    logged = "".join(record.getMessage() for record in caplog.records if record.name.startswith(("app", "pydicom")))
+    assert not any(word in text for word in PERSONAL for text in (printed.out, printed.err, logged))
 
 
 def test_the_api_answers_as_the_classifier_does(client: Client, classifier: Classifier, tmp_path: Path) -> None:

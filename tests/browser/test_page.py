@@ -390,6 +390,11 @@ def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page],
     page.locator("#hide-go").click()
     expect(page.locator("#hide-moved")).to_contain_text("of the film hidden", timeout=15_000)
     expect(page.locator("#hide-after button img")).to_have_count(2, timeout=15_000)
+    open_tab(page, "Explain a film")
+    page.locator("#examples button").first.click()
+    open_tab(page, "On trial")
+    expect(page.locator(".findings li"), "of another film").to_have_count(0, timeout=15_000)
+    expect(page.locator("#trial-maps button img")).to_have_count(0)
 
 
 def test_slow_methods_can_be_stopped(

@@ -17,6 +17,7 @@ from app.classifier import Classifier
 from app.errors import UnlikeError
 from app.faithfulness import HEAD, REST
 from app.methods import DEFAULT, METHODS
+from app.preprocess import letterbox
 from app.radiograph import Radiograph
 from app.ui.trial import bench
 from app.weights import load_card
@@ -403,10 +404,13 @@ def test_refusal_is_judged_by_pictures_that_chose_nothing(repository: Path, draw
 
 
 def test_what_people_may_drop_in_is_made_from_films() -> None:
-    squares = np.random.default_rng(0).random((4, 48, 48)).astype(np.float32)
-    made = tampered(squares)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 30), np.uint8)
+    films = [Radiograph(each, (0, 255)) for each in pixels]
+    squares = np.stack([letterbox(film, 48)[0] for film in films])
+    made = tampered(films, 48)
     assert all(each.shape[1:] == (48, 48) for each in made.values())
     assert all(0.0 <= each.min() <= each.max() <= 1.0 for each in made.values())
-    np.testing.assert_array_equal(made["upside down"][:, 0], squares[:, -1])
-    np.testing.assert_allclose(made["inverted"] + squares, 1.0)
+    np.testing.assert_allclose(made["upside down"][:, 0], squares[:, -1], atol=1e-6)
+    np.testing.assert_allclose((made["inverted"] + squares)[:, :, 9:39], 1.0, atol=1e-6)
+    assert not made["inverted"][:, :, :9].any(), "the square's border is black, whatever lies in it"
     assert np.ptp(made["blank"], axis=(1, 2)).max() == 0.0
