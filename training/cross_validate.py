@@ -294,7 +294,8 @@ def record(found: OutOfFold, recipe: Recipe, results: Path = RESULTS) -> dict[st
     """
     written = {
         "recipe": recipe.name,
-        "title": f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px",
+        "title": f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px"
+        + (", training labels cleaned" if recipe.clean else ""),
         "epochs": recipe.head_epochs + recipe.tune_epochs,
         **summarise(found),
     }

@@ -23,7 +23,7 @@ __all__ = ["build", "sums"]
 
 log = logging.getLogger(__name__)
 
-AT_FIRST = [DEFAULT, "gradcam", "hirescam", "layercam", "eigencam", "ablationcam"]
+AT_FIRST = [DEFAULT, "gradcam", "hirescam", "layercam", "finercam", "ablationcam"]
 COSTS = {"instant": "at once", "seconds": "seconds", "slow": "slow: up to minutes"}
 
 INTRO = """
