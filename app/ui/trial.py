@@ -26,7 +26,7 @@ from app.ui.uploads import guard
 from app.verified import UNCHANGED
 from app.watch import Watch
 
-__all__ = ["bench", "build", "dependence", "verdict"]
+__all__ = ["bench", "build", "dependence", "pointing", "verdict"]
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,28 @@ def _chart(title: str, found: Trial, which: str) -> str:
     )
 
 
+def pointing(found: Trial) -> tuple[str, str, str]:
+    """Whether the map points at what the score needs: kind, words and figures."""
+    margins, beaten, count = found.margins(), found.beaten(), len(found.random)
+    areas = {"deletion": found.real.deletion_area, "insertion": found.real.insertion_area, "ROAD": found.real.road}
+    figures = "; ".join(
+        f"{name} {areas[name]:.3f}, margin {margin:+.3f}, ahead of {beaten[name]} of {count}"
+        for name, margin in margins.items()
+    )
+    words = (
+        f"Areas under the curves, and margins over random maps (this one moved elsewhere), in units of probability: "
+        f"{figures}. One random map in {count + 1} is ahead of all others too."
+    )
+    won = len(found.won())
+    if won == 3:
+        return "good", "It points at what the score needs.", words
+    if won == 2:
+        return "mixed", "It points at what the score needs by two measures of three.", words
+    if min(margins.values()) > 0.0:
+        return "mixed", "It does better than random maps on average, but some of them do as well.", words
+    return "poor", "It does not point at what the score needs better than chance does.", words
+
+
 def dependence(scrambled: Sequence[Scrambled]) -> tuple[str, str, str]:
     """Whether the map is of what the model has learnt: kind, words and figures."""
     head, last = scrambled[0].correlation, scrambled[-1].correlation
@@ -109,25 +131,9 @@ def dependence(scrambled: Sequence[Scrambled]) -> tuple[str, str, str]:
 
 def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stable], lies: Shortcuts) -> str:
     """What the trial found in words, each with its figure, as HTML."""
-    margins, beaten, count = found.margins(), found.beaten(), len(found.random)
-    won = len(found.won())
     steady = float(np.mean([each.correlation for each in stable]))
-    areas = {"deletion": found.real.deletion_area, "insertion": found.real.insertion_area, "ROAD": found.real.road}
-    figures = "; ".join(
-        f"{name} {areas[name]:.3f}, margin {margin:+.3f}, ahead of {beaten[name]} of {count}"
-        for name, margin in margins.items()
-    )
     rows = [
-        (
-            ("good" if won == 3 else "poor" if won <= 1 else "mixed"),
-            {
-                3: "It points at what the score needs.",
-                2: "It points at what the score needs by two measures of three.",
-            }.get(won, "It does not point at what the score needs better than chance does."),
-            "Areas under the curves, and margins over random maps (this one moved elsewhere), in units of "
-            f"probability: {figures}. One random map in "
-            f"{count + 1} is ahead of all others too.",
-        ),
+        pointing(found),
         dependence(scrambled),
         (
             "good" if steady >= STABLE else "poor",

@@ -37,7 +37,7 @@ from app.network import FractureNetwork, build_network
 from app.phantom import draw as phantom
 from app.preprocess import Placement
 from app.radiograph import Radiograph
-from app.ui.trial import dependence
+from app.ui.trial import dependence, pointing
 from app.watch import Watch
 
 
@@ -223,6 +223,30 @@ def test_what_scrambling_found_is_told_in_words(
     assert told[:2] == (kind, words)
     if last:
         assert f"{np.mean(np.abs(last)):.2f}" in told[2]
+
+
+def trial_of(deletion: float, insertion: float, road: float) -> Trial:
+    """Four random maps of areas and ROAD 0.30 to 0.33, and a map of these."""
+    random = tuple(Curves(np.full(11, v), np.full(11, v), v) for v in (0.30, 0.31, 0.32, 0.33))
+    return Trial(Curves(np.full(11, deletion), np.full(11, insertion), road), random)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "words"),
+    [
+        (trial_of(0.1, 0.5, 0.4), "good", "It points at what the score needs."),
+        (trial_of(0.1, 0.5, 0.2), "mixed", "by two measures of three"),
+        (trial_of(0.305, 0.325, 0.325), "mixed", "some of them do as well"),
+        (trial_of(0.1, 0.2, 0.2), "poor", "better than chance does"),
+        (trial_of(0.5, 0.1, 0.1), "poor", "better than chance does"),
+    ],
+)
+def test_what_the_curves_found_is_told_in_words(found: Trial, kind: str, words: str) -> None:
+    told = pointing(found)
+    assert told[0] == kind
+    assert words in told[1]
+    for margin in found.margins().values():
+        assert f"margin {margin:+.3f}" in told[2]
 
 
 def test_chance_alone_seldom_wins() -> None:
