@@ -21,4 +21,4 @@ if find_spec("spaces"):
     # on its processor, and every call would spend the visitor's share of GPU time.
     spaces.GPU(borrow_gpu)
 
-launch([Classifier.load(name) for name in ranked()])
+launch(Classifier.load_all(ranked()))

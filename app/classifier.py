@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from app.network import FractureNetwork, channels_last
 from app.preprocess import Placement, letterbox, normalise
 from app.radiograph import Radiograph
 from app.typical import Typical, real_films_kept
-from app.weights import DEFAULT_FOLDER, ModelCard, load_network
+from app.weights import DEFAULT_FOLDER, ModelCard, load_card, load_network
 
 __all__ = ["Classifier", "Explanation", "Prediction"]
 
@@ -165,16 +165,30 @@ class Classifier:
         self.classes = tuple(kind.name for kind in card.classes)
 
     @classmethod
-    def load(cls, name: str, folder: Path = DEFAULT_FOLDER) -> Classifier:
-        """Raises WeightsError where the model cannot be used."""
+    def load(
+        cls, name: str, folder: Path = DEFAULT_FOLDER, *, loaded: Mapping[str, Classifier] | None = None
+    ) -> Classifier:
+        """One model, and the one that checks its pictures if it is not among those ``loaded``.
+
+        Raises:
+            WeightsError: the model cannot be used.
+        """
         network, card = load_network(name, folder)
         typical = Typical.load(network.body, card.typical, folder / name) if card.typical else None
         checker = None
         if card.checked_by:
-            checker = cls.load(card.checked_by, folder)
+            checker = (loaded or {}).get(card.checked_by) or cls.load(card.checked_by, folder)
             if checker.typical is None:
                 raise WeightsError(f"{name} has its pictures checked by {card.checked_by}, which knows no films.")
         return cls(network, card, typical, checker)
+
+    @classmethod
+    def load_all(cls, names: Sequence[str], folder: Path = DEFAULT_FOLDER) -> list[Classifier]:
+        """Several models, none of them in memory twice because it checks another's pictures; raises WeightsError."""
+        loaded: dict[str, Classifier] = {}
+        for name in sorted(names, key=lambda name: load_card(name, folder).checked_by is not None):
+            loaded[name] = cls.load(name, folder, loaded=loaded)
+        return [loaded[name] for name in names]
 
     def check(self, film: Radiograph, *, anyway: bool = False) -> bool:
         """Whether a picture is like none of the films the model knows, so that its verdict is void.

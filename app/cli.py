@@ -58,7 +58,7 @@ def serve(
 
     try:
         names = [model] if model else _known()
-        launch([Classifier.load(name) for name in names], host=host, port=port)
+        launch(Classifier.load_all(names), host=host, port=port)
     except WeightsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

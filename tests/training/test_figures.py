@@ -394,7 +394,9 @@ def test_refusal_is_judged_by_pictures_that_chose_nothing(repository: Path, draw
         checked_by("resnet18", "other", tmp_path / "weights")
     told = checked_by("other", "resnet18", tmp_path / "weights")
     assert told == {**found, "by": "resnet18"}
-    checked = Classifier.load("other", tmp_path / "weights")
+    checked, checker = Classifier.load_all(["other", "resnet18"], tmp_path / "weights")
+    assert checked.checker is checker
+    assert (checked.card.name, checker.card.name) == ("other", "resnet18")
     assert checked.card.refuses
     noise = Radiograph(rng.integers(0, 255, (90, 90), np.uint8), (0, 255))
     with pytest.raises(UnlikeError):
