@@ -29,7 +29,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from app.colour import IN_COLOUR, count_coloured, is_coloured
 from app.errors import FilmError
-from app.streams import sizes
+from app.streams import shapes
 from app.strips import strips
 
 __all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
@@ -250,7 +250,7 @@ def parse(data: bytes) -> DicomFile:
 
 
 def _sizes_agree(file: DicomFile, index: int) -> bool:
-    """Whether a packed frame has the rows and columns that the file tells; plain pixels and runs tell none."""
+    """Whether a packed frame has the rows, columns and colours that the file tells; plain pixels and runs tell none."""
     dataset = file._dataset
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax == RLELossless:
@@ -263,7 +263,7 @@ def _sizes_agree(file: DicomFile, index: int) -> bool:
         if "ExtendedOffsetTable" in dataset
         else None,
     )
-    return sizes(frame) == {(file.rows, file.columns)}
+    return shapes(frame) == {(file.rows, file.columns, int(dataset.SamplesPerPixel))}
 
 
 def _some(dataset: Dataset, names: Sequence[str]) -> Dataset:

@@ -239,9 +239,9 @@ def trial(
     """
     # Other films get other maps, lest one lucky draw decide over all of them; the same film gets the same again.
     rng = np.random.default_rng([seed, zlib.crc32(question.square.tobytes())])
-    blurred = cv2.GaussianBlur(question.square, (0, 0), question.square.shape[0] / 16.0)
-    whole = np.where(_inside(placement), blurred, question.square)
-    ends = _probabilities(question.classifier, [question.square, whole], question.target)
+    spread = cv2.GaussianBlur(question.square, (0, 0), question.square.shape[0] / 16.0)
+    blurred = np.where(_inside(placement), spread, question.square)
+    ends = _probabilities(question.classifier, [question.square, blurred], question.target)
     on_film = _on_film(found, placement)
     curves = []
     for number in range(random + 1):

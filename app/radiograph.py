@@ -8,6 +8,7 @@ fracture.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image
 from app.colour import IN_COLOUR, count_coloured, is_coloured
 from app.dicom import DicomFile, is_dicom, parse
 from app.errors import FilmError
+from app.streams import tiff_sizes
 from app.strips import strips
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_film", "load", "read"]
@@ -26,14 +28,20 @@ __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom
 # OpenCV writes what it thinks of damaged files to the error stream, past every log.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
+log = logging.getLogger(__name__)
+
 MAX_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 30_000_000
 """More than a mammogram or a stitched spine has."""
 MIN_SIDE = 32
+MAX_RATIO = 30
+"""Of the longer side to the shorter; a stitched spine or leg has about 5."""
 
+DAMAGED = "The file is damaged or incomplete, so the picture cannot be decoded."
 BLANK = "Every pixel of the picture has the same brightness, so there is nothing to see."
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 EXIF_ORIENTATION = 0x0112
+TIFF_BITS = 258
 TIFF_PHOTOMETRIC = 262
 WHITE_IS_ZERO = 0
 
@@ -150,9 +158,9 @@ def decode(data: bytes) -> Radiograph:
         ) from None
     except Image.DecompressionBombError:
         raise FilmError(_too_many_pixels()) from None
-    except (OSError, SyntaxError, ValueError, EOFError, cv2.error, IndexError, KeyError, TypeError):
-        # What decoders raise on damaged files is not documented and differs between formats.
-        raise FilmError("The file is damaged or incomplete, so the picture cannot be decoded.") from None
+    except Exception as error:  # noqa: BLE001 - what decoders raise on damaged files is not documented
+        log.info("a picture could not be decoded: %s", type(error).__name__)
+        raise FilmError(DAMAGED) from None
     if pixels.min() == pixels.max():
         raise FilmError(BLANK)
     return Radiograph(np.ascontiguousarray(pixels), _window(pixels, notes), tuple(notes))
@@ -193,15 +201,20 @@ def _check_size(width: int, height: int) -> None:
         raise FilmError(
             f"The picture is {width} x {height} pixels; its shorter side needs at least {MIN_SIDE} to show anything."
         )
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise FilmError(f"The picture is {width} x {height} pixels; no film is that long and thin.")
 
 
 def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
     """The first frame as (H, W), uint8 or uint16, upright, without alpha."""
-    if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
-        notes.append("The file holds several pictures; only the first one is shown.")
+    if picture.format == "TIFF":
+        if tiff_sizes(data) not in (set(), {picture.size}):
+            raise FilmError(DAMAGED)
+        if _has_second(picture):
+            notes.append("The file holds several pictures; only the first one is shown.")
     if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         pixels = _deep(picture)
-    elif picture.format in ("PNG", "TIFF") and (wide := _wide_colour(data)) is not None:
+    elif _is_wide(picture, data) and (wide := _wide_colour(data)) is not None:
         pixels = wide
     else:
         pixels = _shallow(picture, notes)
@@ -224,10 +237,29 @@ def _deep(picture: Image.Image) -> np.ndarray:
     return pixels.max() - pixels if white_is_zero else pixels
 
 
+def _has_second(picture: Image.Image) -> bool:
+    """Whether another picture follows the first; to count them all would take the square of their number."""
+    try:
+        picture.seek(1)
+    except (EOFError, SyntaxError, ValueError, TypeError, KeyError, OSError):
+        return False
+    finally:
+        picture.seek(0)
+    return True
+
+
+def _is_wide(picture: Image.Image, data: bytes) -> bool:
+    """Whether a picture, neither grey nor of floats, has 16 bits a channel."""
+    if picture.format == "PNG":
+        return data[24] == 16
+    # A BigTIFF, of which no size is found, is read by one decoder only.
+    return (
+        picture.format == "TIFF" and 16 in getattr(picture, "tag_v2", {}).get(TIFF_BITS, ()) and bool(tiff_sizes(data))
+    )
+
+
 def _wide_colour(data: bytes) -> np.ndarray | None:
-    """Pictures of 16 bits with colour or alpha, which Pillow would cut to 8; None for all others."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[24] != 16:
-        return None
+    """Pictures of 16 bits with colour or alpha, which Pillow would cut to 8; None where they are not told apart."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         return None

@@ -1,16 +1,18 @@
 """What a packed picture says of its own size, so that a small lie in a header cannot make a decoder ask for gigabytes.
 
-DICOM tells a picture's rows and columns, the packed stream inside tells them again, and decoders believe the stream.
+DICOM tells a picture's rows, columns and colours, the packed stream inside tells them again, and decoders believe the
+stream. TIFF may tell width and height twice, and decoders differ in which they believe.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Literal
 
-__all__ = ["sizes"]
+__all__ = ["shapes", "tiff_sizes"]
 
-JPEG_2000 = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)
-"""Start of a codestream and its SIZ marker: width, height, and what is left out of both (ISO 15444-1, A.5.1)."""
+JPEG_2000 = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4}).{16}(.{2})", re.DOTALL)
+"""Start of a codestream and its SIZ marker: width, height, what is left out of both, colours (ISO 15444-1, A.5.1)."""
 
 FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 """Markers of JPEG and JPEG-LS that hold a size (ISO 10918-1, B.1.1.3; ISO 14495-1, C.1.1)."""
@@ -19,8 +21,12 @@ ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 START_OF_SCAN = 0xDA
 
 
-def sizes(stream: bytes) -> set[tuple[int, int]]:
-    """Every height and width that a JPEG, JPEG-LS or JPEG 2000 stream claims; empty where it claims none.
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+TIFF_SHORT, TIFF_LONG = 3, 4
+
+
+def shapes(stream: bytes) -> set[tuple[int, int, int]]:
+    """Every height, width and number of colours that a JPEG, JPEG-LS or JPEG 2000 stream claims; empty for none.
 
     Args:
         stream: one frame, as it is packed.
@@ -29,15 +35,37 @@ def sizes(stream: bytes) -> set[tuple[int, int]]:
         return _of_jpeg(stream)
     found = set()
     for match in JPEG_2000.finditer(stream):
-        width, height, left, top = (int.from_bytes(part, "big") for part in match.groups())
-        found.add((height - top, width - left))
+        width, height, left, top, colours = (int.from_bytes(part, "big") for part in match.groups())
+        found.add((height - top, width - left, colours))
     return found
 
 
-def _of_jpeg(stream: bytes) -> set[tuple[int, int]]:
+def tiff_sizes(data: bytes) -> set[tuple[int, int]]:
+    """Every width paired with every height that the first directory of a TIFF claims (TIFF 6.0, sections 2 and 8).
+
+    Args:
+        data: a whole file; of a BigTIFF or a damaged one nothing is found.
+    """
+    order: Literal["little", "big"] = "big" if data[:2] == b"MM" else "little"
+
+    def number(at: int, length: int) -> int:
+        return int.from_bytes(data[at : at + length], order)
+
+    if number(2, 2) != 42:
+        return set()
+    start = number(4, 4)
+    found: dict[int, set[int]] = {TIFF_WIDTH: set(), TIFF_HEIGHT: set()}
+    for entry in range(start + 2, start + 2 + 12 * number(start, 2), 12):
+        tag, kind = number(entry, 2), number(entry + 2, 2)
+        if tag in found:
+            found[tag].add(number(entry + 8, {TIFF_SHORT: 2, TIFF_LONG: 4}.get(kind, 1)))
+    return {(width, height) for width in found[TIFF_WIDTH] for height in found[TIFF_HEIGHT]}
+
+
+def _of_jpeg(stream: bytes) -> set[tuple[int, int, int]]:
     found = set()
     at = 2
-    while at + 9 <= len(stream):
+    while at + 10 <= len(stream):
         if stream[at] != 0xFF:
             at += 1
             continue
@@ -51,8 +79,7 @@ def _of_jpeg(stream: bytes) -> set[tuple[int, int]]:
             at += 2
         else:
             if marker in FRAMES:
-                found.add(
-                    (int.from_bytes(stream[at + 5 : at + 7], "big"), int.from_bytes(stream[at + 7 : at + 9], "big"))
-                )
+                height, width = (int.from_bytes(stream[at + i : at + i + 2], "big") for i in (5, 7))
+                found.add((height, width, stream[at + 9]))
             at += 2 + max(2, int.from_bytes(stream[at + 2 : at + 4], "big"))
     return found

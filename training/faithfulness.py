@@ -46,7 +46,7 @@ RANDOM = 2
 """Random maps a film and method."""
 
 
-VERSION = 2
+VERSION = 3
 """Of what is measured: figures kept of single films by another one are not mixed with these."""
 
 

@@ -30,6 +30,8 @@ PLOTS = (
 SOURCE = "bone-break"
 ENOUGH = 10
 """Fractured films under which a region is not called the worst."""
+SELDOM = 0.05
+"""Share of tampered films of one kind up to which it is no failure that they are judged."""
 RARELY = 0.2
 """Recall under which a type counts as one the model fails at."""
 
@@ -274,13 +276,14 @@ def _failures(card: ModelCard, root: Path) -> list[str]:
         if regions:
             worst = min(regions, key=lambda region: regions[region]["value"])
             found.append(
-                f"Fractures overlooked at the sensitive point: most in films of the {worst}, where it finds "
-                f"{percent(regions[worst]['value'])} of {regions[worst]['n']}."
+                f"Fractures overlooked at the sensitive point: of regions with at least {ENOUGH} fractured films, most "
+                f"in films of the {worst}, where it finds {percent(regions[worst]['value'])} of {regions[worst]['n']}."
             )
     if refused := read(root / "weights" / card.name / "refusal.json"):
         passed = {name: 1.0 - its["value"] for name, its in refused["tampered_refused"].items()}
-        worst = max(passed, key=lambda name: passed[name])
-        found.append(f"Tampered films it judges nevertheless: {percent(passed[worst])} of those {worst}.")
+        told = [f"{percent(share)} of those {name}" for name, share in passed.items() if share > SELDOM]
+        if told:
+            found.append(f"Tampered films it judges nevertheless: {', '.join(told)}.")
     return found
 
 

@@ -48,6 +48,7 @@ MOST = 1200
 """FracAtlas films in the bank; the bone-break films all are."""
 TAMPERED = 200
 """Validation films that are tampered with."""
+OF_FILMS = ("inverted", "upside down", "cropped to the middle ninth")
 FILE = "typical.safetensors"
 
 
@@ -211,7 +212,8 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
         "known_films": len(bank),
         "limit": limit,
         "real_films_kept": {
-            key: bootstrap(each <= limit, groups if key.startswith("bone") else None) for key, each in real.items()
+            key: bootstrap(each <= limit, groups if key.startswith("bone") else judging.groups)
+            for key, each in real.items()
         },
         "real_films_kept_elsewhere": {
             key: bootstrap(distances(squares / 255.0) <= limit, its)
@@ -227,7 +229,7 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
             roc_auc_score(np.r_[np.zeros(len(calm)), np.ones(len(far))], np.r_[calm, _energy(classifier, others)])
         ),
         "tampered_refused": {
-            key: bootstrap(distances(squares) > limit)
+            key: bootstrap(distances(squares) > limit, judging.groups[:TAMPERED] if key in OF_FILMS else None)
             for key, squares in tampered(
                 [read(film.path) for film in judging.films[:TAMPERED]], card.size, card.equalise
             ).items()

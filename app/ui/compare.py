@@ -19,7 +19,7 @@ from app.methods import DEFAULT, METHODS, Question, ask, ask_square, draw, heat
 from app.overlay import COLD, WARM, difference, overlay
 from app.ui.seen import LIMIT, NO_FILM, OURS, PATIENT, SCREEN, Seen, progress, watched
 
-__all__ = ["build", "sums"]
+__all__ = ["build", "sums", "told"]
 
 log = logging.getLogger(__name__)
 
@@ -37,27 +37,33 @@ def _caption(name: str) -> str:
     return f"{METHODS[name].title} · {COSTS[METHODS[name].cost]}"
 
 
-def _told(names: Sequence[str], measured: dict[str, Any] | None = None) -> str:
+def told(names: Sequence[str], measured: dict[str, dict[str, Any] | None]) -> str:
+    """What each method shows, and what is held against it, as HTML; ``measured`` is by model's title."""
     rows = "".join(
         f"<li><strong>{html.escape(METHODS[name].title)}</strong>: {html.escape(METHODS[name].says)}"
-        f"{_flag(measured['methods'].get(name) if measured else None)}</li>"
+        f"{''.join(_flags(name, measured))}</li>"
         for name in names
     )
     return f"<ul class='methods'>{rows}</ul>"
 
 
-def _flag(row: dict[str, Any] | None) -> str:
-    """What the bench of methods holds against one, if anything."""
+def _flags(name: str, measured: dict[str, dict[str, Any] | None]) -> Iterator[str]:
+    """What the bench of methods holds against one before each model."""
+    for title, found in measured.items():
+        if found and (words := _against(found["methods"].get(name))):
+            before = f"With {html.escape(title)}: " if len(measured) > 1 else ""
+            yield f" <em class='flag'>{before}{words}</em>"
+
+
+def _against(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
     if verified.depends_on_model(row) is False:
-        return " <em class='flag'>Does not depend on the model: it stays when all weights are shuffled.</em>"
+        return "Does not depend on the model: it stays when all weights are shuffled."
     if verified.depends_on_type(row) is False:
-        return " <em class='flag'>Does not depend on the type: it stays when the head's weights are shuffled.</em>"
+        return "Does not depend on the type: it stays when the head's weights are shuffled."
     lost = [key for key, better in verified.beats_random(row).items() if not better]
-    if lost:
-        return f" <em class='flag'>No better than random maps by {', '.join(lost)}.</em>"
-    return ""
+    return f"No better than random maps by {', '.join(lost)}." if lost else ""
 
 
 def sums(explanation: Explanation, titles: dict[str, str], names: Sequence[str]) -> str:
@@ -137,7 +143,11 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         buttons=[],
     )
     measured = {name: verified.load(name) for name in models}
-    told = gr.HTML(_told(AT_FIRST, measured[classifiers[0].card.name]))
+
+    def sentences(names: Sequence[str], asked: Sequence[str]) -> str:
+        return told(names, {models[name].card.title: measured[name] for name in asked or [classifiers[0].card.name]})
+
+    methods = gr.HTML(sentences(AT_FIRST, []))
     gr.HTML("<h2>Why this one and not that one?</h2>")
     key = gr.HTML("", elem_id="compare-key")
     why = gr.Image(show_label=False, format="png", interactive=False, elem_id="compare-why", buttons=[], height=420)
@@ -172,7 +182,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
 
     def compare(seen: Seen | None, name: str, against: str, names: list[str], asked: list[str]) -> Iterator[tuple]:
         if seen is None:
-            yield NO_FILM, [], _told(names), "", None, ""
+            yield NO_FILM, [], sentences(names, asked), "", None, ""
             return
         explanation = seen.explanation
         name, against = pair(seen, name, against)
@@ -180,7 +190,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             yield (
                 "<p class='glossary'>A type cannot be told from itself; choose another one.</p>",
                 [],
-                _told(names),
+                sentences(names, asked),
                 "",
                 None,
                 "",
@@ -192,7 +202,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         pictures: list[tuple[np.ndarray, str]] = []
         late: list[str] = []
         told_once = (
-            _told(names, measured[explanation.model]),
+            sentences(names, asked or [explanation.model]),
             versus(titles[name], titles[against]),
             difference(film, signed),
             sums(explanation, titles, (name, against)),
@@ -243,7 +253,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     running = go.click(
         compare,
         [known, kind, other, chosen, also],
-        [state, grid, told, key, why, adding],
+        [state, grid, methods, key, why, adding],
         show_progress="hidden",
         concurrency_id=PATIENT,
         concurrency_limit=2,

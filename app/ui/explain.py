@@ -219,13 +219,28 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     ) -> tuple:
         if slices is None:
             return nothing(WELCOME)
-        classifier = models[asked]
         try:
-            film = slices.film()
+            return judged(slices, models[asked], colours, strength, outline, broken, truth, insisting)
+        except FilmError as error:
+            return nothing(words.refusal(str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
+            log.error("a film could not be explained: %s", type(error).__name__)
+            return nothing(words.refusal(OURS))
+
+    def judged(
+        slices: Slices,
+        classifier: Classifier,
+        colours: str,
+        strength: float,
+        outline: bool,
+        broken: bool,
+        truth: str | None,
+        insisting: bool,
+    ) -> tuple:
+        film = slices.film()
+        try:
             if not insisting:
                 classifier.check(film)
-            explanation = classifier.explain([film])[0].at_screen_size(SCREEN)
-            square = letterbox(film, classifier.card.size, classifier.card.equalise)[0]
         except UnlikeError as error:
             # What was refused can still be looked at, and through, until people insist.
             return nothing(
@@ -233,11 +248,8 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
                 slices,
                 _plain(film.scaled(min(SCREEN, max(film.height, film.width)))),
             )
-        except FilmError as error:
-            return nothing(words.refusal(str(error)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
-            log.error("a film could not be explained: %s", type(error).__name__)
-            return nothing(words.refusal(OURS))
+        explanation = classifier.explain([film])[0].at_screen_size(SCREEN)
+        square = letterbox(film, classifier.card.size, classifier.card.equalise)[0]
         best = explanation.prediction.best
         choices, style = words.bars(classifier.card, explanation)
         seen = Seen(explanation, square, slices, truth, insisting)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import gradio as gr
 
 from app.classifier import Classifier
 from app.radiograph import MAX_BYTES
 from app.ui import about, api, compare, data, explain, trial
+from app.ui.canvas import Drawings
 
-__all__ = ["build", "launch", "own_folder"]
+__all__ = ["build", "launch", "own_folder", "tidy"]
 
 STYLE = Path(__file__).with_name("style.css")
 SCRIPT = Path(__file__).with_name("page.js")
@@ -33,8 +36,12 @@ HEADER = """
 """
 
 
-def build(classifiers: Sequence[Classifier]) -> gr.Blocks:
-    """The page for one or several models, the first of which is asked unless people choose another."""
+def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
+    """The page for one or several models, the first of which is asked unless people choose another.
+
+    Returns:
+        The page, and what people paint on it.
+    """
     with gr.Blocks(title="Fracture types, explained", analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
         gr.HTML(HEADER.format(count=len(classifiers[0].classes)))
         with gr.Tabs():
@@ -44,12 +51,12 @@ def build(classifiers: Sequence[Classifier]) -> gr.Blocks:
             with gr.Tab("Compare methods"):
                 compare.build(classifiers, known)
             with gr.Tab("On trial"):
-                trial.build(classifiers, known)
+                drawings = trial.build(classifiers, known)
             with gr.Tab("About the model" if len(classifiers) == 1 else "About the models"):
                 about.build([classifier.card for classifier in classifiers])
             with gr.Tab("Is this data sound?"):
                 data.build()
-    return page
+    return page, drawings
 
 
 def theme() -> gr.themes.Base:
@@ -59,16 +66,35 @@ def theme() -> gr.themes.Base:
 
 
 def own_folder() -> Path:
-    """Gives uploads a folder of their own, and rids it of what a server that was killed left behind."""
-    if named := os.environ.get("GRADIO_TEMP_DIR"):
-        return Path(named)
+    """Gives uploads a folder of their own, inside the one that is named for such files if there is one."""
     user = os.getuid() if hasattr(os, "getuid") else "me"
-    folder = Path(tempfile.gettempdir()) / f"fracture-uploads-{user}"
+    name = f"fracture-uploads-{user}"
+    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
+    if folder.name != name:
+        folder /= name
+    folder.mkdir(parents=True, exist_ok=True)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    for path in folder.rglob("*"):
-        if path.is_file() and time.time() - path.stat().st_mtime > OLDEST:
-            path.unlink(missing_ok=True)
     return folder
+
+
+def tidy(folder: Path, keep: Collection[Path] = ()) -> None:
+    """Deletes every old file in the folder of uploads but those to keep.
+
+    Gradio deletes what it knows of; uploads that were broken off, and what a killed server left behind, it does not.
+    """
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            if path not in keep and path.is_file() and time.time() - path.stat().st_mtime > OLDEST:
+                path.unlink()
+
+
+def _keep_tidy(folder: Path, drawings: Drawings, page: gr.Blocks) -> None:
+    # The drawings to try lie there too, for as long as the page is served.
+    keep = {Path(path) for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ())}
+    while page.is_running:
+        tidy(folder, keep)
+        drawings.forget()
+        time.sleep(OFTEN)
 
 
 def launch(
@@ -84,8 +110,10 @@ def launch(
     Returns:
         The page and its address.
     """
-    own_folder()
-    page = build(classifiers).queue(max_size=32)
+    folder = own_folder()
+    tidy(folder)
+    page, drawings = build(classifiers)
+    page.queue(max_size=32)
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -98,7 +126,10 @@ def launch(
         enable_monitoring=False,
         footer_links=["api"],
         ssr_mode=False,
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
         quiet=not block,
     )
+    Thread(target=_keep_tidy, args=(folder, drawings, page), name="tidy", daemon=True).start()
+    if block:
+        page.block_thread()
     return page, address

@@ -21,8 +21,8 @@ from app.overlay import overlay
 from app.radiograph import Radiograph
 from app.shortcuts import KINDS, Shortcuts
 from app.ui.about import table
+from app.ui.canvas import Drawings, bound
 from app.ui.seen import COMPUTE, HOUR, NO_FILM, OURS, PATIENT, Seen, progress, watched
-from app.ui.uploads import guard
 from app.verified import UNCHANGED
 from app.watch import Watch
 
@@ -203,8 +203,12 @@ def bench(title: str, found: dict[str, Any]) -> str:
     )
 
 
-def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
-    """Lays out the tab inside the current Blocks; ``known`` holds the film of the first tab."""
+def build(classifiers: Sequence[Classifier], known: gr.State) -> Drawings:
+    """Lays out the tab inside the current Blocks; ``known`` holds the film of the first tab.
+
+    Returns:
+        What people painted and did not ask about, to be forgotten in time.
+    """
     models = {classifier.card.name: classifier for classifier in classifiers}
     titles = {kind.name: kind.title for kind in classifiers[0].card.classes}
     gr.HTML(INTRO)
@@ -255,7 +259,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             elem_id="hide-canvas",
             buttons=[],
         )
-        guard(canvas)
+        drawings = bound(canvas)
         after = gr.Gallery(
             show_label=False,
             columns=2,
@@ -313,17 +317,16 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             return None, None, NO_FILM
         return seen, np.dstack([seen.explanation.film.display()] * 3), ""
 
-    def ask_again(seen: Seen | None, drawing: dict[str, Any] | None, target: str) -> tuple:
+    def ask_again(seen: Seen | None, layers: list[np.ndarray], target: str) -> tuple:
         if seen is None:
             return [], "<p class='glossary'>There is no film here yet. Press &ldquo;Show the film here&rdquo;.</p>"
         try:
-            return without(seen, drawing, target)
+            return without(seen, layers, target)
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("a film could not be asked about again: %s", type(error).__name__)
             return [], f"<p class='glossary'>{OURS}</p>"
 
-    def without(seen: Seen, drawing: dict[str, Any] | None, target: str) -> tuple:
-        layers = [] if drawing is None else drawing["layers"]
+    def without(seen: Seen, layers: list[np.ndarray], target: str) -> tuple:
         film = seen.explanation.film.display()
         hidden = np.zeros(film.shape, bool)
         for layer in layers:
@@ -385,3 +388,4 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         concurrency_limit=2,
         api_visibility="private",
     )
+    return drawings

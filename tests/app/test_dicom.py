@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom import Dataset, FileMetaDataset, dcmread, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
@@ -28,6 +29,7 @@ from app import dicom
 from app.dicom import CT_WINDOWS, parse
 from app.errors import FilmError
 from app.radiograph import decode, dicom_film
+from app.streams import shapes
 
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file() and dicom.is_dicom(path.read_bytes()))
@@ -340,6 +342,27 @@ def test_a_stream_larger_than_the_file_says_is_not_unpacked(syntax: UID, monkeyp
     monkeypatch.setattr(dicom, "pixel_array", None)
     with pytest.raises(FilmError, match="one size"):
         decode(written(dataset))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+def test_a_stream_of_more_colours_than_the_file_says_is_not_unpacked(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = np.tile(np.linspace(0, 255, 400).astype(np.uint8), (300, 1))
+    dataset = made(film)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit if kind == "JPEG" else JPEG2000Lossless
+    monkeypatch.setattr(dicom, "pixel_array", lambda *_, **__: film)
+    for pixels, colours in ((film, 1), (np.dstack([film] * 3), 3)):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, kind)
+        assert shapes(file.getvalue()) == {(300, 400, colours)}
+        dataset.PixelData = encapsulate([file.getvalue()])
+        dataset["PixelData"].is_undefined_length = True
+        if colours == 1:
+            assert decode(written(dataset)).pixels.shape == (300, 400)
+        else:
+            with pytest.raises(FilmError, match="one size"):
+                decode(written(dataset))
 
 
 def test_blank_and_tiny_pictures_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -106,6 +107,26 @@ def test_only_the_film_is_blurred(seeing: Classifier) -> None:
     in_padding = trial(asked, heat, placement, random=1).real
     nothing = trial(asked, np.zeros_like(heat), placement, random=1).real
     np.testing.assert_allclose(in_padding.deletion, nothing.deletion, atol=1e-6)
+    np.testing.assert_allclose(in_padding.insertion, nothing.insertion, atol=1e-6)
+
+
+def test_the_margin_round_a_film_is_the_same_in_every_picture(
+    seeing: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[np.ndarray] = []
+
+    def kept(classifier: Classifier, squares: Sequence[np.ndarray], target: int) -> np.ndarray:
+        asked.extend(squares)
+        return np.full(len(squares), 0.5)
+
+    monkeypatch.setattr("app.faithfulness._probabilities", kept)
+    question = ask(seeing, Radiograph(phantom("spiral", height=120, width=60), (0, 255)), "spiral")
+    trial(question, draw(question), Placement.fit(120, 60, seeing.card.size), random=1)
+    margin = question.square == 0.0
+    margin[:, 24:72] = False
+    assert margin.sum() == 96 * 48
+    assert len(asked) == 2 + 2 * 28
+    assert not any(square[margin].any() for square in asked)
 
 
 def test_a_random_map_has_the_smoothness_but_not_the_places() -> None:

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from app.errors import FilmError
 from app.phantom import draw
 from app.radiograph import MAX_BYTES, decode, read
+from app.streams import tiff_sizes
 from benchmarks.fuzz import BOUND, corpus, fuzz, largest, read_alone
 
 SENTENCE = r"^[A-Z].*\.$"
@@ -79,6 +81,69 @@ def floats(values: np.ndarray) -> bytes:
 def test_hostile_files_get_a_sentence(data: bytes) -> None:
     with pytest.raises(FilmError, match=SENTENCE):
         decode(data)
+
+
+def two_sizes(first: int, second: int) -> bytes:
+    """A 16-bit TIFF in colour that tells its width and height twice: decoders differ in which they believe."""
+    packed = zlib.compress(bytes(first * first * 6), 9)
+    bits = struct.pack("<HHHH", 16, 16, 16, 0)
+    sizes = [(tag, 4, 1, side) for tag in (256, 257) for side in (first, second)]
+    others = [(258, 3, 3, 8), (259, 3, 1, 8), (262, 3, 1, 2), (273, 4, 1, 16), (277, 3, 1, 3), (278, 4, 1, first)]
+    entries = sorted([*sizes, *others, (279, 4, 1, len(packed))], key=lambda entry: entry[0])
+    body = bits + packed + b"\0" * (len(packed) % 2)
+    directory = b"".join(
+        struct.pack("<HHI", tag, kind, count)
+        + (struct.pack("<HH", value, 0) if kind == 3 and count == 1 else struct.pack("<I", value))
+        for tag, kind, count, value in entries
+    )
+    head = b"II*\0" + struct.pack("<I", 8 + len(body))
+    return head + body + struct.pack("<H", len(entries)) + directory + struct.pack("<I", 0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(3000, 64), (64, 3000)])
+def test_a_tiff_that_tells_two_sizes_is_refused_before_it_is_decoded(
+    first: int, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", never)
+    assert len(tiff_sizes(two_sizes(first, second))) == 4
+    with pytest.raises(FilmError, match="damaged"):
+        decode(two_sizes(first, second))
+    monkeypatch.undo()
+    assert tiff_sizes(two_sizes(64, 64)) == {(64, 64)}
+
+
+@pytest.mark.parametrize("exif", [b"II*\0", b"II*\0\x08", b"II+\0\x08\0\0\0"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_odd_notes_of_a_camera_get_a_sentence(exif: bytes, kind: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(draw("jagged")).save(file, kind, exif=exif)
+    with pytest.raises(FilmError, match=SENTENCE):
+        decode(file.getvalue())
+
+
+@pytest.mark.parametrize("shape", [(32, 4000), (4000, 32)])
+def test_what_is_long_and_thin_is_no_film(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    with pytest.raises(FilmError, match="long and thin"):
+        decode(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def test_pages_of_a_tiff_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To count them takes the square of their number, and 50 MB hold half a million."""
+
+    def counted(_: object) -> int:
+        raise AssertionError("counted")
+
+    pages = [Image.fromarray(draw("jagged", seed=seed)) for seed in range(3)]
+    file = io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    monkeypatch.setattr(TiffImageFile, "n_frames", property(counted))
+    film = decode(file.getvalue())
+    assert np.array_equal(film.pixels, np.asarray(pages[0]))
+    assert any("several pictures" in note for note in film.notes)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a\0b", "x" * 5000, "CON", "~", "file:///etc/passwd", "-rf"])

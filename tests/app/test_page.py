@@ -7,22 +7,28 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import gradio as gr
 import httpx
 import numpy as np
 import pytest
+from fastapi import HTTPException
+from gradio.components.image_editor import EditorData
+from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 
 from app.classifier import Classifier
 from app.methods import METHODS, ask, heat
 from app.phantom import draw
 from app.radiograph import Radiograph
 from app.ui import about
-from app.ui.page import build, launch, own_folder
+from app.ui.canvas import bound
+from app.ui.page import OFTEN, OLDEST, launch, own_folder
 from tests.app.test_dicom import made, written
 
 
@@ -52,24 +58,76 @@ def asked_by_hand(address: str, page: gr.Blocks, handler: str, data: list) -> di
 
 
 def test_no_upload_outlasts_an_hour(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, classifier: Classifier) -> None:
+    """Not even one that was broken off, of which Gradio knows nothing; while what the page shows stays."""
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = own_folder()
     assert folder.is_relative_to(tmp_path)
-    (folder / "a").mkdir(parents=True)
-    old, new = folder / "a" / "old.dcm", folder / "a" / "new.dcm"
-    for path in (old, new):
-        path.write_bytes(b"a film")
-    os.utime(old, (time.time() - 4000,) * 2)
-    monkeypatch.delenv("GRADIO_TEMP_DIR")
-    assert own_folder() == folder
-    assert new.is_file()
-    assert not old.exists()
     assert own_folder() == folder
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "mine"))
-    assert own_folder() == tmp_path / "mine"
-    often, oldest = build([classifier]).delete_cache
-    assert often + oldest <= 3600
+    folder = own_folder()
+    assert folder.parent == tmp_path / "mine", "other files may lie where people say"
+    stranger = folder.parent / "stranger.txt"
+    monkeypatch.setattr("app.ui.page.OFTEN", 0.1)
+    page, _ = launch([classifier], host="127.0.0.1", block=False)
+    try:
+        tray = [path for path in folder.rglob("*") if path.is_file()]
+        assert tray, "the drawings to try"
+        (folder / "a").mkdir()
+        old, new = folder / "tmpwjed9rq4", folder / "a" / "new.dcm"
+        for path in (old, new, stranger):
+            path.write_bytes(b"a film")
+        for path in (old, stranger, *tray):
+            os.utime(path, (time.time() - 4000,) * 2)
+        for _ in range(100):
+            if not old.exists():
+                break
+            time.sleep(0.1)
+        assert not old.exists()
+        assert all(path.is_file() for path in (new, stranger, *tray))
+        assert OFTEN + OLDEST <= 3600
+    finally:
+        page.close()
+
+
+def test_only_few_small_layers_can_be_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with gr.Blocks():
+        canvas = gr.ImageEditor(type="numpy", image_mode="RGBA", sources=[], layers=False)
+    drawings = bound(canvas)
+    inside = Path(get_upload_folder())
+    inside.mkdir(parents=True, exist_ok=True)
+
+    def layer(side: int) -> FileData:
+        path = inside / f"layer-{side}.png"
+        Image.new("RGBA", (side, side), (255, 0, 0, 255)).save(path)
+        return FileData(path=str(path))
+
+    small = layer(64)
+    assert [each.shape for each in canvas.preprocess(EditorData(layers=[small]))] == [(64, 64, 4)]
+    assert canvas.preprocess(None) == []
+    for layers in ([layer(2000)], [small] * 40):
+        with pytest.raises(gr.Error, match="larger than the film"):
+            canvas.preprocess(EditorData(layers=layers))
+
+    def sent(name: str, index: str, blob: bytes) -> SimpleNamespace:
+        return SimpleNamespace(data={"type": "layer", "index": index, "id": name}, files=[("layer", blob)])
+
+    picture = Path(small.path).read_bytes()
+    assert canvas.accept_blobs._is_server_fn
+    canvas.accept_blobs(sent("a", "0", picture))
+    assert canvas.preprocess(EditorData(id="a"))[0].shape == (64, 64, 4)
+    assert not drawings
+    for index, blob in (("1000000000", picture), ("-1", picture), ("0", bytes(10_000_000))):
+        with pytest.raises(HTTPException):
+            canvas.accept_blobs(sent("b", index, blob))
+    for number in range(100):
+        canvas.accept_blobs(sent(str(number), "0", picture))
+    assert len(drawings) <= 32
+    assert "99" in drawings
+    now = time.monotonic()
+    monkeypatch.setattr("app.ui.canvas.time.monotonic", lambda: now + 3600)
+    drawings.forget()
+    assert not drawings
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
@@ -83,19 +141,26 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
     link.symlink_to(secret)
     page, address = launch([classifier], host="127.0.0.1", block=False)
     looks = [classifier.card.name, "inferno", 0.6, True, True]
+
+    def requests(film: dict) -> dict[str, list]:
+        return {
+            "judge_upload": [film, *looks],
+            "judge_series": [[film], *looks],
+            "ask_again": [None, {"background": film, "layers": [film], "composite": film}, ""],
+            "explain": [film, classifier.card.name, True],
+            "heatmap": [film, "evidence", classifier.card.name, "", "", True],
+        }
+
     try:
         for path in (str(secret), f"{inside}/{os.path.relpath(secret, inside)}", str(link)):
-            film = {"path": path, **meta}
-            for handler, data in (
-                ("judge_upload", [film, *looks]),
-                ("judge_series", [[film], *looks]),
-                ("ask_again", [None, {"background": film, "layers": [film], "composite": film}]),
-                ("explain", [film, classifier.card.name, True]),
-                ("heatmap", [film, "evidence", classifier.card.name, "", "", True]),
-            ):
+            for handler, data in requests({"path": path, **meta}).items():
                 answer = asked_by_hand(address, page, handler, data)
                 assert not answer["success"], handler
                 assert "image/png" not in json.dumps(answer)
+        sent = httpx.post(f"{address}gradio_api/upload", files={"files": ("a.png", secret.read_bytes())}, timeout=30)
+        own = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+        for handler, data in requests(own).items():
+            assert asked_by_hand(address, page, handler, data)["success"], f"{handler}, with a file that was uploaded"
     finally:
         link.unlink()
         page.close()
