@@ -16,7 +16,7 @@ from app.cli import cli as app_cli
 from app.weights import available, load_card
 from training.cli import cli as training_cli
 from training.model_card import model_card
-from training.report import fill, tables
+from training.report import fill, page_text, tables
 
 README = Path("README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
@@ -47,6 +47,10 @@ def test_tables_are_the_reports() -> None:
     contents = tables()
     assert fill(README, contents) == README
     assert {name for name in contents if f"<!-- report: {name} -->" in README} == set(contents)
+
+
+def test_the_report_is_of_what_was_measured() -> None:
+    assert page_text(Path()) == Path("docs/report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", available())

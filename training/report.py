@@ -27,7 +27,7 @@ from training.peers.recipe import load_all
 from training.peers.table import load_rows, markdown
 from training.tables import MISSING, grid, percent, with_interval
 
-__all__ = ["fill", "report", "tables"]
+__all__ = ["fill", "page_text", "report", "tables"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("bone-break", "fracatlas", "multi-region")
@@ -388,7 +388,7 @@ def _costs(folder: Path) -> list[str]:
     return ["## Cost, and hostile files", *parts] if parts else []
 
 
-def _page(root: Path) -> str:
+def page_text(root: Path) -> str:
     cards = [load_card(name, root / "weights") for name in ranked(root / "weights")]
     contents = tables(root)
     parts = [
@@ -510,7 +510,7 @@ def report(root: Path = ROOT) -> tuple[Path, Path]:
     Returns:
         The page as Markdown and as HTML.
     """
-    page = _page(root)
+    page = page_text(root)
     folder = root / "docs"
     folder.mkdir(exist_ok=True)
     (folder / "report.md").write_text(page, encoding="utf-8")
