@@ -35,7 +35,7 @@ from pydicom.uid import (
 from app.dicom import COLOURED, is_dicom
 from app.errors import FilmError
 from app.phantom import draw
-from app.radiograph import MAX_PIXELS, decode
+from app.radiograph import EXIF_ORIENTATION, MAX_PIXELS, decode
 from benchmarks.record import keep
 
 SLOW = 20.0
@@ -60,12 +60,19 @@ def corpus() -> list[bytes]:
         file = io.BytesIO()
         Image.fromarray(np.dstack([film] * 3)).convert(colours).save(file, "TIFF")
         seeds.append(file.getvalue())
+    turned = Image.Exif()
+    turned[EXIF_ORIENTATION] = 6
+    for kind in ("PNG", "JPEG", "WEBP"):
+        file = io.BytesIO()
+        Image.fromarray(film).save(file, kind, exif=turned)
+        seeds.append(file.getvalue())
+    wide = cv2.imencode(".tiff", np.dstack([film.astype(np.uint16) * 257] * 3))[1].tobytes()
     deep = cv2.imencode(".png", np.dstack([film.astype(np.uint16) * 257] * 3))[1].tobytes()
     folder = Path(pydicom.__file__).parent / "data" / "test_files"
     dicom = [
         path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size < 300_000
     ]
-    return [*seeds, deep, *(data for data in dicom if is_dicom(data) and _readable(data))]
+    return [*seeds, wide, deep, *(data for data in dicom if is_dicom(data) and _readable(data))]
 
 
 def _readable(data: bytes) -> bool:
