@@ -19,6 +19,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from rich.progress import track
 
 from app.classifier import Classifier
@@ -190,6 +191,7 @@ def faithfulness(
         "part": "validation",
         "films": len(chosen),
         "random_maps": RANDOM,
+        "threads": torch.get_num_threads(),
         "shares": SHARES.tolist(),
         "weights_sha256": checksum,
         "methods": summarise(chosen, [twins[index] for index in order]),

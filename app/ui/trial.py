@@ -198,7 +198,8 @@ def bench(title: str, found: dict[str, Any]) -> str:
         "better. Peak: share of "
         "films whose hottest point lies in a fracture box, or within 5 % of the diagonal of one. Stability: mean rank "
         "correlation under small changes of the film. Shuffled: rank correlation, whatever its sign, once all weights "
-        f"mean nothing; near zero is right. Made by <code>python -m training faithfulness</code>.</p>{warning}"
+        f"mean nothing; near zero is right. Seconds: the median, on {found['threads']} of the processor's threads. "
+        f"Made by <code>python -m training faithfulness</code>.</p>{warning}"
         f"{table(verified.HEAD, verified.rows(found))}</div>"
     )
 

@@ -206,7 +206,7 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
         }
 
     methods = {"evidence": row(0.1, 0.05), "eigencam": row(0.6, -0.1), "fullgrad": row(0.1, 0.05, 0.95)}
-    found = {"films": 9, "methods": methods}
+    found = {"films": 9, "threads": 1, "methods": methods}
     told = [cells[-2] for cells in verified.rows(found)]
     assert told == [
         "0.10 (0.05 to 0.20, 9 films)",
@@ -218,7 +218,9 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
     page = bench("A model", found)
     assert "does not depend on the model" in page
     assert "does not beat random maps" not in page
-    assert "does not beat random maps" in bench("A model", {"films": 9, "methods": {"evidence": row(0.1, -0.1)}})
+    assert "does not beat random maps" in bench(
+        "A model", {"films": 9, "threads": 1, "methods": {"evidence": row(0.1, -0.1)}}
+    )
 
 
 def test_localisation_knows_maps_baselines_regions_and_sizes(repository: Path) -> None:
