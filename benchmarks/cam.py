@@ -6,6 +6,7 @@ shipped models; the bare forward is that of the network the package is given, on
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -96,7 +97,9 @@ def main() -> None:
     figures = measure("ResNet-18", bare, bare.get_submodule("layer4"), ours, SIDE)
     shipped = Classifier.load(ranked()[0])
     network = shipped.network
-    figures |= measure(shipped.card.title, Logits(network).eval(), network.body, network, shipped.card.size)
+    # The package wants gradients of weights that the app has frozen.
+    whole = Logits(copy.deepcopy(network)).eval().requires_grad_(True)
+    figures |= measure(shipped.card.title, whole, whole.network.body, network, shipped.card.size)
     keep("cam", figures)
 
 
