@@ -21,6 +21,7 @@ from torch import nn
 
 from app import attribution, cam
 from app.attribution import Logits
+from app.bodies import ARCHITECTURES
 from app.classifier import Classifier
 from app.network import FractureNetwork, build_network, channels_last
 from app.watch import Watch
@@ -99,7 +100,7 @@ def main() -> None:
     network = shipped.network
     # The package wants gradients of weights that the app has frozen.
     whole = Logits(copy.deepcopy(network)).eval().requires_grad_(True)
-    figures |= measure(shipped.card.title, whole, whole.network.body, network, shipped.card.size)
+    figures |= measure(ARCHITECTURES[shipped.card.architecture].title, whole, whole.network.body, network, shipped.card.size)
     keep("cam", figures)
 
 

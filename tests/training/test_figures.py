@@ -86,7 +86,7 @@ def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     recipe = JOINT.model_copy(update={"name": "resnet18"})
     options = {"precision": "32-true", "cache": cache}
     results = root / "training" / "results"
-    everything([recipe], drawn_atlas, root, weights, results, count=2, films=2, **options)
+    everything([recipe], drawn_atlas, root, weights, results, count=2, films=1, **options)
     ensemble([recipe, recipe], root / "folds", root / "seeds", results / "ensembles.json")
     return root
 
