@@ -100,7 +100,9 @@ def main() -> None:
     network = shipped.network
     # The package wants gradients of weights that the app has frozen.
     whole = Logits(copy.deepcopy(network)).eval().requires_grad_(True)
-    figures |= measure(ARCHITECTURES[shipped.card.architecture].title, whole, whole.network.body, network, shipped.card.size)
+    figures |= measure(
+        ARCHITECTURES[shipped.card.architecture].title, whole, whole.network.body, network, shipped.card.size
+    )
     keep("cam", figures)
 
 
