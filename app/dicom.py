@@ -328,8 +328,9 @@ def _notes(dataset: Dataset, modality: str) -> list[str]:
         notes.append(f"This is {OTHERS.get(modality, 'no radiograph')}; the model was trained on radiographs only.")
     if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES":
         notes.append("The file says that text is burned into the picture; it may name a person.")
-    high, wide = _spacing(_of_frame(dataset, 0)) or _aspect(dataset)
-    if _at_detector(_of_frame(dataset, 0)):
+    first = _of_frame(dataset, 0)
+    high, wide = _spacing(first) or _aspect(dataset)
+    if _at_detector(first) and _magnified(first) is None:
         notes.append("Its scale is that of the detector; the bone lay nearer the tube and is smaller than it measures.")
     if not 0.98 < high / wide < 1.02:
         notes.append("Its pixels are not square; it is shown pixel by pixel, so what is on it looks stretched.")
@@ -382,22 +383,22 @@ def _magnified(dataset: Dataset) -> float | None:
     return found[0] if found and np.isfinite(found[0]) and found[0] >= 1.0 else None
 
 
+def _at_detector(dataset: Dataset) -> tuple[float, float] | None:
+    """Height and width of a pixel on the detector, in mm, where bones look larger; None where the patient's are known.
+
+    Lengths in the patient that equal the detector's are the detector's, copied without a calibration.
+    """
+    found = _lengths(dataset, "ImagerPixelSpacing")
+    return found if _lengths(dataset, "PixelSpacing") in (None, found) else None
+
+
 def _spacing(dataset: Dataset) -> tuple[float, float] | None:
     """Height and width of a pixel in mm: in the patient, else at the detector (PS3.3 10.7.1.3 and C.8.7.10)."""
-    at_detector = _lengths(dataset, "ImagerPixelSpacing")
-    known = _lengths(dataset, "PixelSpacing")
-    # Equal to the detector's it is the detector's, copied without a calibration.
-    if at_detector is None or (known is not None and known != at_detector):
-        return known
+    at_detector = _at_detector(dataset)
+    if at_detector is None:
+        return _lengths(dataset, "PixelSpacing")
     factor = _magnified(dataset) or 1.0
     return at_detector[0] / factor, at_detector[1] / factor
-
-
-def _at_detector(dataset: Dataset) -> bool:
-    """Whether lengths are known on the detector only, where bones look larger than they are."""
-    at_detector = _lengths(dataset, "ImagerPixelSpacing")
-    copied = _lengths(dataset, "PixelSpacing") in (None, at_detector)
-    return at_detector is not None and copied and _magnified(dataset) is None
 
 
 def _shown(stored: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]) -> np.ndarray:

@@ -19,6 +19,7 @@ __all__ = [
     "depends_on_model",
     "depends_on_type",
     "load",
+    "lost_to_random",
     "rows",
 ]
 
@@ -55,6 +56,11 @@ def depends_on_type(row: dict[str, Any]) -> bool | None:
 def beats_random(row: dict[str, Any]) -> dict[str, bool]:
     """By measure, whether the interval of the margin over random maps lies above zero."""
     return {key: row["margins"][key]["low"] > 0.0 for key in MEASURES}
+
+
+def lost_to_random(row: dict[str, Any]) -> list[str]:
+    """The measures by which a method is not shown to beat random maps."""
+    return [key for key, better in beats_random(row).items() if not better]
 
 
 def _margin(share: dict[str, float]) -> str:

@@ -146,12 +146,11 @@ def _methods(card: ModelCard, root: Path) -> str:
     if found is None:
         return f"Not measured yet: `python -m training faithfulness {card.name}`."
     default, others = found["methods"][DEFAULT], {k: v for k, v in found["methods"].items() if k != DEFAULT}
-    lost = [key for key, better in verified.beats_random(default).items() if not better]
+    lost = verified.lost_to_random(default)
     words = "beats random maps by all three measures" if not lost else f"does not beat random maps by {', '.join(lost)}"
-    rivals = sum(all(verified.beats_random(row).values()) for row in others.values())
+    rivals = sum(not verified.lost_to_random(row) for row in others.values())
     blind = [METHODS[name].title for name, row in found["methods"].items() if verified.depends_on_model(row) is False]
     names = [METHODS[name].title for name, row in found["methods"].items() if verified.depends_on_type(row) is False]
-    shown = verified.rows(found)
     return "\n".join(
         [
             f"On {default['margins']['deletion']['n']} fractured FracAtlas validation films the map shown by default "
@@ -161,7 +160,7 @@ def _methods(card: ModelCard, root: Path) -> str:
             f"<details><summary>All methods (<code>python -m training faithfulness {card.name}</code>): margins over "
             "random maps (the same one moved elsewhere), in units of probability; above 0 is better</summary>",
             "",
-            grid(verified.HEAD, shown),
+            grid(verified.HEAD, verified.rows(found)),
             "",
             "</details>",
         ]

@@ -62,7 +62,7 @@ def _against(row: dict[str, Any] | None) -> str:
         return "Does not depend on the model: it stays when all weights are shuffled."
     if verified.depends_on_type(row) is False:
         return "Does not depend on the type: it stays when the head's weights are shuffled."
-    lost = [key for key, better in verified.beats_random(row).items() if not better]
+    lost = verified.lost_to_random(row)
     return f"No better than random maps by {', '.join(lost)}." if lost else ""
 
 

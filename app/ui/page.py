@@ -77,7 +77,7 @@ def own_folder() -> Path:
     return folder
 
 
-def tidy(folder: Path, keep: Collection[Path] = ()) -> None:
+def tidy(folder: Path, keep: Collection[Path]) -> None:
     """Deletes every old file in the folder of uploads but those to keep.
 
     Gradio deletes what it knows of; uploads that were broken off, and what a killed server left behind, it does not.
@@ -111,7 +111,6 @@ def launch(
         The page and its address.
     """
     folder = own_folder()
-    tidy(folder)
     page, drawings = build(classifiers)
     page.queue(max_size=32)
     _, address, _ = page.launch(

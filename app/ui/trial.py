@@ -185,7 +185,7 @@ def _on_trial(question: Question, method: str, seen: Seen) -> tuple:
 def bench(title: str, found: dict[str, Any]) -> str:
     """How every method did before a model over many films, as HTML; ``found`` is from ``verified.load``."""
     default = found["methods"].get(DEFAULT)
-    lost = [key for key, better in verified.beats_random(default).items() if not better] if default else []
+    lost = verified.lost_to_random(default) if default else []
     warning = (
         f"<p><strong>The map shown by default does not beat random maps by {html.escape(', '.join(lost))}.</strong></p>"
         if lost
