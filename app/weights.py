@@ -153,11 +153,13 @@ def available(folder: Path = DEFAULT_FOLDER) -> list[str]:
 def ranked(folder: Path = DEFAULT_FOLDER) -> list[str]:
     """The same in the order people see: the best in cross-validation first, models without such a figure last.
 
+    Best is who names most types among those judged on most films: folds are not equally hard.
+
     Among models that the best one's interval does not tell from it, the one comes first that points at fractures best.
     """
     found = {name: load_card(name, folder).metrics.get("cross_validation", {}) for name in available(folder)}
     accuracy = {name: its.get("accuracy", {}) for name, its in found.items()}
-    best = max(accuracy.values(), key=lambda its: its.get("value", 0.0), default={})
+    best = max(accuracy.values(), key=lambda its: (its.get("n", 0), its.get("value", 0.0)), default={})
 
     def place(name: str) -> tuple[float, float, float]:
         value = accuracy[name].get("value", 0.0)

@@ -7,6 +7,7 @@ are paired by film. Test films have no part in it.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from training.cross_validate import OutOfFold, cross_validate, summarise
 from training.data.cache import CACHE
 from training.metrics import bootstrap
 from training.recipe import Precision, Recipe
+from training.views import averaged_views
 
 __all__ = ["RESULTS", "Ablation", "Switch", "ablate", "load_ablation"]
 
 RESULTS = Path(__file__).with_name("results") / "ablation.json"
+VIEWS = "ten-views"
+"""The one switch that needs no training of its own."""
 
 
 class Switch(BaseModel):
@@ -68,7 +72,7 @@ def _row(found: OutOfFold, base: OutOfFold) -> dict[str, Any]:
     right, before = (each.logits.argmax(axis=1) == each.labels for each in (found, base))
     row = {
         "accuracy": summary["types"]["accuracy"],
-        "difference": bootstrap(right.astype(float) - before),
+        "difference": bootstrap(right.astype(float) - before, found.groups),
         "top3": summary["types"]["top3"]["value"],
         "macro_auroc": summary["types"]["macro_auroc"],
         "views_averaged": summary["views_averaged"]["value"],
@@ -106,8 +110,16 @@ def ablate(
         cache: where decoded films are kept.
 
     Returns:
-        Rows by name, the base first.
+        Rows by name, in the order of the plan, first the base, alone and with all views averaged.
+
+    Raises:
+        ValueError: the table holds switches of another base or other folds.
     """
+    base_only = plan.base.model_dump(mode="json")
+    if results.is_file():
+        known = json.loads(results.read_text(encoding="utf-8"))
+        if (known["base"], known["folds"]) != (base_only, list(plan.folds)):
+            raise ValueError(f"{results} holds switches of another base or other folds; delete it or name another file")
     rows: dict[str, Any] = {}
 
     def found(name: str) -> OutOfFold:
@@ -116,14 +128,16 @@ def ablate(
         return cross_validate(recipe, data, where, folds=plan.folds, init=init, precision=precision, cache=cache)
 
     base = found("base")
-    for name in ("base", *(names or plan.switches)):
-        says = "base" if name == "base" else plan.switches[name].says
-        row = {"says": says, **_row(base if name == "base" else found(name), base)}
+    own = {"base": base, VIEWS: replace(base, logits=averaged_views(base.views))}
+    words = {"base": "base", VIEWS: "base, asked about ten views of each film (test-time augmentation)"}
+    for name in (*own, *(names or plan.switches)):
+        says = words[name] if name in own else plan.switches[name].says
+        row = {"says": says, **_row(own[name] if name in own else found(name), base)}
         # Read again each time: another process may be at other switches of the plan.
         if results.is_file():
             rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
-        rows[name] = row
+        rows = {key: its for key in (*own, *plan.switches) if (its := {**rows, name: row}.get(key))}
         results.parent.mkdir(parents=True, exist_ok=True)
-        whole = {"folds": list(plan.folds), "base": plan.base.model_dump(mode="json"), "rows": rows}
+        whole = {"folds": list(plan.folds), "base": base_only, "rows": rows}
         results.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return rows

@@ -8,6 +8,7 @@ folder and not repeated.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,11 @@ __all__ = [
     "summarise_types",
 ]
 
+log = logging.getLogger(__name__)
+
 RESULTS = Path(__file__).with_name("results")
+REFERENCE = "resnet18"
+"""The recipe others are compared with, film by film."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class OutOfFold:
         peaks: of the fractured ones and each fold: fracture map's peak in a box, predicted type's peak in a box.
         minutes: of training, all folds together.
         folds: which were judged.
+        started: what training started from, as the folds' initial layers name it, or "random".
+        device: what trained, as the folds tell it.
     """
 
     films: np.ndarray
@@ -74,6 +81,8 @@ class OutOfFold:
     peaks: list[np.ndarray]
     minutes: float
     folds: tuple[int, ...]
+    started: str
+    device: str
 
 
 def _see(task: FractureTypes, squares: np.ndarray, view: View = VIEWS[0]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -150,8 +159,6 @@ def cross_validate(
     Raises:
         ValueError: the folder holds folds of another recipe.
     """
-    parts: list[dict[str, np.ndarray]] = []
-    minutes = 0.0
     judged = tuple(folds if folds is not None else range(recipe.folds))
     for fold in judged:
         chosen = recipe.model_copy(update={"fold": fold})
@@ -164,11 +171,11 @@ def cross_validate(
             task, films = trained(
                 chosen, data, where, init=init, precision=precision, cache=cache, progress=progress, teacher=teacher
             )
-            np.savez(where / "judged.npz", **_judge(task, films, data, cache))  # ty: ignore[invalid-argument-type]
+            aside = where / "judging.npz"
+            np.savez(aside, **_judge(task, films, data, cache))  # ty: ignore[invalid-argument-type]
+            aside.rename(where / "judged.npz")
             (where / "last.ckpt").unlink()
-        parts.append(_read(where))
-        minutes += json.loads((where / "effort.json").read_text())["minutes"]
-    return _join(parts, minutes, judged)
+    return _join(run, judged)
 
 
 def finished_folds(run: Path, recipe: Recipe) -> tuple[int, ...]:
@@ -189,8 +196,6 @@ def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequen
         FileNotFoundError: a fold, or, where some are enough, every fold, is not finished.
         ValueError: the folds are another recipe's.
     """
-    parts = []
-    minutes = 0.0
     finished = tuple(fold for fold in finished_folds(run, recipe) if only is None or fold in only)
     if not finished or (len(finished) < recipe.folds and not partial):
         raise FileNotFoundError(
@@ -202,9 +207,7 @@ def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequen
         theirs = Recipe.model_validate_json((where / "recipe.json").read_text())
         if theirs != recipe.model_copy(update={"fold": fold, "seed": theirs.seed}):
             raise ValueError(f"{where} holds a run of another recipe")
-        parts.append(_read(where))
-        minutes += json.loads((where / "effort.json").read_text())["minutes"]
-    return _join(parts, minutes, finished)
+    return _join(run, finished)
 
 
 def _read(where: Path) -> dict[str, np.ndarray]:
@@ -212,15 +215,22 @@ def _read(where: Path) -> dict[str, np.ndarray]:
         return {**stored, "groups": read_groups(where)[stored["films"]]}
 
 
-def _join(parts: list[dict[str, np.ndarray]], minutes: float, folds: tuple[int, ...]) -> OutOfFold:
+def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
+    wheres = [run / f"fold{fold}" for fold in folds]
+    parts = [_read(where) for where in wheres]
+    efforts = [json.loads((where / "effort.json").read_text()) for where in wheres]
+
     def joined(key: str) -> np.ndarray:
         return np.concatenate([part[key] for part in parts])
 
     def listed(key: str) -> list[np.ndarray]:
         return [part[key] for part in parts if key in part]
 
+    films = joined("films")
+    if len(np.unique(films)) < len(films):
+        raise ValueError(f"folds in {run} judged the same films, so they were dealt differently; train them again")
     return OutOfFold(
-        films=joined("films"),
+        films=films,
         labels=joined("labels"),
         groups=joined("groups"),
         logits=joined("logits"),
@@ -229,8 +239,10 @@ def _join(parts: list[dict[str, np.ndarray]], minutes: float, folds: tuple[int, 
         presence=listed("presence"),
         fractured=listed("fractured"),
         peaks=listed("peaks"),
-        minutes=round(minutes, 1),
+        minutes=round(sum(effort["minutes"] for effort in efforts), 1),
         folds=folds,
+        started=json.loads((wheres[0] / "initial.json").read_text())["source"],
+        device=efforts[0]["device"],
     )
 
 
@@ -250,11 +262,13 @@ def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) 
     scaled = np.empty_like(logits)
     for side in (half, ~half):
         scaled[side] = logits[side] / fit_temperature(logits[~side], labels[~side])
+    before, crossed = (expected_calibration_error(softmax(each, axis=1), labels) for each in (logits, scaled))
     return {
         "types": report(logits, labels, list(CLASSES), temperature, groups),
         "temperature": temperature,
-        "calibration_error_before": expected_calibration_error(softmax(logits, axis=1), labels)["value"],
-        "calibration_error_crossed": expected_calibration_error(softmax(scaled, axis=1), labels)["value"],
+        "calibration_error_before": before["value"],
+        "calibration_error_crossed": crossed["value"],
+        "reliability": {"before scaling": before["bins"], "after, temperature of the other half": crossed["bins"]},
     }
 
 
@@ -281,25 +295,47 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
     return summary
 
 
-def record(found: OutOfFold, recipe: Recipe, results: Path = RESULTS) -> dict[str, Any]:
-    """Writes what was found where the report reads it.
+def _beside(found: OutOfFold, run: Path) -> dict[str, float] | None:
+    """How much oftener than the reference the labelled type was named, film by film, if its folds are there."""
+    other = run.parent / REFERENCE
+    if other == run or any(not (other / f"fold{fold}" / "judged.npz").is_file() for fold in found.folds):
+        return None
+    theirs = _join(other, found.folds)
+    if not np.array_equal(found.films, theirs.films):
+        return None
+    right, reference = (each.logits.argmax(axis=1) == each.labels for each in (found, theirs))
+    return {**bootstrap(right.astype(float) - reference, found.groups), "reference": float(reference.mean())}
+
+
+def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS) -> dict[str, Any]:
+    """Writes what was found where the report reads it, unless that holds more folds already.
 
     Args:
         found: some folds' predictions, or all.
         recipe: that they were trained by; ``whole`` decides which of two folders gets the file.
+        run: folder of the folds; where the reference's lie beside it, both are compared on the same films.
         results: folder of committed figures.
 
     Returns:
-        What was written: the summary, and of the recipe what tells it from others.
+        The summary, and of the recipe what tells it from others.
     """
     written = {
         "recipe": recipe.name,
         "title": f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px"
         + (", training labels cleaned" if recipe.clean else ""),
         "epochs": recipe.head_epochs + recipe.tune_epochs,
+        "started": found.started,
+        "teacher": recipe.distil.teacher if recipe.distil else None,
+        "device": found.device,
+        "against_reference": _beside(found, run),
         **summarise(found),
     }
     folder = results / ("whole" if recipe.whole else "folds")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{recipe.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    target = folder / f"{recipe.name}.json"
+    known = json.loads(target.read_text(encoding="utf-8"))["folds"] if target.is_file() else []
+    if len(known) > len(found.folds):
+        log.warning("%s holds %d folds and is left as it is", target, len(known))
+    else:
+        target.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     return written

@@ -8,6 +8,7 @@ seeds.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from training.recipe import Recipe
 from training.views import averaged_views
 
 __all__ = ["RESULTS", "averaged", "ensemble"]
+
+log = logging.getLogger(__name__)
 
 RESULTS = Path(__file__).with_name("results") / "ensembles.json"
 
@@ -55,7 +58,7 @@ def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path 
         folds: folder with a cross-validation a recipe, by name.
         seeds: folder with runs on all training films, by recipe and seed; without a seed that all members share there
             is no test figure.
-        results: JSON that gets a row under the members' names.
+        results: JSON that gets a row under the members' names, unless it has one of more folds or seeds.
 
     Returns:
         Members, out-of-fold figures, each member's accuracy alone on the same films and views, and by seed accuracy
@@ -91,7 +94,11 @@ def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path 
         figures = report(together, judged[0]["labels"], list(CLASSES), 1.0, groups)
         row["test"][seed.removeprefix("seed")] = {key: figures[key] for key in ("accuracy", "top3")}
     rows = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
-    rows[" + ".join(row["members"])] = row
+    name = " + ".join(row["members"])
+    known = rows.get(name, row)
+    if len(known["folds"]) > len(row["folds"]) or len(known["test"]) > len(row["test"]):
+        log.warning("%s was judged on more folds or seeds before and is left as it is", name)
+        return row
     results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    results.write_text(json.dumps({**rows, name: row}, indent=1) + "\n", encoding="utf-8")
     return row

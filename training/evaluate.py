@@ -23,10 +23,10 @@ from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.export import explain_part, write_card
 from training.films import BoneBreakFilms
-from training.metrics import bootstrap, report
+from training.metrics import bootstrap, expected_calibration_error, report
 from training.recipe import Recipe
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "plot_reliability"]
 
 
 def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
@@ -62,32 +62,48 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
             "coverage": bootstrap(held[np.arange(len(labels)), labels], films.groups[films.split.test]),
             "size": float(held.sum(axis=1).mean()),
         }
+    before = expected_calibration_error(softmax(logits, axis=1), labels)
     card = card.model_copy(update={"metrics": {**card.metrics, "test": figures}})
     target = weights / name
     write_card(card, target)
     (target / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    _plot_reliability({"out of fold": card.metrics["cross_validation"], "test": figures}, target / "reliability.png")
+    folds = card.metrics["cross_validation"]
+    plot_reliability(
+        {
+            "out of fold, after scaling by a temperature of these films": folds["expected_calibration_error"]["bins"],
+            "test, before scaling": before["bins"],
+            "test, after scaling": figures["expected_calibration_error"]["bins"],
+        },
+        target / "reliability.png",
+    )
     _plot_curve(card.training["curve"], target / "curves.png")
     _plot_confusion(figures, [kind.title for kind in card.classes], target / "confusion.png")
     _plot_classes(figures, target / "per_class.png")
     return card
 
 
-def _plot_reliability(parts: dict[str, dict], target: Path) -> None:
+def plot_reliability(parts: dict[str, list[dict]], target: Path) -> None:
+    """Confidence against accuracy (Niculescu-Mizil and Caruana, 2005), one line a part.
+
+    Args:
+        parts: bins by what they are of, as ``training.metrics.expected_calibration_error`` gives them.
+        target: PNG to write.
+    """
     figure, axes = plt.subplots(figsize=(5.5, 5), layout="constrained")
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="as sure as right")
-    for name, figures in parts.items():
-        error = figures["expected_calibration_error"]
-        filled = [row for row in error["bins"] if row["films"]]
+    for name, bins in parts.items():
+        filled = [row for row in bins if row["films"]]
+        films = sum(row["films"] for row in filled)
+        error = sum(row["films"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
         axes.plot(
             [row["confidence"] for row in filled],
             [row["accuracy"] for row in filled],
             marker="o",
-            label=f"{name}: {figures['films']} films, error {error['value']:.3f}",
+            label=f"{name}: {films} films, error {error:.3f}",
         )
         for row in filled:
             axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
-    axes.set_xlabel("confidence after scaling")
+    axes.set_xlabel("confidence")
     axes.set_ylabel("share right (numbers: films in the bin)")
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(target, dpi=110)

@@ -79,7 +79,7 @@ def everything(
         for chosen in (recipe, recipe.model_copy(update={"whole": True}))[: 1 + whole]:
             folds = runs / ("whole" if chosen.whole else "folds") / recipe.name
             cross_validate(chosen, data, folds, init=init, precision=precision, cache=cache)
-            record(read_folds(folds, chosen), chosen, results)
+            record(read_folds(folds, chosen), chosen, folds, results)
         trained = runs / "seeds" / recipe.name
         options = {"init": init, "precision": precision, "cache": cache}
         seeds(recipe, range(count), data, trained, results=results / "seeds", **options)

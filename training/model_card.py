@@ -7,7 +7,6 @@ the items of CLAIM, the checklist for artificial intelligence in medical imaging
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,12 @@ import yaml
 from app import verified
 from app.typical import real_films_kept
 from app.weights import ModelCard
-from training.tables import MISSING, grid, percent, with_interval
+from training.bars import bars
+from training.bars import markdown as bars_table
+from training.localise import ASKED
+from training.tables import MISSING, grid, percent, read, with_interval
 
-__all__ = ["PLOTS", "figures", "looks", "model_card", "on_trial", "read", "trust"]
+__all__ = ["PLOTS", "figures", "looks", "model_card", "on_trial", "trust"]
 
 PLOTS = (
     ("curves.png", "Training curves"),
@@ -34,11 +36,6 @@ SELDOM = 0.05
 """Share of tampered films of one kind up to which it is no failure that they are judged."""
 RARELY = 0.2
 """Recall under which a type counts as one the model fails at."""
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """What a command wrote; None where it has not run."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def figures(card: ModelCard) -> str:
@@ -81,7 +78,7 @@ def _localisation(found: dict[str, Any]) -> str:
 
 
 def _breakdown(found: dict[str, Any]) -> str:
-    row = found["maps"]["evidence for the predicted type"]
+    row = found["maps"][ASKED]
     rows = [
         [value, str(its["inside"]["n"]), with_interval(its["inside"]), with_interval(its["near"])]
         for kind in ("by_region", "by_size")
@@ -97,7 +94,10 @@ def looks(card: ModelCard, root: Path) -> list[str]:
         return []
     return [
         f"Where it looks, on {found['films']} fractured FracAtlas validation films "
-        f"(`python -m training localise {card.name}`):",
+        f"(`python -m training localise {card.name}`; methods that take seconds a film stand in the next table, on "
+        "fewer films)"
+        + ("; these films also chose the pyramid, its size and its loss" if "pyramid" in card.architecture else "")
+        + ":",
         _localisation(found),
         _breakdown(found),
     ]
@@ -203,6 +203,14 @@ def trust(card: ModelCard, root: Path) -> list[str]:
     return parts
 
 
+def _folds(found: dict[str, Any], card: ModelCard) -> str:
+    """Which folds were judged, in words."""
+    judged, of = found["folds"], card.recipe["folds"]
+    if len(judged) == of:
+        return f"all {of} folds"
+    return f"fold{'s' * (len(judged) > 1)} {', '.join(map(str, judged))} of {of} alone"
+
+
 def _by_type(card: ModelCard) -> str:
     test = {row["name"]: row for row in card.metrics["test"]["per_class"]} if "test" in card.metrics else {}
 
@@ -262,7 +270,7 @@ def _failures(card: ModelCard, root: Path) -> list[str]:
         + "."
     )
     if maps := read(root / "weights" / card.name / "localisation.json"):
-        sizes = maps["maps"]["evidence for the predicted type"]["by_size"]
+        sizes = maps["maps"][ASKED]["by_size"]
         worst = min(sizes, key=lambda size: sizes[size]["inside"]["value"])
         found.append(
             f"The map's peak misses the fracture most often where it is small: with boxes of {worst} it lies inside in "
@@ -334,8 +342,8 @@ def _data(card: ModelCard, root: Path) -> list[str]:
     lines = [
         f"**Types:** {card.data['title']}; {parts['train']['films']} training and {parts['test']['films']} test films, "
         f"dealt out in {card.data['groups']} groups of near-duplicates and films of one case. "
-        f"{parts['leaked']['films']} training films were left out: {parts['leaked']['meaning']}, or a film of the same "
-        "case. SHA-256 over each part's films is in `card.json`. " + _audit(root),
+        f"{parts['leaked']['films']} training films were left out because a near-duplicate of theirs or a film of the "
+        "same case is a test film. SHA-256 over each part's films is in `card.json`. " + _audit(root),
         "**Reference standard:** the uploader's folder names, one label a film, no reading by a panel; what readers "
         "would agree on is unknown. No film was excluded for its quality; nothing is known of age, sex or place.",
     ]
@@ -362,10 +370,18 @@ def _claim(card: ModelCard, root: Path) -> str:
         ["Study design", "retrospective, public films", "Data"],
         ["Eligibility, de-identification", "as published by the sets' authors; near-duplicates left out", "Data"],
         ["Reference standard", "uploader's labels; no reader agreement", "Data"],
-        ["Partitions, independence", "grouped by near-duplicate and case; test films judged once a training", "Data"],
+        [
+            "Partitions, independence",
+            "grouped by near-duplicate and case; test films judged once a training, earlier weights among them",
+            "Data",
+        ],
         ["Sample size", "what is public; intervals say what it allows", "How good"],
         ["Model and initial weights", "see the first table", "Model"],
-        ["Training, choice of model", "recipe in `card.json`; choices by cross-validation", "Training"],
+        [
+            "Training, choice of model",
+            "recipe in `card.json`; choices by cross-validation, those about maps by FracAtlas validation films",
+            "Training",
+        ],
         ["Metrics and uncertainty", "95 % bootstrap, films of one case drawn together", "How good"],
         ["Calibration", "temperature on out-of-fold predictions", "Calibration"],
         ["Explainability, validated", "; ".join(validated) or MISSING, "Where it looks"],
@@ -394,8 +410,10 @@ def model_card(card: ModelCard, root: Path) -> str:
         f" Over {len(seeds['seeds'])} trainings that differ by chance alone the test accuracy is "
         f"{percent(seeds['mean'])} with a standard deviation of {100 * seeds['spread']:.1f}."
         if seeds and seeds["spread"] is not None
-        else ""
+        else " It was trained once on all training films; how much chance alone moves the test figure is unknown."
     )
+    folds = card.metrics["cross_validation"]
+    teacher = (card.recipe.get("distil") or {}).get("teacher")
     folder = root / "weights" / card.name
     parts = [
         _front(card),
@@ -412,9 +430,12 @@ def model_card(card: ModelCard, root: Path) -> str:
                 ["weights", f"`{card.weights.file}`, float16, SHA-256 {card.weights.sha256[:16]}..."],
                 [
                     "first layers",
-                    f"{initial['source']}, {initial['licence']}; random at the start: "
+                    "none were to be had; all of it random at the start"
+                    if initial["source"] == "random"
+                    else f"{initial['source']}, {initial['licence']}; random at the start: "
                     f"{', '.join(initial['fresh']) or 'none'} and the head",
                 ],
+                ["taught by", f"{teacher}, beside the labels" if teacher else "labels alone"],
                 ["made", f"{card.date}, seed {card.seed}"],
                 ["licence", "MIT (code and weights); films are not included"],
             ],
@@ -432,9 +453,11 @@ def model_card(card: ModelCard, root: Path) -> str:
         f"`training/recipes/{card.name}.yaml`.",
         "## How good is it?",
         *([figures(card)] if "test" in card.metrics else ["Not judged on test films."]),
-        "Out of fold: each training film judged by a network that saw neither it, nor a near-duplicate, nor a film of "
-        f"the same case.{spread}",
+        f"Out of fold: each of {folds['films']} training films ({_folds(folds, card)}) judged by a network that saw "
+        f"neither it, nor a near-duplicate, nor a film of the same case.{spread}",
         _by_type(card),
+        "## What was asked, and what was reached",
+        bars_table(bars(root)),
         "## Calibration",
         f"Temperature {card.temperature:.2f}, fitted on {card.calibration['films']} out-of-fold predictions; expected "
         f"calibration error {card.calibration['error_before']:.3f} before, {card.calibration['error_after']:.3f} after "

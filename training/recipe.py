@@ -70,7 +70,7 @@ class Recipe(BaseModel):
     distil: Distil | None = Field(None, description="none: the network learns from labels only")
     dropout: float = Field(0.3, ge=0, lt=1)
     equalise: bool = Field(False, description="equalise each film's contrast, in training and ever after")
-    clean: bool = Field(False, description="leave out training films whose near-duplicates carry another label")
+    clean: bool = Field(False, description="leave out training films whose near-duplicates or case carry another label")
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     initial_licence: str = Field("BSD-3-Clause (torchvision)", description="of the layers training starts from")

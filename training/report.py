@@ -20,16 +20,24 @@ from app.hand_check import precision
 from app.methods import DEFAULT, METHODS
 from app.typical import real_films_kept
 from app.weights import ModelCard, load_card, ranked
+from training.bars import bars
+from training.bars import markdown as bars_table
+from training.bars import write as write_bars
 from training.data.hand_check import FOLDER
-from training.localise import BASELINES
-from training.model_card import PLOTS, figures, looks, model_card, on_trial, read, trust
+from training.evaluate import plot_reliability
+from training.localise import ASKED, BASELINES
+from training.model_card import PLOTS, figures, looks, model_card, on_trial, trust
 from training.peers.recipe import load_all
 from training.peers.table import load_rows, markdown
-from training.tables import MISSING, grid, percent, with_interval
+from training.tables import MISSING, grid, percent, read, with_interval
 
 __all__ = ["fill", "page_text", "report", "tables"]
 
 ROOT = Path(__file__).resolve().parent.parent
+RELIABILITY = "reliability-{}.png"
+"""Beside the report, one for every cross-validation over all films."""
+OTHER_PLANS = ("ablation", "cross-source", "peers")
+"""Folders under the recipes whose files are no recipes of models."""
 SETS = ("bone-break", "fracatlas", "multi-region")
 
 
@@ -44,7 +52,7 @@ def _beliefs(card: ModelCard, root: Path) -> str:
             [
                 "the map of the type it names peaks in a fracture box, "
                 f"{localised['films']} FracAtlas validation films",
-                with_interval(maps["evidence for the predicted type"]["inside"]),
+                with_interval(maps[ASKED]["inside"]),
                 f"{baseline}: {percent(maps[baseline]['inside']['value'])}",
                 "localise",
             ]
@@ -172,6 +180,7 @@ def tables(root: Path = ROOT) -> dict[str, str]:
     shipped = load_card(ranked(root / "weights")[0], root / "weights")
     return {
         "figures": figures(shipped),
+        "bars": bars_table(bars(root)),
         "beliefs": _beliefs(shipped, root),
         "methods": _methods(shipped, root),
         "data": _data(root),
@@ -204,7 +213,7 @@ def _models(cards: list[ModelCard], root: Path) -> str:
                 card.title,
                 f"{training['parameters'] / 1e6:.1f} M",
                 f"{training['epochs']} epochs, {training['minutes']} min, {training['device']}",
-                with_interval(folds["accuracy"]),
+                f"{with_interval(folds['accuracy'])}, {_folds(folds['folds'])}, {folds['films']} films",
                 with_interval(test["accuracy"]) if test else MISSING,
                 f"{percent(seeds['mean'])} ± {100 * seeds['spread']:.1f} ({len(seeds['seeds'])})"
                 if seeds and seeds["spread"] is not None
@@ -213,7 +222,7 @@ def _models(cards: list[ModelCard], root: Path) -> str:
                 else MISSING,
                 f"{card.calibration['error_before']:.3f} / {card.calibration['error_after']:.3f}",
                 f"{sum(places['presence_auroc']) / len(places['presence_auroc']):.2f}" if places else "not taught",
-                with_interval(localised["maps"]["evidence for the predicted type"]["inside"]) if localised else MISSING,
+                with_interval(localised["maps"][ASKED]["inside"]) if localised else MISSING,
             ]
         )
     head = [
@@ -224,22 +233,43 @@ def _models(cards: list[ModelCard], root: Path) -> str:
         "test accuracy",
         "mean over seeds ± standard deviation (seeds)",
         "calibration error before / after",
-        "presence AUROC",
+        "presence AUROC, mean of folds",
         "peak in a box",
     ]
     return grid(head, rows)
 
 
+def _folds(judged: list[int]) -> str:
+    if judged == list(range(len(judged))) and len(judged) > 1:
+        return f"{len(judged)} folds"
+    return f"fold{'s' * (len(judged) > 1)} {', '.join(map(str, judged))} alone"
+
+
+def _started(its: dict[str, Any]) -> str:
+    taught = f", taught by `{its['teacher']}`" if its["teacher"] else ""
+    return ("random" if its["started"] == "random" else "ImageNet layers") + taught
+
+
+def _against(its: dict[str, Any]) -> str:
+    share = its["against_reference"]
+    if share is None:
+        return "-"
+    low, value, high = (100 * share[key] for key in ("low", "value", "high"))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f}); it names {percent(share['reference'])} there"
+
+
 def _zoo(folder: Path) -> str:
     found = sorted(
         (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")),
-        key=lambda its: -its["types"]["accuracy"]["value"],
+        key=lambda its: (-len(its["folds"]), -its["types"]["accuracy"]["value"]),
     )
     rows = [
         [
-            its["title"],
-            f"{len(its['folds'])}, {its['types']['films']} films",
+            f"{its['title']} (`{its['recipe']}`)",
+            _started(its),
+            f"{_folds(its['folds'])}, {its['types']['films']} films",
             with_interval(its["types"]["accuracy"]),
+            _against(its),
             with_interval(its["views_averaged"]),
             with_interval(its["types"]["top3"]),
             f"{its['calibration_error_before']:.3f} / {its['calibration_error_crossed']:.3f}",
@@ -252,8 +282,10 @@ def _zoo(folder: Path) -> str:
     ]
     head = [
         "recipe",
-        "folds judged",
+        "started from",
+        "judged",
         "accuracy",
+        "against `resnet18` on the same films",
         "all views averaged",
         "top-3",
         "calibration error before / after",
@@ -269,16 +301,18 @@ def _ablation(found: dict[str, Any]) -> str:
     def optional(row: dict[str, Any], key: str, digits: int = 2) -> str:
         return f"{row[key]:.{digits}f}" if key in row else "-"
 
+    def against(share: dict[str, float]) -> str:
+        return with_interval(share) + ("" if "groups" in share else ", film by film")
+
     rows = [
         [
             row["says"],
             with_interval(row["accuracy"]),
-            "" if name == "base" else with_interval(row["difference"]),
+            "" if name == "base" else against(row["difference"]),
             percent(row["top3"]),
             f"{row['macro_auroc']:.3f}",
             optional(row, "presence_auroc"),
             percent(row["type_peak_in_box"]) if "type_peak_in_box" in row else "-",
-            f"{row['minutes']:.0f}",
         ]
         for name, row in found["rows"].items()
     ]
@@ -290,7 +324,6 @@ def _ablation(found: dict[str, Any]) -> str:
         "macro AUROC",
         "presence AUROC",
         "peak in a box",
-        "minutes",
     ]
     return grid(head, rows)
 
@@ -340,12 +373,26 @@ def _crossed(found: dict[str, Any]) -> str:
     return grid(["trained on", *(f"judged on {judged}" for judged in areas)], rows)
 
 
+def _whole(root: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Cross-validations over all films, by recipe."""
+    paths = sorted((root / "training" / "results" / "whole").glob("*.json"))
+    return [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+def _file(root: Path, name: str) -> str:
+    """A recipe's path in the repository, wherever under the recipes it lies."""
+    folder = root / "training" / "recipes"
+    found = [path for path in sorted(folder.rglob(f"{name}.yaml")) if path.parent.name not in OTHER_PLANS]
+    return (found[0] if found else folder / f"{name}.yaml").relative_to(root).as_posix()
+
+
 def _tuning(found: dict[str, Any]) -> str:
-    first = found["trials"][0]
-    names = [key for key in found["best"] if key != "loss"]
-    rows = [[name, f"{first[name]:.4g}", f"{found['best'][name]:.4g}"] for name in names]
-    rows.append(["validation loss", f"{first['loss']:.4f}", f"{found['best']['loss']:.4f}"])
-    return grid(["", "recipe", "best trial"], rows)
+    base, best = found["base"], found["best"]
+    names = [key for key in best if key not in ("number", "state", "epochs", "loss", "accuracy")]
+    rows = [[name.replace("_", " "), f"{base[name]:.4g}", f"{best[name]:.4g}"] for name in names]
+    rows.append(["validation loss", f"{base['loss']:.4f}", f"{best['loss']:.4f}"])
+    rows.append(["accuracy on the fold", percent(base["accuracy"]), percent(best["accuracy"])])
+    return grid(["", "recipe", f"best trial (number {best['number']})"], rows)
 
 
 def _costs(folder: Path) -> list[str]:
@@ -394,45 +441,53 @@ def page_text(root: Path) -> str:
         "# Report: what was measured, and how",
         "**For study, not for diagnosis. Not a medical device.**",
         "Every figure is read from files that the commands named here wrote. Intervals are 95 % bootstrap intervals "
-        "over films, near-duplicates and films of one case drawn together (but film by film for the FracAtlas films of "
-        "the table of architectures); they say nothing of the spread between trainings, for which there is the "
-        "column of seeds.",
+        "over films, near-duplicates and films of one case drawn together (but film by film for FracAtlas films in the "
+        "tables of architectures and of sources, and where a table says so); they say nothing of the spread between "
+        "trainings, for which there is the column of seeds.",
         "## Models",
         _models(cards, root),
         "`python -m training cross-validate`, `fit`, `export`, `evaluate`, `seeds`, `localise`. But for the one named"
         " below, choices were made on out-of-fold predictions of training films alone; the weights after the last "
-        "epoch are kept, no epoch was picked; the test films were judged once per final model and seed. Earlier "
+        "epoch are kept, no epoch was picked; the test films were judged once per final model and seed, and once "
+        "more, in folds, in the cross-validation over all films, which chose nothing. Earlier "
         "weights, replaced whenever more copies were found between training and test, had been judged on the same "
         "test films; none of those figures chose anything. The recipe of ResNet-18 was chosen on folds drawn before "
-        "films of one case were kept together, when a fifth of the films had another view of their case in training. "
+        "films of one case were kept together. "
         "The feature pyramid, its size and its loss over places were chosen by how often the map peaks in a box on "
         "the FracAtlas validation films that also judge that here, so those shares are somewhat flattered. "
         "Calibration error after "
         "scaling is judged with temperatures fitted on the other half of the films.",
     ]
+    parts += ["## What was asked, and what was reached", contents["bars"]]
     results = root / "training" / "results"
     if any((results / "folds").glob("*.json")):
         parts += [
             "## Every architecture, out of fold",
             "Training films alone, five folds, near-duplicates and films of one case kept together (`python -m "
-            "training cross-validate RECIPE`). A recipe of which some folds only were trained is judged on fewer "
-            "films, and compares with the others within its interval only.",
+            "training cross-validate RECIPE`, a file under `training/recipes` named as in brackets, `--fold N` where "
+            "some folds only were judged). Folds are not equally hard, so compare rows of fewer folds only with what "
+            "`resnet18` names on the same films, where that column has it. Recipes that end in -short are those of the "
+            "same name at a size and for a time that a processor without a GPU allows; they show that the recipe runs, "
+            "not what the architecture can do. Times are of two threads that shared a machine with other work.",
             _zoo(results / "folds"),
         ]
     if any((results / "whole").glob("*.json")):
         parts += [
             "## Cross-validation over all films",
             "Folds over all 1,129 films, test films included, near-duplicates and films of one case kept together "
-            "(`python -m training cross-validate RECIPE --whole`). To compare with figures published on random splits "
-            "of the same films.",
+            "(`python -m training cross-validate RECIPE --whole`). To compare with figures published on other splits "
+            "of the same films; nothing was chosen by them.",
             _zoo(results / "whole"),
+            *(f"![Reliability of {found['title']}]({RELIABILITY.format(name)})" for name, found in _whole(root)),
         ]
     together = read(root / "training" / "results" / "ensembles.json")
     if together:
         parts += [
             "## Models asked together",
             "Mean of the members' probabilities, of ten views of the film (as it is, turned by 12 degrees to either "
-            "side, smaller, larger, each also mirrored; `python -m training ensemble RECIPE RECIPE`).",
+            "side, smaller, larger, each also mirrored; `python -m training ensemble RECIPE RECIPE`). Each member has "
+            "its own temperature, fitted on the same out-of-fold films; the one of their mean is judged on the other "
+            "half. Rows of different folds do not compare with each other, but with their members alone beside them.",
             _ensembles(together),
         ]
     parts += [
@@ -446,7 +501,8 @@ def page_text(root: Path) -> str:
         "\n".join(f"- {recipe.title}: {recipe.claim}" for recipe in load_all().values()),
     ]
     for card in cards:
-        parts += [f"## {card.title}", f"[Model card](../weights/{card.name}/README.md)", figures(card)]
+        parts += [f"## {card.title}", f"[Model card](../weights/{card.name}/README.md)"]
+        parts += [figures(card) if "test" in card.metrics else "Not judged on test films."]
         parts += [
             f"![{words} of {card.title}](../weights/{card.name}/{file})"
             for file, words in PLOTS
@@ -475,8 +531,12 @@ def page_text(root: Path) -> str:
             "## What was tried",
             f"One switch at a time against the base, on folds {folds} of the training films "
             "(`python -m training ablate training/recipes/ablation/resnet18.yaml`). Differences are paired by film; "
-            "an interval that holds zero decides nothing, and of so many switches one may clear it by chance. What "
-            "seemed to gain was then trained in full over all five folds, and stands in the table of architectures.",
+            'where they say "film by film", near-duplicates and films of one case were not drawn together, so their '
+            "intervals are too narrow. Each was trained once, and chance between trainings alone moves the accuracy, "
+            "as the row of another seed shows. An interval that holds zero decides nothing, and of "
+            f"{len(ablation['rows']) - 1} switches one is expected to clear it by chance. The one that seemed to gain, "
+            "leaving out contested labels, was then trained in full over all five folds and gained nothing (table of "
+            "architectures); the moving average is at a disadvantage in so few steps.",
             _ablation(ablation),
         ]
     for path in sorted((root / "training" / "results" / "tuning").glob("*.json")):
@@ -484,9 +544,10 @@ def page_text(root: Path) -> str:
         stopped = sum(trial["state"] == "pruned" for trial in found["trials"])
         parts += [
             f"## Tuning of {path.stem}",
-            f"{len(found['trials'])} trials on fold {found['fold']}, {stopped} of them stopped early "
-            f"(`python -m training tune training/recipes/{path.stem}.yaml`). The best of many on one fold looks better "
-            "than it is.",
+            f"{len(found['trials'])} trials on fold {found['fold']}, {stopped} of them stopped early, by validation "
+            f"loss after the last epoch (`python -m training tune {_file(root, path.stem)} --trials "
+            f"{len(found['trials'])} --fold {found['fold']}`). The best of many on one fold looks better than it is, "
+            "and later figures on that fold would be flattered; no shipped model uses these values.",
             _tuning(found),
         ]
     parts += _costs(root / "benchmarks" / "results")
@@ -522,6 +583,9 @@ def report(root: Path = ROOT) -> tuple[Path, Path]:
     for name in ranked(root / "weights"):
         card = load_card(name, root / "weights")
         (root / "weights" / name / "README.md").write_text(model_card(card, root), encoding="utf-8")
+    for name, found in _whole(root):
+        plot_reliability(found["reliability"], folder / RELIABILITY.format(name))
+    write_bars(bars(root), root / "weights")
     readme = root / "README.md"
     readme.write_text(fill(readme.read_text(encoding="utf-8"), tables(root)), encoding="utf-8")
     return folder / "report.md", folder / "report.html"

@@ -7,6 +7,7 @@ one to export; that is settled before anything is judged.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from training.views import averaged_views
 
 __all__ = ["RESULTS", "seeds"]
 
+log = logging.getLogger(__name__)
+
 RESULTS = Path(__file__).with_name("results") / "seeds"
 
 
@@ -37,7 +40,7 @@ def seeds(
     results: Path = RESULTS,
     cache: Path = CACHE,
 ) -> dict[str, Any]:
-    """Trains what has not been trained yet, judges it, and writes the figures.
+    """Trains what has not been trained yet, judges it, and writes the figures, unless more seeds' are there already.
 
     Args:
         recipe: what to train; its own seed and fold do not matter.
@@ -52,11 +55,17 @@ def seeds(
     Returns:
         Mean and standard deviation of accuracy, and a seed: accuracy and top-3, with all views averaged or
         not, and minutes.
+
+    Raises:
+        ValueError: the folder holds runs of another recipe.
     """
     rows: dict[str, Any] = {}
     for number in numbers:
         chosen = recipe.model_copy(update={"seed": number, "fold": None})
         where = runs / f"seed{number}"
+        known = where / "recipe.json"
+        if known.is_file() and Recipe.model_validate_json(known.read_text()) != chosen:
+            raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
         if not (where / "test.npz").is_file():
             teacher = runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None
             task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
@@ -76,5 +85,10 @@ def seeds(
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     found = {"recipe": recipe.name, "mean": float(np.mean(values)), "spread": spread, "seeds": rows}
     results.mkdir(parents=True, exist_ok=True)
-    (results / f"{recipe.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    target = results / f"{recipe.name}.json"
+    known = json.loads(target.read_text(encoding="utf-8"))["seeds"] if target.is_file() else {}
+    if len(known) > len(rows):
+        log.warning("%s holds %d seeds and is left as it is", target, len(known))
+    else:
+        target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found

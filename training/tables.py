@@ -1,12 +1,20 @@
-"""Measured shares and tables as Markdown."""
+"""What commands measured, read back, and put as Markdown."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-__all__ = ["MISSING", "grid", "percent", "with_interval"]
+__all__ = ["MISSING", "grid", "percent", "read", "with_interval"]
 
 MISSING = "not run"
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """What a command wrote; None where it has not run."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def percent(share: float) -> str:

@@ -62,9 +62,21 @@ class _Pruner(lightning.Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.sanity_checking:
             return
+        self.trial.set_user_attr("accuracy", float(trainer.callback_metrics["validation_accuracy"]))
         self.trial.report(float(trainer.callback_metrics["validation_loss"]), trainer.current_epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned
+
+
+def _told(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "epochs": len(trial.intermediate_values),
+        "loss": trial.value,
+        "accuracy": trial.user_attrs.get("accuracy"),
+        **trial.params,
+    }
 
 
 def tune(
@@ -93,7 +105,11 @@ def tune(
         cache: where decoded films are kept.
 
     Returns:
-        The best trial's loss and values, those of the recipe itself, and every trial.
+        The trial with the recipe's own values, the best one and every one, each with its loss, its accuracy after the
+        last epoch it saw, and its values; the file is written after each.
+
+    Raises:
+        ValueError: the folder holds the study of another recipe or fold.
     """
     runs.mkdir(parents=True, exist_ok=True)
     journal = str(runs / "study.journal")
@@ -104,10 +120,23 @@ def tune(
         pruner=optuna.pruners.MedianPruner(WARM_UP_TRIALS, WARM_UP_EPOCHS),
         load_if_exists=True,
     )
+    asked = {"recipe": base.model_dump(mode="json"), "fold": fold}
+    if study.user_attrs.get("asked", asked) != asked:
+        raise ValueError(f"{runs} holds the search of another recipe or fold; delete it or name another folder")
+    study.set_user_attr("asked", asked)
     # With the same seed at every start, a search that goes on would draw what it has drawn before.
-    study.sampler = optuna.samplers.TPESampler(seed=base.seed + len(study.trials), multivariate=True)
-    if not study.trials:
-        study.enqueue_trial(_start(base))
+    study.sampler = optuna.samplers.TPESampler(
+        seed=base.seed + len(study.trials), n_startup_trials=WARM_UP_TRIALS, multivariate=True
+    )
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    start = _start(base)
+
+    def done() -> list[optuna.trial.FrozenTrial]:
+        return study.get_trials(deepcopy=False, states=ended)
+
+    # A search killed in its first trial has trials, but none that tells what the recipe itself is worth.
+    if all(trial.params != start for trial in done()):
+        study.enqueue_trial(start)
 
     def objective(trial: optuna.Trial) -> float:
         where = runs / f"trial{trial.number}"
@@ -128,25 +157,17 @@ def tune(
             shutil.rmtree(where / "logs" / "tensorboard", ignore_errors=True)
         return curve(where)[-1]["validation_loss"]
 
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    while len(study.get_trials(deepcopy=False, states=ended)) < trials:
-        study.optimize(objective, n_trials=1)
-        logging.getLogger(__name__).info("best so far: %s", study.best_trial.values)
-    found = {
-        "recipe": base.model_dump(mode="json"),
-        "fold": fold,
-        "best": {"loss": study.best_value, **study.best_params},
-        "trials": [
-            {
-                "number": trial.number,
-                "state": trial.state.name.lower(),
-                "epochs": len(trial.intermediate_values),
-                "loss": trial.value,
-                **trial.params,
-            }
-            for trial in study.get_trials(deepcopy=False, states=ended)
-        ],
-    }
     results.mkdir(parents=True, exist_ok=True)
-    (results / f"{base.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    found: dict[str, Any] = {}
+    while not found or len(done()) < trials:
+        if len(done()) < trials:
+            study.optimize(objective, n_trials=1)
+        found = {
+            **asked,
+            "base": next(_told(trial) for trial in done() if trial.params == start),
+            "best": _told(study.best_trial),
+            "trials": [_told(trial) for trial in done()],
+        }
+        (results / f"{base.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        logging.getLogger(__name__).info("best so far: %s", found["best"])
     return found

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import gradio as gr
 
+from app import bars
 from app.typical import real_films_kept
 from app.weights import DEFAULT_FOLDER, ModelCard
 
-__all__ = ["build", "compare", "describe", "table", "whole_card"]
+__all__ = ["asked", "build", "compare", "describe", "table", "whole_card"]
 
 
 def _interval(share: dict) -> str:
@@ -30,8 +31,8 @@ def describe(card: ModelCard) -> str:
     parts = [f"<h2>{html.escape(card.title)}</h2>", f"<p><strong>{html.escape(card.intended_use)}</strong></p>"]
     if folds := card.metrics.get("cross_validation"):
         parts.append(
-            f"<p>In cross-validation over {folds['films']} training films, each judged by a network that had not seen "
-            "it, a near-duplicate or a film of the same case, it named the labelled type of "
+            f"<p>In cross-validation over {folds['films']} training films{_share(card, folds)}, each judged by a "
+            "network that had not seen it, a near-duplicate or a film of the same case, it named the labelled type of "
             f"{_interval(folds['accuracy'])}.</p>"
         )
     if test := card.metrics.get("test"):
@@ -75,8 +76,7 @@ def describe(card: ModelCard) -> str:
         f"<p>{_films(card, 'train')} training films of "
         f"{html.escape(str(card.data.get('title', 'an unnamed set')))}{_boxed(card)}. No near-duplicates that our "
         f"search finds, and no films of one case as far as names tell, straddle training and test. "
-        f"First layers: {html.escape(str(card.initial.get('source', 'unknown')))}; random at the start: "
-        f"{html.escape(', '.join(card.initial.get('fresh', [])) or 'none')} and the head. "
+        f"{_start(card)} "
         f"Trained on {html.escape(card.date)} for {card.training.get('epochs', '?')} epochs "
         f"({card.training.get('minutes', '?')} minutes, {html.escape(str(card.training.get('device', '?')))}), "
         f"seed {card.seed}.</p>",
@@ -120,6 +120,23 @@ def _answers(card: ModelCard) -> list[list[str]]:
     return rows
 
 
+def _share(card: ModelCard, folds: dict) -> str:
+    of = card.recipe.get("folds", 0)
+    judged = len(folds.get("folds", []))
+    return f" ({judged} of {of} folds, which are not equally hard)" if 0 < judged < of else ""
+
+
+def _start(card: ModelCard) -> str:
+    source = str(card.initial.get("source", "unknown"))
+    fresh = ", ".join(card.initial.get("fresh", [])) or "none"
+    text = f"First layers: {source}; random at the start: {fresh} and the head."
+    if source == "random":
+        text = "All of it was random at the start."
+    if teacher := (card.recipe.get("distil") or {}).get("teacher"):
+        text += f" Beside the labels it learnt from what {teacher} says and sees."
+    return html.escape(text)
+
+
 def _films(card: ModelCard, part: str) -> str:
     return str(card.data.get("parts", {}).get(part, {}).get("films", "unknown"))
 
@@ -140,7 +157,9 @@ def compare(cards: Sequence[ModelCard]) -> str:
 
     def figure(card: ModelCard, part: str, key: str) -> str:
         found = card.metrics.get(part)
-        return _interval(found[key]) if found else "not measured"
+        if not found:
+            return "not measured"
+        return _interval(found[key]) + (_share(card, found) if part == "cross_validation" else "")
 
     head = ["Model", "Labelled type named, out of fold", "Among the first three, out of fold", "Named, test films"]
     rows = [
@@ -164,8 +183,20 @@ def whole_card(name: str, folder: Path = DEFAULT_FOLDER) -> str | None:
     return "\n".join(line for line in text.splitlines() if not line.startswith("![")).strip()
 
 
+def asked(found: bars.Bars) -> str:
+    """What was asked of the models and what was reached, as HTML."""
+    rows = [[row.asked, row.bar, row.reached, row.verdict] for row in found.rows]
+    why = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in found.why)
+    return (
+        "<article class='about wide'><h2>What was asked, and what was reached</h2>"
+        f"{why}{table(list(bars.HEAD), rows)}</article>"
+    )
+
+
 def build(cards: Sequence[ModelCard]) -> None:
     """Lays out the tab inside the current Blocks."""
+    if found := bars.load():
+        gr.HTML(asked(found))
     if len(cards) > 1:
         gr.HTML(compare(cards))
     for card in cards:

@@ -48,6 +48,16 @@ def test_of_models_the_interval_does_not_tell_apart_the_one_that_points_best_com
     assert ranked(folder) == ["b", "a", "c", "tiny"]
 
 
+def test_a_model_judged_on_an_easy_fold_alone_does_not_set_the_mark(folder: Path) -> None:
+    for name, films, value, peak in (("a", 900, 0.30, 0.3), ("b", 900, 0.28, 0.6), ("c", 180, 0.40, 0.1)):
+        write_tiny_model(folder, name)
+        path = folder / name / "card.json"
+        share = {"value": value, "low": value - 0.04, "n": films}
+        figures = {"accuracy": share, "places": {"type_peak_in_box": {"value": peak}}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": {"cross_validation": figures}}))
+    assert ranked(folder) == ["b", "a", "c", "tiny"]
+
+
 def test_a_damaged_file_is_told_apart(folder: Path) -> None:
     path = folder / "tiny" / "model.safetensors"
     data = bytearray(path.read_bytes())

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from app import verified
+from app.bars import load as load_bars
 from app.classifier import Classifier
 from app.errors import UnlikeError
 from app.faithfulness import HEAD, REST
@@ -24,6 +25,7 @@ from app.weights import load_card
 from benchmarks.record import keep
 from tests.training.test_places import JOINT
 from training.ablate import Ablation, Switch, ablate, load_ablation
+from training.bars import markdown as bars_table
 from training.cross_validate import read_folds, record
 from training.ensemble import averaged, ensemble
 from training.everything import everything, taught_last
@@ -31,7 +33,7 @@ from training.export import export, write_card
 from training.faithfulness import faithfulness
 from training.films import BoneBreakFilms
 from training.gallery import MOST, gallery, mean_heat
-from training.localise import BASELINES
+from training.localise import ASKED, BASELINES
 from training.metrics import area
 from training.model_card import model_card
 from training.presence import operating_points, presence
@@ -66,13 +68,19 @@ def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_pat
     )
     options = {"precision": "32-true", "results": tmp_path / "ablation.json", "cache": tmp_path / "cache"}
     rows = ablate(plan, drawn_atlas, tmp_path / "runs", None, **options)
-    assert list(rows) == ["base", "alone"]
+    assert list(rows) == ["base", "ten-views", "alone"]
+    views = rows["ten-views"]
+    assert views["accuracy"]["value"] == rows["base"]["views_averaged"]
+    assert views["difference"]["value"] == pytest.approx(views["accuracy"]["value"] - rows["base"]["accuracy"]["value"])
     assert rows["base"]["difference"]["value"] == 0.0
     difference = rows["alone"]["accuracy"]["value"] - rows["base"]["accuracy"]["value"]
     assert rows["alone"]["difference"]["value"] == pytest.approx(difference)
     assert "presence_auroc" in rows["base"]
     assert "presence_auroc" not in rows["alone"]
     judged = (tmp_path / "runs" / "alone" / "fold0" / "judged.npz").stat().st_mtime_ns
+    with pytest.raises(ValueError, match="another base"):
+        ablate(plan.model_copy(update={"folds": (1,)}), drawn_atlas, tmp_path / "runs", None, **options)
+    assert rows["alone"]["difference"]["groups"] == rows["base"]["accuracy"]["groups"]
     again = ablate(plan, drawn_atlas, tmp_path / "runs", None, names=("alone",), **options)
     assert again == rows
     assert (tmp_path / "runs" / "alone" / "fold0" / "judged.npz").stat().st_mtime_ns == judged
@@ -107,7 +115,6 @@ def test_members_who_agree_say_together_what_they_say_alone(repository: Path) ->
 
 
 def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: Path) -> None:
-
     shutil.copytree(repository / "folds" / "resnet18", tmp_path / "resnet18")
     shutil.copytree(repository / "folds" / "resnet18", tmp_path / "other")
     recipe = JOINT.model_copy(update={"name": "resnet18"})
@@ -115,9 +122,15 @@ def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: P
         path.write_text(path.read_text().replace('"resnet18"', '"other"'))
     path = tmp_path / "other" / "fold0" / "judged.npz"
     judged = dict(np.load(path))
+    together = [recipe, recipe.model_copy(update={"name": "other"})]
     np.savez(path, **{**judged, "films": np.arange(len(judged["films"]))})
+    with pytest.raises(ValueError, match="judged the same films"):
+        ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")
+    every = read_folds(repository / "folds/resnet18", recipe).films
+    stranger = next(index for index in range(len(every) + 1) if index not in every)
+    np.savez(path, **{**judged, "films": np.array([stranger, *judged["films"][1:]])})
     with pytest.raises(ValueError, match="different films"):
-        ensemble([recipe, recipe.model_copy(update={"name": "other"})], tmp_path, tmp_path, tmp_path / "rows.json")
+        ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")
 
 
 def test_seeds_are_judged_on_the_test_films(repository: Path, drawn_atlas: Path) -> None:
@@ -227,8 +240,8 @@ def test_localisation_knows_maps_baselines_regions_and_sizes(repository: Path) -
     found = json.loads((repository / "weights/resnet18/localisation.json").read_text())
     assert found["part"] == "validation"
     instant = {how.title for name, how in METHODS.items() if how.cost == "instant" and name != DEFAULT}
-    named = {"evidence for the predicted type", "fracture map", *BASELINES, *instant}
-    assert set(found["maps"]) == named
+    taught = {f"{name}{how}" for name in (ASKED, "fracture map") for how in ("", ", mirror image asked too")}
+    assert set(found["maps"]) == {*taught, *BASELINES, *instant}
     for row in found["maps"].values():
         assert row["inside"]["n"] == found["films"] > 0
         assert row["inside"]["value"] <= row["near"]["value"]
@@ -248,7 +261,11 @@ def test_the_report_says_what_was_measured_and_what_was_not(repository: Path) ->
     for part in ("folds", "whole"):
         found = json.loads((repository / f"training/results/{part}/resnet18.json").read_text())
         assert found["folds"] == [0, 1]
-        assert f"2, {found['types']['films']} films" in text
+        assert f"2 folds, {found['types']['films']} films" in text
+    assert (repository / "docs" / "reliability-resnet18.png").is_file()
+    told = load_bars(repository / "weights")
+    assert told is not None
+    assert bars_table(told) in text
     assert STYLE in page.read_text()
     assert "<table>" in page.read_text()
     assert tables(repository)["figures"] in (repository / "README.md").read_text()
@@ -299,7 +316,11 @@ def test_some_folds_are_enough_for_a_card_that_says_which(repository: Path, draw
     with pytest.raises(FileNotFoundError, match="1 of 2 folds"):
         read_folds(tmp_path / "folds", recipe)
     found = read_folds(tmp_path / "folds", recipe, partial=True)
-    assert record(found, recipe, tmp_path)["folds"] == [1]
+    assert record(found, recipe, tmp_path / "folds", tmp_path)["folds"] == [1]
+    more = repository / "training/results/folds/resnet18.json"
+    before = more.read_text()
+    assert record(found, recipe, tmp_path / "folds", repository / "training/results")["folds"] == [1]
+    assert more.read_text() == before
     card = export(repository / "seeds/resnet18/seed0", tmp_path / "folds", drawn_atlas, tmp_path, repository / "cache")
     assert card.metrics["cross_validation"]["folds"] == [1]
     assert (

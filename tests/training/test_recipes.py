@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from training.recipe import Recipe, load_recipe
 
-RECIPES = sorted(Path("training/recipes").glob("*.yaml"))
+FOLDERS = ("", "tried", "short")
+RECIPES = [path for folder in FOLDERS for path in sorted(Path("training/recipes", folder).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

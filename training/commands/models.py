@@ -76,7 +76,7 @@ def cross_validate(
         chosen = load_recipe(recipe, whole=whole, **changes)
         where = run or Path("runs/whole" if whole else "runs/folds") / chosen.name
         validating.cross_validate(chosen, data_folder(data), where, folds=fold or None, init=init, precision=precision)
-        summary = validating.record(validating.read_folds(where, chosen, partial=True), chosen)
+        summary = validating.record(validating.read_folds(where, chosen, partial=True), chosen, where)
     except (FileNotFoundError, ValidationError, ValueError) as error:
         raise refuse(error) from None
     _print_figures(summary["types"], "out-of-fold")
