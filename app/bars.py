@@ -11,7 +11,7 @@ from app.weights import DEFAULT_FOLDER
 __all__ = ["FILE", "HEAD", "Bar", "Bars", "load"]
 
 FILE = "bars.json"
-HEAD = ("Asked", "Bar", "Measured", "Verdict")
+HEAD = ("Asked", "Measured", "Bar", "Verdict")
 
 
 class Bar(BaseModel):

@@ -97,11 +97,13 @@ def _whole(results: Path) -> Iterator[Bar]:
             )
 
 
-def _together(results: Path) -> Iterator[Bar]:
+def _together(cards: list[ModelCard], results: Path) -> Iterator[Bar]:
     rows = read(results / "ensembles.json") or {}
     if not rows:
         return
-    name, row = max(rows.items(), key=lambda item: len(item[1]["folds"]))
+    row = max(rows.values(), key=lambda row: len(row["folds"]))
+    titles = {card.name: card.title for card in cards}
+    name = " and ".join(titles.get(member, member) for member in row["members"])
     command = "ensemble " + " ".join(f"training/recipes/{member}.yaml" for member in row["members"])
     folds, tests = row["cross_validation"]["types"], list(row["test"].values())
     for key, words, bar, told in (
@@ -112,7 +114,7 @@ def _together(results: Path) -> Iterator[Bar]:
             values = [its[key]["value"] for its in tests]
             span = {"low": min(its[key]["low"] for its in tests), "high": max(its[key]["high"] for its in tests)}
             yield Bar(
-                asked=f"{name}, ten views: {words}, test films, mean of {len(tests)} trainings",
+                asked=f"{name}, asked together about ten views: {words}, test films, mean of {len(tests)} trainings",
                 bar=told,
                 reached=f"{percent(statistics.mean(values))} ± {100 * statistics.stdev(values):.1f}, intervals of the "
                 f"single ones {100 * span['low']:.1f} to {100 * span['high']:.1f}",
@@ -120,7 +122,7 @@ def _together(results: Path) -> Iterator[Bar]:
                 command=command,
             )
         yield Bar(
-            asked=f"{name}, ten views: {words}, {folds['films']} training films, out of fold",
+            asked=f"{name}, asked together about ten views: {words}, {folds['films']} training films, out of fold",
             bar=told,
             reached=with_interval(folds[key]),
             verdict=verdict(folds[key], bar),
@@ -208,7 +210,7 @@ def bars(root: Path) -> Bars:
     rows = [
         *_single(cards, results),
         *_whole(results),
-        *_together(results),
+        *_together(cards, results),
         *(row for card in cards[:1] for row in _places(card, weights)),
         *_calibration(cards),
     ]
@@ -217,7 +219,7 @@ def bars(root: Path) -> Bars:
 
 def markdown(found: Bars) -> str:
     """The sentences, and folded away under them the table, each row with its command."""
-    rows = [[row.asked, row.bar, row.reached, row.verdict, f"`{row.command}`"] for row in found.rows]
+    rows = [[row.asked, row.reached, row.bar, row.verdict, f"`{row.command}`"] for row in found.rows]
     table = grid([*HEAD, "`python -m training ...`"], rows)
     summary = "<summary>Every bar, and what was measured</summary>"
     return f"{' '.join(found.why)}\n\n<details>{summary}\n\n{table}\n\n</details>"

@@ -127,14 +127,19 @@ def fit(
 
     Raises:
         FileNotFoundError: films, initial layers or the teacher are not there.
-        ValueError: no teacher is named, or one that was split otherwise.
+        ValueError: no teacher is named, or one that was split otherwise, or what is to go on is another recipe's run.
     """
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     run.mkdir(parents=True, exist_ok=True)
     films = BoneBreakFilms(recipe, data, cache)
     last = run / "last.ckpt"
-    (run / "effort.json").unlink(missing_ok=True)
     going_on = resume and last.is_file()
+    if going_on:
+        theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
+        # More epochs are what a run may be resumed for.
+        if theirs.model_copy(update={"tune_epochs": recipe.tune_epochs}) != recipe:
+            raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
+    (run / "effort.json").unlink(missing_ok=True)
     known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
     if recipe.distil and teacher is None:
         raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
@@ -161,11 +166,12 @@ def fit(
         enable_model_summary=False,
     )
     trainer.fit(task, datamodule=films, ckpt_path=last if going_on else None, weights_only=False)
+    threads = torch.get_num_threads()
     effort = {
         "epochs": trainer.current_epoch,
         "minutes": round(timer.time_elapsed("train") / 60, 1),
         "precision": precision,
-        "device": "GPU" if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
+        "device": "GPU" if torch.cuda.is_available() else f"CPU, {threads} thread{'s' * (threads > 1)}",
     }
     (run / "effort.json").write_text(json.dumps(effort, indent=2))
     return last

@@ -124,8 +124,8 @@ def trust(card: ModelCard, root: Path) -> list[str]:
     if sets := card.metrics["cross_validation"].get("sets"):
         parts += [
             "Which types remain: sets that are to hold the label in 90 % of films, calibrated on half of the "
-            "out-of-fold films and judged on the other half, 200 times; in brackets the middle 95 % of the repeats "
-            "(`python -m training export`).",
+            "out-of-fold films and judged on the other half, 200 times, with one temperature, of all of them; in "
+            "brackets the middle 95 % of the repeats (`python -m training export`).",
             grid(
                 ["sets", "hold the label", "types in a set"],
                 [

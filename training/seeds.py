@@ -69,7 +69,9 @@ def seeds(
         if not (where / "test.npz").is_file():
             teacher = runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None
             task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
-            np.savez(where / "test.npz", **judge_types(task, films, films.split.test))  # ty: ignore[invalid-argument-type]
+            aside = where / "judging.npz"
+            np.savez(aside, **judge_types(task, films, films.split.test))  # ty: ignore[invalid-argument-type]
+            aside.rename(where / "test.npz")
         with np.load(where / "test.npz") as judged:
             logits, views, labels = judged["logits"], judged["views"], judged["labels"]
             groups = read_groups(where)[judged["films"]]

@@ -185,7 +185,7 @@ def whole_card(name: str, folder: Path = DEFAULT_FOLDER) -> str | None:
 
 def asked(found: bars.Bars) -> str:
     """What was asked of the models and what was reached, as HTML."""
-    rows = [[row.asked, row.bar, row.reached, row.verdict] for row in found.rows]
+    rows = [[row.asked, row.reached, row.bar, row.verdict] for row in found.rows]
     why = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in found.why)
     return (
         "<article class='about wide'><h2>What was asked, and what was reached</h2>"

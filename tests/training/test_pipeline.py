@@ -99,6 +99,13 @@ def test_the_planted_leak_is_left_out(run: Path) -> None:
     assert all(len(parts) == 1 for parts in sides.values())
 
 
+def test_a_run_of_another_recipe_is_not_resumed(run: Path, drawn_set: Path) -> None:
+    before = (run / "recipe.json").read_bytes(), (run / "effort.json").read_bytes()
+    with pytest.raises(ValueError, match="another recipe"):
+        fitting.fit(TINY.model_copy(update={"body_rate": 0.9}), drawn_set, run, resume=True, cache=run / "cache")
+    assert ((run / "recipe.json").read_bytes(), (run / "effort.json").read_bytes()) == before
+
+
 def test_frozen_layers_do_not_move_and_the_others_do(run: Path, stem: Path) -> None:
     start = load_file(stem)
     trained = torch.load(run / "last.ckpt", weights_only=False)["state_dict"]
