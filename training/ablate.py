@@ -115,10 +115,9 @@ def ablate(
     Raises:
         ValueError: the table holds switches of another base or other folds.
     """
-    base_only = plan.base.model_dump(mode="json")
     if results.is_file():
         known = json.loads(results.read_text(encoding="utf-8"))
-        if (known["base"], known["folds"]) != (base_only, list(plan.folds)):
+        if (Recipe.model_validate(known["base"]), known["folds"]) != (plan.base, list(plan.folds)):
             raise ValueError(f"{results} holds switches of another base or other folds; delete it or name another file")
     rows: dict[str, Any] = {}
 
@@ -138,6 +137,6 @@ def ablate(
             rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
         rows = {key: its for key in (*own, *plan.switches) if (its := {**rows, name: row}.get(key))}
         results.parent.mkdir(parents=True, exist_ok=True)
-        whole = {"folds": list(plan.folds), "base": base_only, "rows": rows}
+        whole = {"folds": list(plan.folds), "base": plan.base.model_dump(mode="json"), "rows": rows}
         results.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return rows

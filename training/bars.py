@@ -16,10 +16,11 @@ import numpy as np
 
 from app.bars import FILE, HEAD, Bar, Bars
 from app.weights import ModelCard, load_card, ranked
+from training.ensemble import WHOLE
 from training.localise import ASKED, BASELINES
 from training.tables import grid, percent, read, with_interval
 
-__all__ = ["bars", "chance_error", "markdown", "verdict", "write"]
+__all__ = ["bars", "chance_error", "markdown", "recipe_file", "verdict", "write"]
 
 SINGLE = 0.416
 """Accuracy published for a single ResNet-50 on these films."""
@@ -30,6 +31,8 @@ PEAK = 0.6
 TIMES = 3.0
 """By how much a map's peaks are to beat those of the best map that knows nothing of fractures."""
 ERROR = 0.06
+OTHER_PLANS = ("ablation", "cross-source", "peers")
+"""Folders under the recipes whose files are no recipes of models."""
 
 
 def verdict(share: dict[str, float], bar: float) -> str:
@@ -97,37 +100,58 @@ def _whole(results: Path) -> Iterator[Bar]:
             )
 
 
-def _together(cards: list[ModelCard], results: Path) -> Iterator[Bar]:
+def recipe_file(root: Path, name: str) -> str:
+    """A recipe's path in the repository, wherever under the recipes it lies."""
+    folder = root / "training" / "recipes"
+    found = [path for path in sorted(folder.rglob(f"{name}.yaml")) if path.parent.name not in OTHER_PLANS]
+    return (found[0] if found else folder / f"{name}.yaml").relative_to(root).as_posix()
+
+
+def _together(root: Path) -> Iterator[Bar]:
+    results = root / "training" / "results"
     rows = read(results / "ensembles.json") or {}
-    if not rows:
-        return
-    row = max(rows.values(), key=lambda row: len(row["folds"]))
-    titles = {card.name: card.title for card in cards}
-    name = " and ".join(titles.get(member, member) for member in row["members"])
-    command = "ensemble " + " ".join(f"training/recipes/{member}.yaml" for member in row["members"])
-    folds, tests = row["cross_validation"]["types"], list(row["test"].values())
+    judged = [read(path) or {} for part in ("whole", "folds") for path in sorted((results / part).glob("*.json"))]
+    titles = {its["recipe"]: its["title"] for its in judged}
+    most = max((len(row["folds"]) for row in rows.values()), default=0)
+    for key, row in rows.items():
+        name = " and ".join(titles.get(member, member) for member in row["members"])
+        whole = key.endswith(WHOLE)
+        command = " ".join(
+            ["ensemble", *(recipe_file(root, member) for member in row["members"]), *(["--whole"] if whole else [])]
+        )
+        # Fewer folds than others have would be a figure on easier or harder films.
+        folds = row["cross_validation"]["types"] if len(row["folds"]) == most else None
+        where = f"{most} folds over all films" if whole else "training films, out of fold"
+        yield from _one_together(name, where, folds, list(row["test"].values()), command)
+
+
+def _one_together(
+    name: str, where: str, folds: dict[str, Any] | None, tests: list[dict[str, Any]], command: str
+) -> Iterator[Bar]:
     for key, words, bar, told in (
         ("accuracy", "types named", BEST, f"{percent(BEST)} (published, ConvNeXt-Tiny)"),
         ("top3", "type among the first three", TOP3, percent(TOP3)),
     ):
+        asked = f"{name}, asked together about several views: {words}"
         if len(tests) > 1:
             values = [its[key]["value"] for its in tests]
             span = {"low": min(its[key]["low"] for its in tests), "high": max(its[key]["high"] for its in tests)}
             yield Bar(
-                asked=f"{name}, asked together about ten views: {words}, test films, mean of {len(tests)} trainings",
+                asked=f"{asked}, test films, mean of {len(tests)} trainings",
                 bar=told,
                 reached=f"{percent(statistics.mean(values))} ± {100 * statistics.stdev(values):.1f}, intervals of the "
                 f"single ones {100 * span['low']:.1f} to {100 * span['high']:.1f}",
                 verdict=verdict({"value": statistics.mean(values), **span}, bar),
                 command=command,
             )
-        yield Bar(
-            asked=f"{name}, asked together about ten views: {words}, {folds['films']} training films, out of fold",
-            bar=told,
-            reached=with_interval(folds[key]),
-            verdict=verdict(folds[key], bar),
-            command=command,
-        )
+        if folds:
+            yield Bar(
+                asked=f"{asked}, {where} ({folds['films']:,})",
+                bar=told,
+                reached=with_interval(folds[key]),
+                verdict=verdict(folds[key], bar),
+                command=command,
+            )
 
 
 def _places(card: ModelCard, weights: Path) -> Iterator[Bar]:
@@ -210,7 +234,7 @@ def bars(root: Path) -> Bars:
     rows = [
         *_single(cards, results),
         *_whole(results),
-        *_together(cards, results),
+        *_together(root),
         *(row for card in cards[:1] for row in _places(card, weights)),
         *_calibration(cards),
     ]

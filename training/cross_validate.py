@@ -25,6 +25,7 @@ from training.data.bone_break import CLASSES
 from training.data.cache import CACHE, placements
 from training.films import BoneBreakFilms
 from training.fit import read_groups, trained
+from training.frozen import judge_frozen
 from training.localise import hit
 from training.metrics import bootstrap, expected_calibration_error, fit_temperature, report
 from training.recipe import Precision, Recipe
@@ -159,23 +160,27 @@ def cross_validate(
     Raises:
         ValueError: the folder holds folds of another recipe.
     """
-    judged = tuple(folds if folds is not None else range(recipe.folds))
-    for fold in judged:
+    chosen_folds = tuple(folds if folds is not None else range(recipe.folds))
+    for fold in chosen_folds:
         chosen = recipe.model_copy(update={"fold": fold})
         where = run / f"fold{fold}"
         known = where / "recipe.json"
         if known.is_file() and Recipe.model_validate_json(known.read_text()) != chosen:
             raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
         if not (where / "judged.npz").is_file():
-            teacher = run.parent / chosen.distil.teacher / where.name if chosen.distil else None
-            task, films = trained(
-                chosen, data, where, init=init, precision=precision, cache=cache, progress=progress, teacher=teacher
-            )
+            if chosen.frozen:
+                judged = judge_frozen(chosen, chosen.frozen, data, where, "validation", init=init, cache=cache)
+            else:
+                teacher = run.parent / chosen.distil.teacher / where.name if chosen.distil else None
+                task, films = trained(
+                    chosen, data, where, init=init, precision=precision, cache=cache, progress=progress, teacher=teacher
+                )
+                judged = _judge(task, films, data, cache)
             aside = where / "judging.npz"
-            np.savez(aside, **_judge(task, films, data, cache))  # ty: ignore[invalid-argument-type]
+            np.savez(aside, **judged)  # ty: ignore[invalid-argument-type]
             aside.rename(where / "judged.npz")
-            (where / "last.ckpt").unlink()
-    return _join(run, judged)
+            (where / "last.ckpt").unlink(missing_ok=True)
+    return _join(run, chosen_folds)
 
 
 def finished_folds(run: Path, recipe: Recipe) -> tuple[int, ...]:
@@ -322,7 +327,8 @@ def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS)
     written = {
         "recipe": recipe.name,
         "title": f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px"
-        + (", training labels cleaned" if recipe.clean else ""),
+        + (", training labels cleaned" if recipe.clean else "")
+        + (", frozen features, logistic regression" if recipe.frozen else ""),
         "epochs": recipe.head_epochs + recipe.tune_epochs,
         "started": found.started,
         "teacher": recipe.distil.teacher if recipe.distil else None,

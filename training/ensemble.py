@@ -23,8 +23,9 @@ from training.metrics import fit_temperature, report
 from training.recipe import Recipe
 from training.views import averaged_views
 
-__all__ = ["RESULTS", "averaged", "ensemble"]
+__all__ = ["RESULTS", "WHOLE", "averaged", "ensemble"]
 
+WHOLE = ", over all films"
 log = logging.getLogger(__name__)
 
 RESULTS = Path(__file__).with_name("results") / "ensembles.json"
@@ -57,7 +58,7 @@ def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path 
         recipes: of the members.
         folds: folder with a cross-validation a recipe, by name.
         seeds: folder with runs on all training films, by recipe and seed; without a seed that all members share there
-            is no test figure.
+            is no test figure, and none where the folds judged the test films, which then chose the temperatures.
         results: JSON that gets a row under the members' names, unless it has one of more folds or seeds.
 
     Returns:
@@ -87,14 +88,15 @@ def ensemble(recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path 
         "test": {},
     }
     runs = [{path.parent.name: path for path in (seeds / r.name).glob("seed*/test.npz")} for r in recipes]
-    for seed in sorted(set.intersection(*(set(each) for each in runs))):
+    shared = set() if recipes[0].whole else set.intersection(*(set(each) for each in runs))
+    for seed in sorted(shared):
         judged = [dict(np.load(each[seed])) for each in runs]
         together = averaged([its["views"] for its in judged], temperatures)
         groups = read_groups(seeds / recipes[0].name / seed)[judged[0]["films"]]
         figures = report(together, judged[0]["labels"], list(CLASSES), 1.0, groups)
         row["test"][seed.removeprefix("seed")] = {key: figures[key] for key in ("accuracy", "top3")}
     rows = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
-    name = " + ".join(row["members"])
+    name = " + ".join(row["members"]) + (WHOLE if recipes[0].whole else "")
     known = rows.get(name, row)
     if len(known["folds"]) > len(row["folds"]) or len(known["test"]) > len(row["test"]):
         log.warning("%s was judged on more folds or seeds before and is left as it is", name)

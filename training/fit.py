@@ -127,8 +127,11 @@ def fit(
 
     Raises:
         FileNotFoundError: films, initial layers or the teacher are not there.
-        ValueError: no teacher is named, or one that was split otherwise, or what is to go on is another recipe's run.
+        ValueError: no teacher is named, or one that was split otherwise, what is to go on is another recipe's run, or
+            the recipe reads frozen features off.
     """
+    if recipe.frozen:
+        raise ValueError("nothing is trained of features that are frozen; cross-validate the recipe instead")
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     run.mkdir(parents=True, exist_ok=True)
     films = BoneBreakFilms(recipe, data, cache)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.bodies import ARCHITECTURES
 from app.network import Head
 
-__all__ = ["Augment", "Distil", "Places", "Precision", "Recipe", "load_recipe"]
+__all__ = ["Augment", "Distil", "Frozen", "Places", "Precision", "Recipe", "load_recipe"]
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 
@@ -56,6 +56,15 @@ class Distil(BaseModel):
     hint: float = Field(0.0, ge=0, description="weight of the teacher's features; 0 for its answers alone")
 
 
+class Frozen(BaseModel):
+    """Logistic regression on pooled features of pretrained layers, none of which learn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stages: tuple[str, ...] = Field(min_length=1, description="of the body, whose mean and spread over places count")
+    decay: float = Field(0.01, gt=0, description="weight of the squared coefficients in the loss")
+
+
 class Recipe(BaseModel):
     """How one model is trained; the fields of a YAML file in ``training/recipes``."""
 
@@ -68,6 +77,7 @@ class Recipe(BaseModel):
     head: Head = "mean"
     places: Places | None = Field(None, description="none: the network learns types only")
     distil: Distil | None = Field(None, description="none: the network learns from labels only")
+    frozen: Frozen | None = Field(None, description="none: the network learns; else its features are only read off")
     dropout: float = Field(0.3, ge=0, lt=1)
     equalise: bool = Field(False, description="equalise each film's contrast, in training and ever after")
     clean: bool = Field(False, description="leave out training films whose near-duplicates or case carry another label")
@@ -101,6 +111,8 @@ class Recipe(BaseModel):
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
         if (self.early_size is None) != (self.early_epochs == 0):
             raise ValueError("early_size and early_epochs go together")
+        if self.frozen and (self.places or self.distil or self.clean):
+            raise ValueError("frozen features are read off by types alone")
         if self.fold is not None and not 0 <= self.fold < self.folds:
             raise ValueError(f"fold {self.fold} is not one of {self.folds}")
 

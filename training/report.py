@@ -20,7 +20,7 @@ from app.hand_check import precision
 from app.methods import DEFAULT, METHODS
 from app.typical import real_films_kept
 from app.weights import ModelCard, load_card, ranked
-from training.bars import bars
+from training.bars import bars, recipe_file
 from training.bars import markdown as bars_table
 from training.bars import write as write_bars
 from training.data.hand_check import FOLDER
@@ -36,8 +36,6 @@ __all__ = ["fill", "page_text", "report", "tables"]
 ROOT = Path(__file__).resolve().parent.parent
 RELIABILITY = "reliability-{}.png"
 """Beside the report, one for every cross-validation over all films."""
-OTHER_PLANS = ("ablation", "cross-source", "peers")
-"""Folders under the recipes whose files are no recipes of models."""
 SETS = ("bone-break", "fracatlas", "multi-region")
 
 
@@ -379,13 +377,6 @@ def _whole(root: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
 
-def _file(root: Path, name: str) -> str:
-    """A recipe's path in the repository, wherever under the recipes it lies."""
-    folder = root / "training" / "recipes"
-    found = [path for path in sorted(folder.rglob(f"{name}.yaml")) if path.parent.name not in OTHER_PLANS]
-    return (found[0] if found else folder / f"{name}.yaml").relative_to(root).as_posix()
-
-
 def _tuning(found: dict[str, Any]) -> str:
     base, best = found["base"], found["best"]
     names = [key for key in best if key not in ("number", "state", "epochs", "loss", "accuracy")]
@@ -545,7 +536,7 @@ def page_text(root: Path) -> str:
         parts += [
             f"## Tuning of {path.stem}",
             f"{len(found['trials'])} trials on fold {found['fold']}, {stopped} of them stopped early, by validation "
-            f"loss after the last epoch (`python -m training tune {_file(root, path.stem)} --trials "
+            f"loss after the last epoch (`python -m training tune {recipe_file(root, path.stem)} --trials "
             f"{len(found['trials'])} --fold {found['fold']}`). The best of many on one fold looks better than it is, "
             "and later figures on that fold would be flattered; no shipped model uses these values.",
             _tuning(found),

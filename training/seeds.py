@@ -18,6 +18,7 @@ from training.cross_validate import judge_types
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.fit import read_groups, trained
+from training.frozen import judge_frozen
 from training.metrics import report
 from training.recipe import Precision, Recipe
 from training.views import averaged_views
@@ -67,10 +68,14 @@ def seeds(
         if known.is_file() and Recipe.model_validate_json(known.read_text()) != chosen:
             raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
         if not (where / "test.npz").is_file():
-            teacher = runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None
-            task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
+            if chosen.frozen:
+                found = judge_frozen(chosen, chosen.frozen, data, where, "test", init=init, cache=cache)
+            else:
+                teacher = runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None
+                task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
+                found = judge_types(task, films, films.split.test)
             aside = where / "judging.npz"
-            np.savez(aside, **judge_types(task, films, films.split.test))  # ty: ignore[invalid-argument-type]
+            np.savez(aside, **found)  # ty: ignore[invalid-argument-type]
             aside.rename(where / "test.npz")
         with np.load(where / "test.npz") as judged:
             logits, views, labels = judged["logits"], judged["views"], judged["labels"]

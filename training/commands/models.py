@@ -111,15 +111,19 @@ def seeds(
 @cli.command()
 def ensemble(
     recipes: Annotated[list[Path], typer.Argument(help="YAML files of recipes that were cross-validated")],
-    folds: Annotated[Path, typer.Option(help="Folder of the cross-validations, by recipe")] = Path("runs/folds"),
+    folds: Annotated[
+        Path | None, typer.Option(help="Folder of the cross-validations, by recipe; runs/folds, or runs/whole")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the seeds' runs, by recipe")] = Path("runs/seeds"),
+    whole: Annotated[bool, typer.Option("--whole", help="The cross-validations over all films")] = False,
 ) -> None:
     """Judge several models asked together, out of fold and, where their seeds were run, on the test films."""
     from training import ensemble as together
     from training.recipe import load_recipe
 
     try:
-        found = together.ensemble([load_recipe(path) for path in recipes], folds, runs)
+        where = folds or Path("runs/whole" if whole else "runs/folds")
+        found = together.ensemble([load_recipe(path, whole=whole) for path in recipes], where, runs)
     except (FileNotFoundError, ValueError) as error:
         raise refuse(error) from None
     _print_figures(found["cross_validation"]["types"], "out-of-fold")
