@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from app.weights import DEFAULT_FOLDER
 
 __all__ = ["FILE", "HEAD", "Bar", "Bars", "load"]
+
+log = logging.getLogger(__name__)
 
 FILE = "bars.json"
 HEAD = ("Asked", "Measured", "Bar", "Verdict")
@@ -39,5 +42,6 @@ def load(folder: Path = DEFAULT_FOLDER) -> Bars | None:
     """The table beside the weights; None where nobody wrote it, or it cannot be read."""
     try:
         return Bars.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+    except (OSError, ValueError) as error:
+        log.error("no table of what was asked and reached: %s", type(error).__name__)
         return None

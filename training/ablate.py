@@ -127,7 +127,10 @@ def ablate(
         return cross_validate(recipe, data, where, folds=plan.folds, init=init, precision=precision, cache=cache)
 
     base = found("base")
-    own = {"base": base, VIEWS: replace(base, logits=averaged_views(base.views))}
+    own = {
+        "base": base,
+        VIEWS: replace(base, logits=averaged_views(base.views), presence=[], fractured=[], peaks=[], minutes=0.0),
+    }
     words = {"base": "base", VIEWS: "base, asked about ten views of each film (test-time augmentation)"}
     for name in (*own, *(names or plan.switches)):
         says = words[name] if name in own else plan.switches[name].says

@@ -33,6 +33,7 @@ from training.task import FractureTypes
 from training.views import VIEWS, View, averaged_views, seen_as
 
 __all__ = [
+    "REFERENCE",
     "RESULTS",
     "OutOfFold",
     "cross_validate",
@@ -305,7 +306,8 @@ def _beside(found: OutOfFold, run: Path) -> dict[str, float] | None:
     other = run.parent / REFERENCE
     if other == run or any(not (other / f"fold{fold}" / "judged.npz").is_file() for fold in found.folds):
         return None
-    theirs = _join(other, found.folds)
+    known = Recipe.model_validate_json((other / f"fold{found.folds[0]}" / "recipe.json").read_text())
+    theirs = read_folds(other, known, partial=True, only=found.folds)
     if not np.array_equal(found.films, theirs.films):
         return None
     right, reference = (each.logits.argmax(axis=1) == each.labels for each in (found, theirs))
@@ -333,15 +335,18 @@ def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS)
         "started": found.started,
         "teacher": recipe.distil.teacher if recipe.distil else None,
         "device": found.device,
+        "of": recipe.folds,
         "against_reference": _beside(found, run),
         **summarise(found),
     }
     folder = results / ("whole" if recipe.whole else "folds")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{recipe.name}.json"
-    known = json.loads(target.read_text(encoding="utf-8"))["folds"] if target.is_file() else []
-    if len(known) > len(found.folds):
-        log.warning("%s holds %d folds and is left as it is", target, len(known))
+    known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {"folds": []}
+    if len(known["folds"]) > len(found.folds):
+        log.warning("%s holds %d folds and is left as it is", target, len(known["folds"]))
     else:
-        target.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+        # The reference's folds may be gone since.
+        kept = {"against_reference": written["against_reference"] or known.get("against_reference")}
+        target.write_text(json.dumps({**written, **kept}, indent=1) + "\n", encoding="utf-8")
     return written

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.cross_validate import cross_validate, read_folds, record
+from training.cross_validate import REFERENCE, cross_validate, read_folds, record
 from training.data.cache import CACHE
 from training.ensemble import RESULTS as ENSEMBLES
 from training.ensemble import ensemble
@@ -29,16 +29,18 @@ log = logging.getLogger(__name__)
 
 
 def taught_last(recipes: Sequence[Recipe]) -> list[Recipe]:
-    """The recipes with teachers before those who learn from them.
+    """The recipes with teachers before those who learn from them, and before all the one others are compared with.
 
     Raises:
-        ValueError: a teacher is not among them, or is taught itself.
+        ValueError: a teacher is not among them, or is taught itself, or a recipe makes no model to ship.
     """
+    if any(recipe.frozen for recipe in recipes):
+        raise ValueError("features that are frozen make no model to ship; cross-validate such a recipe by itself")
     teachers = {recipe.name for recipe in recipes if recipe.distil is None}
     for recipe in recipes:
         if recipe.distil and recipe.distil.teacher not in teachers:
             raise ValueError(f"{recipe.name} learns from {recipe.distil.teacher}, which is not among the recipes")
-    return sorted(recipes, key=lambda recipe: recipe.distil is not None)
+    return sorted(recipes, key=lambda recipe: (recipe.distil is not None, recipe.name != REFERENCE))
 
 
 def everything(

@@ -7,6 +7,7 @@ once the features are there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = ["judge_frozen", "read_out"]
 ASKED: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 and view.scale == 1.0)
 """The film as it is and its mirror image; the read-out learns from both."""
 STEPS = 150
+FEATURES = "features.npz"
 
 
 def read_out(features: np.ndarray, labels: np.ndarray, asked: np.ndarray, decay: float) -> np.ndarray:
@@ -69,14 +71,18 @@ def read_out(features: np.ndarray, labels: np.ndarray, asked: np.ndarray, decay:
 
 def _features(recipe: Recipe, how: Frozen, films: BoneBreakFilms, run: Path, init: Path | None) -> np.ndarray:
     """Pooled features of every film and view, (V, N, D); kept beside the folds, which all read them."""
-    stored = run.parent / "features.npz"
+    stored = run.parent / FEATURES
     network = network_of(recipe)
     initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
+    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
+        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
     (run / "initial.json").write_text(json.dumps(vars(initial)))
-    of = json.dumps([recipe.architecture, recipe.size, how.stages, initial.source, initial.sha256])
+    seen = recipe.model_dump(include={"architecture", "size", "stride", "equalise", "mean", "std"}, mode="json")
+    names = hashlib.sha256("\n".join(film.name for film in films.films).encode()).hexdigest()
+    of = json.dumps([seen, how.stages, ASKED, initial.source, initial.sha256, names])
     if stored.is_file():
         with np.load(stored) as known:
-            if str(known["of"]) == of and known["features"].shape[1] == len(films.films):
+            if str(known["of"]) == of:
                 return known["features"]
     extractor = stage_features(network.body, how.stages)
     rows = []
@@ -88,7 +94,9 @@ def _features(recipe: Recipe, how: Frozen, films: BoneBreakFilms, run: Path, ini
             parts.append(pooled(extractor, pixels.contiguous(memory_format=torch.channels_last)).numpy())
         rows.append(np.concatenate(parts))
     features = np.stack(rows)
-    np.savez(stored, features=features, of=of)
+    aside = stored.with_name("seeing.npz")
+    np.savez(aside, features=features, of=of)
+    aside.rename(stored)
     return features
 
 
@@ -108,6 +116,10 @@ def judge_frozen(
 
     Returns:
         "films", "labels", "logits" (N, C), "views" (V, N, C) and "evidence" (N,), which is not known here (nan).
+
+    Raises:
+        FileNotFoundError: films or initial layers are not there.
+        ValueError: a stage has no pretrained layers.
     """
     began = time.monotonic()
     run.mkdir(parents=True, exist_ok=True)

@@ -117,11 +117,11 @@ def _sizes(films: Sequence[Film]) -> list[str]:
 def with_mirrored(explained: Explanation, mirrored: Explanation) -> dict[str, np.ndarray]:
     """Maps asked of a film and of its mirror image: test-time augmentation, which the page does not do.
 
-    The evidence still adds up, to the mean of the two scores.
+    The evidence still adds up: with the bias, to the mean of the two scores.
     """
-    logits = explained.maps.mean(axis=(1, 2)) + mirrored.maps.mean(axis=(1, 2)) + 2.0 * explained.biases
-    best = int(logits.argmax())
-    maps = {f"{ASKED}, mirror image asked too": explained.maps[best] + mirrored.maps[best, :, ::-1]}
+    both = (explained.maps + mirrored.maps[:, :, ::-1]) / 2.0
+    best = int((both.mean(axis=(1, 2)) + explained.biases).argmax())
+    maps = {f"{ASKED}, mirror image asked too": both[best]}
     if explained.fracture is not None and mirrored.fracture is not None:
         odds = np.exp(explained.fracture) + np.exp(mirrored.fracture[:, ::-1])
         maps["fracture map, mirror image asked too"] = odds

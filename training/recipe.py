@@ -111,8 +111,8 @@ class Recipe(BaseModel):
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
         if (self.early_size is None) != (self.early_epochs == 0):
             raise ValueError("early_size and early_epochs go together")
-        if self.frozen and (self.places or self.distil or self.clean):
-            raise ValueError("frozen features are read off by types alone")
+        if self.frozen and (self.places or self.distil):
+            raise ValueError("frozen features are read off by labels alone: neither places nor a teacher is of use")
         if self.fold is not None and not 0 <= self.fold < self.folds:
             raise ValueError(f"fold {self.fold} is not one of {self.folds}")
 

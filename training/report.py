@@ -2,7 +2,7 @@
 
 Reads what the other commands committed (cards, cross-validations, seeds, ablation, localisation, audits, peers) and
 writes ``docs/report.md``, the same as ``docs/report.html``, every model's card for people, and the marked tables of the
-README. Nothing is computed here, so nothing can be claimed that no command measured.
+README. Figures come from what those commands measured; here they are only set beside each other and beside chance.
 """
 
 from __future__ import annotations
@@ -211,7 +211,8 @@ def _models(cards: list[ModelCard], root: Path) -> str:
                 card.title,
                 f"{training['parameters'] / 1e6:.1f} M",
                 f"{training['epochs']} epochs, {training['minutes']} min, {training['device']}",
-                f"{with_interval(folds['accuracy'])}, {_folds(folds['folds'])}, {folds['films']} films",
+                f"{with_interval(folds['accuracy'])}, {_folds(folds['folds'], card.recipe['folds'])}, "
+                f"{folds['films']} films",
                 with_interval(test["accuracy"]) if test else MISSING,
                 f"{percent(seeds['mean'])} ± {100 * seeds['spread']:.1f} ({len(seeds['seeds'])})"
                 if seeds and seeds["spread"] is not None
@@ -237,23 +238,24 @@ def _models(cards: list[ModelCard], root: Path) -> str:
     return grid(head, rows)
 
 
-def _folds(judged: list[int]) -> str:
-    if judged == list(range(len(judged))) and len(judged) > 1:
-        return f"{len(judged)} folds"
+def _folds(judged: list[int], of: int = 5) -> str:
+    if len(judged) == of:
+        return f"all {of} folds"
     return f"fold{'s' * (len(judged) > 1)} {', '.join(map(str, judged))} alone"
 
 
 def _started(its: dict[str, Any]) -> str:
-    taught = f", taught by `{its['teacher']}`" if its["teacher"] else ""
-    return ("random" if its["started"] == "random" else "ImageNet layers") + taught
+    taught = f", taught by `{its['teacher']}`" if its.get("teacher") else ""
+    started = its.get("started")
+    return (started if started in (None, "random") else "ImageNet layers") + taught if started else "not kept"
 
 
 def _against(its: dict[str, Any]) -> str:
-    share = its["against_reference"]
+    share = its.get("against_reference")
     if share is None:
         return "-"
     low, value, high = (100 * share[key] for key in ("low", "value", "high"))
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f}); it names {percent(share['reference'])} there"
+    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f}); it names {percent(share['reference'])} there"
 
 
 def _zoo(folder: Path) -> str:
@@ -265,7 +267,7 @@ def _zoo(folder: Path) -> str:
         [
             f"{its['title']} (`{its['recipe']}`)",
             _started(its),
-            f"{_folds(its['folds'])}, {its['types']['films']} films",
+            f"{_folds(its['folds'], its.get('of', 5))}, {its['types']['films']:,} films",
             with_interval(its["types"]["accuracy"]),
             _against(its),
             with_interval(its["views_averaged"]),
@@ -274,7 +276,7 @@ def _zoo(folder: Path) -> str:
             f"{statistics.mean(its['places']['presence_auroc']):.2f}" if "places" in its else "not taught",
             with_interval(its["places"]["fracture_peak_in_box"]) if "places" in its else "not taught",
             with_interval(its["places"]["type_peak_in_box"]) if "places" in its else "not taught",
-            f"{its['epochs']}, {its['minutes']:.0f} min",
+            f"{its['epochs']}, {its['minutes']:.0f} min" if its["epochs"] else "none",
         ]
         for its in found
     ]
@@ -324,6 +326,11 @@ def _ablation(found: dict[str, Any]) -> str:
         "peak in a box",
     ]
     return grid(head, rows)
+
+
+def _gainers(found: dict[str, Any]) -> str:
+    """The switches whose difference from the base has an interval above zero."""
+    return ", ".join(row["says"] for row in found["rows"].values() if row["difference"]["low"] > 0.0)
 
 
 def _ensembles(rows: dict[str, Any]) -> str:
@@ -378,11 +385,18 @@ def _whole(root: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _tuning(found: dict[str, Any]) -> str:
-    base, best = found["base"], found["best"]
+    best = found["best"]
+    # Another process may still be at the recipe's own trial.
+    base = found["base"] or {"loss": None, "accuracy": None}
     names = [key for key in best if key not in ("number", "state", "epochs", "loss", "accuracy")]
-    rows = [[name.replace("_", " "), f"{base[name]:.4g}", f"{best[name]:.4g}"] for name in names]
-    rows.append(["validation loss", f"{base['loss']:.4f}", f"{best['loss']:.4f}"])
-    rows.append(["accuracy on the fold", percent(base["accuracy"]), percent(best["accuracy"])])
+    rows = [
+        [name.replace("_", " "), *(f"{trial[name]:.4g}" if name in trial else MISSING for trial in (base, best))]
+        for name in names
+    ]
+    told = (MISSING if trial["loss"] is None else f"{trial['loss']:.4f}" for trial in (base, best))
+    rows.append(["validation loss", *told])
+    told = (MISSING if trial["accuracy"] is None else percent(trial["accuracy"]) for trial in (base, best))
+    rows.append(["accuracy on the fold", *told])
     return grid(["", "recipe", f"best trial (number {best['number']})"], rows)
 
 
@@ -459,7 +473,10 @@ def page_text(root: Path) -> str:
             "some folds only were judged). Folds are not equally hard, so compare rows of fewer folds only with what "
             "`resnet18` names on the same films, where that column has it. Recipes that end in -short are those of the "
             "same name at a size and for a time that a processor without a GPU allows; they show that the recipe runs, "
-            "not what the architecture can do. Times are of two threads that shared a machine with other work.",
+            "not what the architecture can do. Times are of one processor thread on a machine with other work. "
+            "Views are ten (as it is, turned by 12 degrees to "
+            "either side, smaller, larger, each also mirrored), of frozen features two, the film and its mirror image; "
+            "the stage, the size and the decay of those were picked among a dozen by these folds.",
             _zoo(results / "folds"),
         ]
     if any((results / "whole").glob("*.json")):
@@ -469,16 +486,20 @@ def page_text(root: Path) -> str:
             "(`python -m training cross-validate RECIPE --whole`). To compare with figures published on other splits "
             "of the same films; nothing was chosen by them.",
             _zoo(results / "whole"),
-            *(f"![Reliability of {found['title']}]({RELIABILITY.format(name)})" for name, found in _whole(root)),
+            *(
+                f"![Reliability of {found['title']}]({RELIABILITY.format(name)})"
+                for name, found in _whole(root)
+                if "reliability" in found
+            ),
         ]
     together = read(root / "training" / "results" / "ensembles.json")
     if together:
         parts += [
             "## Models asked together",
-            "Mean of the members' probabilities, of ten views of the film (as it is, turned by 12 degrees to either "
-            "side, smaller, larger, each also mirrored; `python -m training ensemble RECIPE RECIPE`). Each member has "
-            "its own temperature, fitted on the same out-of-fold films; the one of their mean is judged on the other "
-            "half. Rows of different folds do not compare with each other, but with their members alone beside them.",
+            "Mean of the members' probabilities of every view of the film (`python -m training ensemble RECIPE "
+            "RECIPE`, with `--whole` over all films). Each member has its own temperature, fitted on the same "
+            "out-of-fold films (alone they are asked without one); that of their mean is judged on the other half. "
+            "Rows of different folds do not compare with each other, but with their members alone beside them.",
             _ensembles(together),
         ]
     parts += [
@@ -523,11 +544,13 @@ def page_text(root: Path) -> str:
             f"One switch at a time against the base, on folds {folds} of the training films "
             "(`python -m training ablate training/recipes/ablation/resnet18.yaml`). Differences are paired by film; "
             'where they say "film by film", near-duplicates and films of one case were not drawn together, so their '
-            "intervals are too narrow. Each was trained once, and chance between trainings alone moves the accuracy, "
-            "as the row of another seed shows. An interval that holds zero decides nothing, and of "
-            f"{len(ablation['rows']) - 1} switches one is expected to clear it by chance. The one that seemed to gain, "
-            "leaving out contested labels, was then trained in full over all five folds and gained nothing (table of "
-            "architectures); the moving average is at a disadvantage in so few steps.",
+            "intervals are too narrow. Each was trained once, and chance between trainings moves the accuracy as well"
+            + (": see the row of another seed" if "another-seed" in ablation["rows"] else "")
+            + ". An interval that holds zero decides nothing, and of "
+            f"{len(ablation['rows']) - 1} switches {0.05 * (len(ablation['rows']) - 1):.1f} are expected to clear it "
+            f"by chance; above it lie: {_gainers(ablation) or 'none'}. Leaving out contested labels was then trained "
+            "in full over all five folds (table of architectures); the moving average is at a disadvantage in so few "
+            "steps.",
             _ablation(ablation),
         ]
     for path in sorted((root / "training" / "results" / "tuning").glob("*.json")):
@@ -535,8 +558,9 @@ def page_text(root: Path) -> str:
         stopped = sum(trial["state"] == "pruned" for trial in found["trials"])
         parts += [
             f"## Tuning of {path.stem}",
-            f"{len(found['trials'])} trials on fold {found['fold']}, {stopped} of them stopped early, by validation "
-            f"loss after the last epoch (`python -m training tune {recipe_file(root, path.stem)} --trials "
+            f"{len(found['trials'])} trials on fold {found['fold']}, {stopped} of them stopped early for a "
+            "validation loss above the median at the same epoch; best is the lowest after the "
+            f"last (`python -m training tune {recipe_file(root, path.stem)} --trials "
             f"{len(found['trials'])} --fold {found['fold']}`). The best of many on one fold looks better than it is, "
             "and later figures on that fold would be flattered; no shipped model uses these values.",
             _tuning(found),
@@ -575,7 +599,8 @@ def report(root: Path = ROOT) -> tuple[Path, Path]:
         card = load_card(name, root / "weights")
         (root / "weights" / name / "README.md").write_text(model_card(card, root), encoding="utf-8")
     for name, found in _whole(root):
-        plot_reliability(found["reliability"], folder / RELIABILITY.format(name))
+        if "reliability" in found:
+            plot_reliability(found["reliability"], folder / RELIABILITY.format(name))
     write_bars(bars(root), root / "weights")
     readme = root / "README.md"
     readme.write_text(fill(readme.read_text(encoding="utf-8"), tables(root)), encoding="utf-8")

@@ -89,7 +89,8 @@ def seeds(
             "minutes": json.loads((where / "effort.json").read_text())["minutes"],
         }
     values = [row["accuracy"]["value"] for row in rows.values()]
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    # A read-out of frozen features is the same for every seed.
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 and not recipe.frozen else None
     found = {"recipe": recipe.name, "mean": float(np.mean(values)), "spread": spread, "seeds": rows}
     results.mkdir(parents=True, exist_ok=True)
     target = results / f"{recipe.name}.json"

@@ -121,7 +121,8 @@ def tune(
         load_if_exists=True,
     )
     asked = {"recipe": base.model_dump(mode="json"), "fold": fold}
-    if study.user_attrs.get("asked", asked) != asked:
+    known = study.user_attrs.get("asked", asked)
+    if (Recipe.model_validate(known["recipe"]), known["fold"]) != (base, fold):
         raise ValueError(f"{runs} holds the search of another recipe or fold; delete it or name another folder")
     study.set_user_attr("asked", asked)
     # With the same seed at every start, a search that goes on would draw what it has drawn before.
@@ -164,7 +165,7 @@ def tune(
             study.optimize(objective, n_trials=1)
         found = {
             **asked,
-            "base": next(_told(trial) for trial in done() if trial.params == start),
+            "base": next((_told(trial) for trial in done() if trial.params == start), None),
             "best": _told(study.best_trial),
             "trials": [_told(trial) for trial in done()],
         }

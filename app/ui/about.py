@@ -188,8 +188,8 @@ def asked(found: bars.Bars) -> str:
     rows = [[row.asked, row.reached, row.bar, row.verdict] for row in found.rows]
     why = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in found.why)
     return (
-        "<article class='about wide'><h2>What was asked, and what was reached</h2>"
-        f"{why}{table(list(bars.HEAD), rows)}</article>"
+        f"<article class='about wide'><h2>What was asked, and what was reached</h2>{why}"
+        f"<details><summary>The bars, and what was measured</summary>{table(list(bars.HEAD), rows)}</details></article>"
     )
 
 

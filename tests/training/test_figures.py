@@ -71,6 +71,7 @@ def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_pat
     assert list(rows) == ["base", "ten-views", "alone"]
     views = rows["ten-views"]
     assert views["accuracy"]["value"] == rows["base"]["views_averaged"]
+    assert "presence_auroc" not in views
     assert views["difference"]["value"] == pytest.approx(views["accuracy"]["value"] - rows["base"]["accuracy"]["value"])
     assert rows["base"]["difference"]["value"] == 0.0
     difference = rows["alone"]["accuracy"]["value"] - rows["base"]["accuracy"]["value"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from safetensors.torch import save_file
 
-from training.cross_validate import cross_validate, read_folds, record
+from training.cross_validate import REFERENCE, cross_validate, read_folds, record
 from training.ensemble import WHOLE, ensemble
-from training.fit import fit
+from training.everything import taught_last
+from training.fit import fit, network_of
 from training.frozen import ASKED, read_out
 from training.recipe import Frozen, Recipe
 from training.seeds import seeds
@@ -27,6 +30,9 @@ PROBE = Recipe(
     tune_epochs=0,
     tune=(),
 )
+
+
+LAST = PROBE.model_copy(update={"frozen": Frozen(stages=("layer4",))})
 
 
 def test_the_read_out_finds_what_tells_types_apart_and_every_type_weighs_alike() -> None:
@@ -47,7 +53,12 @@ def test_the_read_out_finds_what_tells_types_apart_and_every_type_weighs_alike()
 
 def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    found = cross_validate(PROBE, drawn_set, tmp_path / "folds/probe", cache=cache)
+    layers = tmp_path / "layers.safetensors"
+    body = network_of(PROBE).body.state_dict()
+    save_file({k: v.contiguous() for k, v in body.items() if not k.startswith("layer4")}, layers)
+    with pytest.raises(ValueError, match="random layers"):
+        cross_validate(LAST, drawn_set, tmp_path / "last", init=layers, cache=cache)
+    found = cross_validate(PROBE, drawn_set, tmp_path / "folds/probe", init=layers, cache=cache)
     assert found.views.shape[0] == len(ASKED) == 2
     assert np.array_equal(found.views[0], found.logits)
     assert len(np.unique(found.films)) == len(found.films)
@@ -55,16 +66,27 @@ def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path) -> No
     with np.load(stored) as known:
         assert known["features"].shape[2] == 2 * (128 + 256)
     before = stored.stat().st_mtime_ns
-    seeds(PROBE, [0, 1], drawn_set, tmp_path / "seeds/probe", results=tmp_path, cache=cache)
+    spread = seeds(PROBE, [0, 1], drawn_set, tmp_path / "seeds/probe", init=layers, results=tmp_path, cache=cache)
+    assert spread["spread"] is None
     assert stored.stat().st_mtime_ns == before
     judged = [np.load(tmp_path / f"seeds/probe/seed{number}/test.npz")["logits"] for number in (0, 1)]
     assert np.array_equal(judged[0], judged[1])
     row = record(read_folds(tmp_path / "folds/probe", PROBE), PROBE, tmp_path / "folds/probe", tmp_path)
     assert "logistic regression" in row["title"]
     assert "places" not in row
+    assert row["against_reference"] is None
+    reference = PROBE.model_copy(update={"name": REFERENCE, "frozen": Frozen(stages=("layer1",), decay=1.0)})
+    theirs = cross_validate(reference, drawn_set, tmp_path / "folds" / REFERENCE, init=layers, cache=cache)
+    beside = record(found, PROBE, tmp_path / "folds/probe", tmp_path)["against_reference"]
+    right = [each.logits.argmax(axis=1) == each.labels for each in (found, theirs)]
+    assert beside["value"] == pytest.approx(right[0].mean() - right[1].mean())
+    assert beside["reference"] == pytest.approx(right[1].mean())
+    shutil.rmtree(tmp_path / "folds" / REFERENCE)
+    assert record(found, PROBE, tmp_path / "folds/probe", tmp_path)["against_reference"] is None
+    assert json.loads((tmp_path / "folds/probe.json").read_text())["against_reference"] == beside
     ensemble([PROBE], tmp_path / "folds", tmp_path / "seeds", tmp_path / "rows.json")
     whole = PROBE.model_copy(update={"whole": True})
-    cross_validate(whole, drawn_set, tmp_path / "whole/probe", cache=cache)
+    cross_validate(whole, drawn_set, tmp_path / "whole/probe", init=layers, cache=cache)
     ensemble([whole], tmp_path / "whole", tmp_path / "seeds", tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert set(rows["probe"]["test"]) == {"0", "1"}
@@ -76,5 +98,7 @@ def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path) -> No
 def test_what_is_frozen_is_not_trained(drawn_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         fit(PROBE, drawn_set, tmp_path)
-    with pytest.raises(ValidationError, match="types alone"):
-        Recipe.model_validate({**PROBE.model_dump(), "clean": True})
+    with pytest.raises(ValidationError, match="labels alone"):
+        Recipe.model_validate({**PROBE.model_dump(), "places": {}})
+    with pytest.raises(ValueError, match="no model to ship"):
+        taught_last([PROBE])
