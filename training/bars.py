@@ -190,8 +190,12 @@ def _calibration(cards: list[ModelCard]) -> Iterator[Bar]:
         )
 
 
+def _of(rows: Sequence[Bar], bar: float) -> list[Bar]:
+    return [row for row in rows if row.bar.startswith(f"{percent(bar)} (published")]
+
+
 def _missed(rows: Sequence[Bar], bar: float) -> bool:
-    asked = [row for row in rows if row.bar.startswith(f"{percent(bar)} (published")]
+    asked = _of(rows, bar)
     return bool(asked) and all(row.verdict.startswith("not reached") for row in asked)
 
 
@@ -203,6 +207,10 @@ def why(rows: Sequence[Bar], cards: Sequence[ModelCard], root: Path) -> list[str
         "test-time augmentation, 114 films of a random split) are published on these films. "
         + ("Neither was reached." if all(missed) else "One was not reached." if any(missed) else "See the table."),
     ]
+    for words, bar in (("a single ResNet", SINGLE), ("models asked together", BEST)):
+        if asked := _of(rows, bar):
+            highest = max(asked, key=lambda row: float(row.reached.split(" %")[0]))
+            told.append(f"The highest figure here of {words} is {highest.reached} ({highest.asked.split(': ')[1]}).")
     audit = read(root / "training" / "data" / "audits" / "bone-break.json")
     peers = read(root / "training" / "recipes" / "peers" / "results.json") or {}
     if audit:

@@ -52,7 +52,8 @@ def test_more_trainings_do_not_tell_more_about_other_films() -> None:
 
 def test_a_bar_that_is_reached_is_not_said_to_be_missed() -> None:
     def row(bar: float, verdict: str) -> Bar:
-        return Bar(asked="", bar=f"{100 * bar:.1f} % (published, x)", reached="", verdict=verdict, command="")
+        told = f"{100 * bar:.1f} % (published, x)"
+        return Bar(asked="X: named, 9 films", bar=told, reached="30.0 % (20.0 to 40.0)", verdict=verdict, command="")
 
     assert "Neither was reached" in why([row(SINGLE, "not reached"), row(BEST, "not reached")], [], ROOT)[0]
     half = why([row(SINGLE, "not reached"), row(SINGLE, "reached"), row(BEST, "not reached")], [], ROOT)[0]
