@@ -39,7 +39,8 @@ from training.model_card import model_card
 from training.presence import operating_points, presence
 from training.recipe import Distil
 from training.refusal import checked_by, refusal, tampered
-from training.report import STYLE, _costs, report, tables
+from training.report import STYLE, report, tables
+from training.report_tables import costs
 
 PLANS = sorted(Path("training/recipes/ablation").glob("*.yaml"))
 
@@ -186,7 +187,7 @@ def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
 
 
 def test_costs_are_told_as_the_benchmarks_kept_them(tmp_path: Path) -> None:
-    assert _costs(tmp_path) == []
+    assert costs(tmp_path) == []
     keep("cam", {"gradcam, some network": {"bare forward": 1.0, "ours": 1.04}}, tmp_path)
     keep(
         "fuzz",
@@ -200,7 +201,7 @@ def test_costs_are_told_as_the_benchmarks_kept_them(tmp_path: Path) -> None:
         },
         tmp_path,
     )
-    told = "\n".join(_costs(tmp_path))
+    told = "\n".join(costs(tmp_path))
     assert "| gradcam, some network | ours | 1.04 x |" in told
     assert "Of 9 damaged pictures" in told
     assert "4 were a film, 5 were a sentence" in told
