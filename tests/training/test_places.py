@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from app.classifier import Explanation, Prediction
 from app.network import build_network
 from app.preprocess import Placement
+from app.radiograph import Radiograph
 from training.boxed import BoxedFilms, box_mask
 from training.cross_validate import cross_validate, summarise
 from training.data.film import Film
-from training.localise import BASELINES, hit
+from training.localise import ASKED, BASELINES, hit, with_mirrored
 from training.recipe import Augment, Places, Recipe
 from training.task import FractureTypes, place_targets, where_loss
 
+BIASES = np.array([0.1, 0.0, -0.1], np.float32)
 STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
 JOINT = Recipe(
     name="joint",
@@ -73,6 +76,31 @@ def test_heat_in_the_padding_is_no_peak() -> None:
     found[80, 5] = 9.0
     found[80, 80] = 1.0
     assert hit(found, film((0.5, 0.5, 0.1, 0.1)), placement).inside
+
+
+def test_a_mirror_image_counts_as_much_as_the_film_and_its_maps_are_turned_back() -> None:
+    rng = np.random.default_rng(1)
+    film = Radiograph(np.zeros((40, 40), np.uint8), (0, 255))
+
+    def explained(maps: np.ndarray, fracture: np.ndarray) -> Explanation:
+        logits = maps.mean(axis=(1, 2)) + BIASES
+        said = Prediction(("a", "b", "c"), logits, logits)
+        return Explanation(film, Placement.fit(40, 40, 40), said, maps, BIASES, fracture, 1.0, "m")
+
+    maps = rng.normal(size=(3, 5, 5)).astype(np.float32)
+    fracture = rng.normal(size=(5, 5)).astype(np.float32)
+    told = explained(maps, fracture)
+    alike = with_mirrored(told, explained(maps[:, :, ::-1], fracture[:, ::-1]))
+    np.testing.assert_allclose(
+        alike[f"{ASKED}, mirror image asked too"], told.evidence(told.prediction.best), rtol=1e-6
+    )
+    assert alike["fracture map, mirror image asked too"].argmax() == fracture.argmax()
+    other = told.prediction.classes.index(told.prediction.ranking[1])
+    swayed = np.zeros_like(maps)
+    swayed[other] = 50.0
+    swayed[other, 2, 0] = 100.0
+    both = with_mirrored(told, explained(swayed, fracture))[f"{ASKED}, mirror image asked too"]
+    assert np.unravel_index(both.argmax(), both.shape) == (2, 4)
 
 
 def test_baselines_know_nothing_but_their_rule() -> None:
