@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -155,14 +156,15 @@ def test_shap_comes_to_the_values_counted_out_over_all_orders(monkeypatch: pytes
     with torch.inference_mode():
         target = int((network(pixels).logits - network(black).logits)[0].argmax())
 
-        def score(left: tuple[int, ...]) -> float:
-            lit = torch.isin(patches, torch.tensor(left))
+        @cache
+        def score(left: frozenset[int]) -> float:
+            lit = torch.isin(patches, torch.tensor(sorted(left)))
             return float(network(torch.where(lit, pixels, black)).logits[0, target])
 
         fair = np.zeros(count)
         for order in permutations(range(count)):
             for place, patch in enumerate(order):
-                fair[patch] += score(order[: place + 1]) - score(order[:place])
+                fair[patch] += score(frozenset(order[: place + 1])) - score(frozenset(order[:place]))
     fair /= math.factorial(count)
     ours = attribution.shap(network, pixels, black, square, target, Watch())
     np.testing.assert_allclose(ours, fair.clip(min=0)[patches.numpy()], atol=0.03 * np.abs(fair).max())
