@@ -17,7 +17,7 @@ import numpy as np
 from app.bars import FILE, HEAD, Bar, Bars
 from app.weights import ModelCard, load_card, ranked
 from training.ensemble import WHOLE
-from training.localise import ASKED, BASELINES
+from training.localise import ASKED, best_baseline
 from training.tables import grid, percent, read, with_interval
 
 __all__ = ["bars", "chance_error", "markdown", "over_trainings", "recipe_file", "verdict", "why", "write"]
@@ -161,7 +161,7 @@ def _places(cards: list[ModelCard], weights: Path) -> Iterator[Bar]:
                 asked = f"{card.title}: peak of the {name} in a box, {share['n']} FracAtlas validation films"
                 yield _share(asked, share, PEAK, "", command)
         if maps:
-            best = max(BASELINES, key=lambda name: maps[name]["inside"]["value"])
+            best = best_baseline(maps)
             times = maps[ASKED]["inside"]["value"] / max(maps[best]["inside"]["value"], 1e-9)
             yield Bar(
                 asked=f"{card.title}: peaks of the {ASKED} in a box, beside those of the best map that knows nothing "

@@ -24,7 +24,7 @@ from training.boxed import BoxedFilms
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE, placements
 from training.films import BoneBreakFilms
-from training.fit import read_groups, trained
+from training.fit import read_groups, refuse_another, save_whole, trained
 from training.frozen import judge_frozen
 from training.localise import hit
 from training.metrics import bootstrap, expected_calibration_error, fit_temperature, report
@@ -165,9 +165,7 @@ def cross_validate(
     for fold in chosen_folds:
         chosen = recipe.model_copy(update={"fold": fold})
         where = run / f"fold{fold}"
-        known = where / "recipe.json"
-        if known.is_file() and Recipe.model_validate_json(known.read_text()) != chosen:
-            raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
+        refuse_another(where, chosen)
         if not (where / "judged.npz").is_file():
             if chosen.frozen:
                 judged = judge_frozen(chosen, chosen.frozen, data, where, "validation", init=init, cache=cache)
@@ -177,9 +175,7 @@ def cross_validate(
                     chosen, data, where, init=init, precision=precision, cache=cache, progress=progress, teacher=teacher
                 )
                 judged = _judge(task, films, data, cache)
-            aside = where / "judging.npz"
-            np.savez(aside, **judged)  # ty: ignore[invalid-argument-type]
-            aside.rename(where / "judged.npz")
+            save_whole(where / "judged.npz", judged)
             (where / "last.ckpt").unlink(missing_ok=True)
     return _join(run, chosen_folds)
 

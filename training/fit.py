@@ -11,7 +11,7 @@ import csv
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +37,18 @@ from training.initial import Initial, load_initial, local_layers
 from training.recipe import Distil, Precision, Recipe
 from training.task import FractureTypes
 
-__all__ = ["curve", "fit", "load_task", "network_of", "read_groups", "trained"]
+__all__ = [
+    "curve",
+    "fit",
+    "keep_effort",
+    "load_task",
+    "network_of",
+    "processor",
+    "read_groups",
+    "refuse_another",
+    "save_whole",
+    "trained",
+]
 
 log = logging.getLogger(__name__)
 
@@ -169,15 +180,35 @@ def fit(
         enable_model_summary=False,
     )
     trainer.fit(task, datamodule=films, ckpt_path=last if going_on else None, weights_only=False)
-    threads = torch.get_num_threads()
-    effort = {
-        "epochs": trainer.current_epoch,
-        "minutes": round(timer.time_elapsed("train") / 60, 1),
-        "precision": precision,
-        "device": "GPU" if torch.cuda.is_available() else f"CPU, {threads} thread{'s' * (threads > 1)}",
-    }
-    (run / "effort.json").write_text(json.dumps(effort, indent=2))
+    device = "GPU" if torch.cuda.is_available() else processor()
+    keep_effort(run, trainer.current_epoch, timer.time_elapsed("train"), precision, device)
     return last
+
+
+def processor() -> str:
+    """The processor, by the threads that torch takes of it."""
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
+
+
+def keep_effort(run: Path, epochs: int, seconds: float, precision: str, device: str) -> None:
+    """Writes what a run cost; that the file is there says that the run has ended."""
+    effort = {"epochs": epochs, "minutes": round(seconds / 60, 1), "precision": precision, "device": device}
+    (run / "effort.json").write_text(json.dumps(effort, indent=2))
+
+
+def refuse_another(run: Path, recipe: Recipe) -> None:
+    """Raises ValueError where a folder holds a run of another recipe."""
+    known = run / "recipe.json"
+    if known.is_file() and Recipe.model_validate_json(known.read_text()) != recipe:
+        raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
+
+
+def save_whole(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays aside and renames, so that a file that is there is never a torn one."""
+    aside = path.with_name(f"writing-{path.name}")
+    np.savez(aside, **arrays)  # ty: ignore[invalid-argument-type]
+    aside.rename(path)
 
 
 def curve(run: Path) -> list[dict[str, float]]:

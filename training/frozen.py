@@ -22,7 +22,7 @@ from app.typical import pooled, stage_features
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.films import BoneBreakFilms
-from training.fit import network_of
+from training.fit import keep_effort, network_of, processor, save_whole
 from training.initial import load_initial, local_layers
 from training.recipe import Frozen, Recipe
 from training.views import VIEWS, View, seen_as
@@ -94,9 +94,7 @@ def _features(recipe: Recipe, how: Frozen, films: BoneBreakFilms, run: Path, ini
             parts.append(pooled(extractor, pixels.contiguous(memory_format=torch.channels_last)).numpy())
         rows.append(np.concatenate(parts))
     features = np.stack(rows)
-    aside = stored.with_name("seeing.npz")
-    np.savez(aside, features=features, of=of)
-    aside.rename(stored)
+    save_whole(stored, {"features": features, "of": np.array(of)})
     return features
 
 
@@ -130,14 +128,7 @@ def judge_frozen(
     views = read_out(features[:, known], films.labels[known], features[:, indices], how.decay)
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
-    threads = torch.get_num_threads()
-    effort = {
-        "epochs": 0,
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "precision": "32-true",
-        "device": f"CPU, {threads} thread{'s' * (threads > 1)}",
-    }
-    (run / "effort.json").write_text(json.dumps(effort, indent=2))
+    keep_effort(run, 0, time.monotonic() - began, "32-true", processor())
     return {
         "films": indices,
         "labels": films.labels[indices],

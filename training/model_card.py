@@ -18,7 +18,7 @@ from app.weights import ModelCard
 from training.bars import bars
 from training.bars import markdown as bars_table
 from training.localise import ASKED
-from training.tables import MISSING, grid, percent, read, with_interval
+from training.tables import MISSING, folds_judged, grid, percent, read, with_interval
 
 __all__ = ["PLOTS", "figures", "looks", "model_card", "on_trial", "trust"]
 
@@ -201,14 +201,6 @@ def trust(card: ModelCard, root: Path) -> list[str]:
             grid(["", "share"], rows),
         ]
     return parts
-
-
-def _folds(found: dict[str, Any], card: ModelCard) -> str:
-    """Which folds were judged, in words."""
-    judged, of = found["folds"], card.recipe["folds"]
-    if len(judged) == of:
-        return f"all {of} folds"
-    return f"fold{'s' * (len(judged) > 1)} {', '.join(map(str, judged))} of {of} alone"
 
 
 def _by_type(card: ModelCard) -> str:
@@ -453,7 +445,8 @@ def model_card(card: ModelCard, root: Path) -> str:
         f"`training/recipes/{card.name}.yaml`.",
         "## How good is it?",
         *([figures(card)] if "test" in card.metrics else ["Not judged on test films."]),
-        f"Out of fold: each of {folds['films']} training films ({_folds(folds, card)}) judged by a network that saw "
+        f"Out of fold: each of {folds['films']} training films ({folds_judged(folds['folds'], card.recipe['folds'])}) "
+        f"judged by a network that saw "
         f"neither it, nor a near-duplicate, nor a film of the same case.{spread}",
         _by_type(card),
         "## What was asked, and what was reached",

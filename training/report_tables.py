@@ -13,8 +13,8 @@ from app.methods import DEFAULT, METHODS
 from app.typical import real_films_kept
 from app.weights import ModelCard
 from training.data.hand_check import FOLDER
-from training.localise import ASKED, BASELINES
-from training.tables import MISSING, grid, percent, read, with_interval
+from training.localise import ASKED, best_baseline
+from training.tables import MISSING, folds_judged, grid, percent, read, with_interval
 
 __all__ = [
     "ablation_table",
@@ -39,7 +39,7 @@ def beliefs_table(card: ModelCard, root: Path) -> str:
     rows: list[list[str]] = []
     if localised := read(folder / "localisation.json"):
         maps = localised["maps"]
-        baseline = max(BASELINES, key=lambda name: maps[name]["inside"]["value"])
+        baseline = best_baseline(maps)
         rows.append(
             [
                 "the map of the type it names peaks in a fracture box, "
@@ -181,7 +181,7 @@ def models_table(cards: list[ModelCard], root: Path) -> str:
                 card.title,
                 f"{training['parameters'] / 1e6:.1f} M",
                 f"{training['epochs']} epochs, {training['minutes']} min, {training['device']}",
-                f"{with_interval(folds['accuracy'])}, {_folds(folds['folds'], card.recipe['folds'])}, "
+                f"{with_interval(folds['accuracy'])}, {folds_judged(folds['folds'], card.recipe['folds'])}, "
                 f"{folds['films']} films",
                 with_interval(test["accuracy"]) if test else MISSING,
                 f"{percent(seeds['mean'])} ± {100 * seeds['spread']:.1f} ({len(seeds['seeds'])})"
@@ -208,12 +208,6 @@ def models_table(cards: list[ModelCard], root: Path) -> str:
     return grid(head, rows)
 
 
-def _folds(judged: list[int], of: int = 5) -> str:
-    if len(judged) == of:
-        return f"all {of} folds"
-    return f"fold{'s' * (len(judged) > 1)} {', '.join(map(str, judged))} alone"
-
-
 def _started(its: dict[str, Any]) -> str:
     taught = f", taught by `{its['teacher']}`" if its.get("teacher") else ""
     started = its.get("started")
@@ -238,7 +232,7 @@ def zoo_table(folder: Path) -> str:
         [
             f"{its['title']} (`{its['recipe']}`)",
             _started(its),
-            f"{_folds(its['folds'], its.get('of', 5))}, {its['types']['films']:,} films",
+            f"{folds_judged(its['folds'], its.get('of', 5))}, {its['types']['films']:,} films",
             with_interval(its["types"]["accuracy"]),
             _against(its),
             with_interval(its["views_averaged"]),

@@ -17,7 +17,7 @@ import numpy as np
 from training.cross_validate import judge_types
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
-from training.fit import read_groups, trained
+from training.fit import read_groups, refuse_another, save_whole, trained
 from training.frozen import judge_frozen
 from training.metrics import report
 from training.recipe import Precision, Recipe
@@ -64,9 +64,7 @@ def seeds(
     for number in numbers:
         chosen = recipe.model_copy(update={"seed": number, "fold": None})
         where = runs / f"seed{number}"
-        known = where / "recipe.json"
-        if known.is_file() and Recipe.model_validate_json(known.read_text()) != chosen:
-            raise ValueError(f"{where} holds a run of another recipe; delete it or name another folder")
+        refuse_another(where, chosen)
         if not (where / "test.npz").is_file():
             if chosen.frozen:
                 found = judge_frozen(chosen, chosen.frozen, data, where, "test", init=init, cache=cache)
@@ -74,9 +72,7 @@ def seeds(
                 teacher = runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None
                 task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
                 found = judge_types(task, films, films.split.test)
-            aside = where / "judging.npz"
-            np.savez(aside, **found)  # ty: ignore[invalid-argument-type]
-            aside.rename(where / "test.npz")
+            save_whole(where / "test.npz", found)
         with np.load(where / "test.npz") as judged:
             logits, views, labels = judged["logits"], judged["views"], judged["labels"]
             groups = read_groups(where)[judged["films"]]

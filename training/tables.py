@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MISSING", "grid", "percent", "read", "with_interval"]
+__all__ = ["MISSING", "folds_judged", "grid", "percent", "read", "with_interval"]
 
 MISSING = "not run"
 
@@ -20,6 +20,13 @@ def read(path: Path) -> dict[str, Any] | None:
 def percent(share: float) -> str:
     """0.256 as "25.6 %"."""
     return f"{100 * share:.1f} %"
+
+
+def folds_judged(judged: Sequence[int], of: int) -> str:
+    """Which folds of how many were judged, in words."""
+    if len(judged) == of:
+        return f"all {of} folds"
+    return f"fold{'s' * (len(judged) > 1)} {', '.join(map(str, judged))} of {of} alone"
 
 
 def with_interval(share: dict[str, float] | None) -> str:
