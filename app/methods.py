@@ -1,4 +1,4 @@
-"""Every way to explain a film, by name: what it shows, what it cannot, and what it costs.
+"""Every way to explain a film, by name; ``app.method_list`` describes them.
 
 All answer the same question, which places of the film speak for a class, with a map of the model's square that is at
 least 0; ``draw`` computes any of them.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,15 +16,12 @@ import torch
 from app import attribution, cam
 from app.bodies import ARCHITECTURES
 from app.classifier import Classifier
+from app.method_list import DEFAULT, METHODS, Cost, Method
 from app.preprocess import Placement, letterbox
 from app.radiograph import Radiograph
 from app.watch import Watch
 
 __all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "ask_square", "draw", "heat", "with_square"]
-
-Cost = Literal["instant", "seconds", "slow"]
-
-DEFAULT = "evidence"
 
 
 @dataclass(frozen=True)
@@ -50,23 +46,6 @@ class Question:
     target: int
     against: int
     watch: Watch
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to explain a film.
-
-    Attributes:
-        title: as people know it.
-        says: what it shows, and what it cannot, in a sentence or two.
-        cost: "instant" needs the head only, "seconds" asks the network some dozen times, "slow" hundreds of times.
-        draw: a question to a map, float32 (h, w), at least 0, of any size.
-    """
-
-    title: str
-    says: str
-    cost: Cost
-    draw: Callable[[Question], np.ndarray]
 
 
 def _evidence(question: Question) -> np.ndarray:
@@ -116,118 +95,27 @@ def _patches(how: Callable[..., np.ndarray], question: Question) -> np.ndarray:
     return how(network, question.pixels, question.black, question.square, question.target, question.watch)
 
 
-METHODS: dict[str, Method] = {
-    "evidence": Method(
-        "Evidence (exact)",
-        "What the score is made of, place by place, and adds up to. Says nothing about what made the features.",
-        "instant",
-        _evidence,
-    ),
-    "gradcam": Method(
-        "Grad-CAM",
-        "Features weighted by how much each would raise the score everywhere. Blind to where a feature matters.",
-        "instant",
-        partial(_last_layer, "gradcam"),
-    ),
-    "gradcam++": Method(
-        "Grad-CAM++",
-        "Grad-CAM that counts several small findings alike. Its weights are not the model's, so it may show too much.",
-        "instant",
-        partial(_last_layer, "gradcam++"),
-    ),
-    "hirescam": Method(
-        "HiResCAM",
-        "Features times gradient, place by place. True to the score of a linear head, nearly so where places are "
-        "weighed; silent about earlier layers.",
-        "instant",
-        partial(_last_layer, "hirescam"),
-    ),
-    "xgradcam": Method(
-        "XGrad-CAM",
-        "Grad-CAM with gradients weighted by where features are. Adds up to the score in some networks only.",
-        "instant",
-        partial(_last_layer, "xgradcam"),
-    ),
-    "layercam": Method(
-        "LayerCAM",
-        "Features times positive gradient at each place. Leaves out what speaks against.",
-        "instant",
-        partial(_last_layer, "layercam"),
-    ),
-    "eigencam": Method(
-        "EigenCAM",
-        "The strongest pattern in the features, whatever the class: the same map for every type.",
-        "instant",
-        partial(_last_layer, "eigencam"),
-    ),
-    "eigengradcam": Method(
-        "EigenGradCAM",
-        "The strongest pattern in features times gradient. Its sign is a convention, not evidence.",
-        "instant",
-        partial(_last_layer, "eigengradcam"),
-    ),
-    "finercam": Method(
-        "Finer-CAM",
-        "Grad-CAM of one type's score less another's: why this and not that. Shows differences only.",
-        "instant",
-        _finer,
-    ),
-    "ablationcam": Method(
-        "Ablation-CAM",
-        "Features weighted by how far the score falls without each. Features that stand in for one another hide.",
-        "instant",
-        _ablation,
-    ),
-    "gradcam-earlier": Method(
-        "Grad-CAM, an earlier layer",
-        "Drawn one stage earlier, where features are less about types; no finer in networks with a feature pyramid. "
-        "What later layers make of it is only guessed.",
-        "seconds",
-        partial(_layers, slice(-2, -1)),
-    ),
-    "gradcam-fused": Method(
-        "Grad-CAM, last two stages",
-        "Maps of the last two stages averaged; where they agree it is hottest. No longer a part of the score.",
-        "seconds",
-        partial(_layers, slice(-2, None)),
-    ),
-    "fullgrad": Method(
-        "FullGrad",
-        "Gradients of the input and of every bias, added up in size. Knows no sign: against looks like for.",
-        "seconds",
-        _fullgrad,
-    ),
-    "integrated-gradients": Method(
-        "Integrated gradients",
-        "Each pixel's part in the way from a black film to this one. Grainy, and depends on black being nothing.",
-        "seconds",
-        _integrated,
-    ),
-    "occlusion": Method(
-        "Occlusion",
-        "How far the score falls when a window is black. Honest but coarse; a black window is itself odd to the model.",
-        "slow",
-        _occlusion,
-    ),
-    "scorecam": Method(
-        "Score-CAM",
-        "Features weighted by the score of the film seen through each. No gradients; the dimmed films are odd ones.",
-        "slow",
-        _score,
-    ),
-    "lime": Method(
-        "LIME",
-        "Which patches make the score, by a simple model around this film. Changes with patches and draws of lots.",
-        "slow",
-        partial(_patches, attribution.lime),
-    ),
-    "shap": Method(
-        "SHAP",
-        "Each patch's fair share of the score. Estimated from draws of lots, and patches cut across bones.",
-        "slow",
-        partial(_patches, attribution.shap),
-    ),
+_DRAWN: dict[str, Callable[[Question], np.ndarray]] = {
+    "evidence": _evidence,
+    "gradcam": partial(_last_layer, "gradcam"),
+    "gradcam++": partial(_last_layer, "gradcam++"),
+    "hirescam": partial(_last_layer, "hirescam"),
+    "xgradcam": partial(_last_layer, "xgradcam"),
+    "layercam": partial(_last_layer, "layercam"),
+    "eigencam": partial(_last_layer, "eigencam"),
+    "eigengradcam": partial(_last_layer, "eigengradcam"),
+    "finercam": _finer,
+    "ablationcam": _ablation,
+    "gradcam-earlier": partial(_layers, slice(-2, -1)),
+    "gradcam-fused": partial(_layers, slice(-2, None)),
+    "fullgrad": _fullgrad,
+    "integrated-gradients": _integrated,
+    "occlusion": _occlusion,
+    "scorecam": _score,
+    "lime": partial(_patches, attribution.lime),
+    "shap": partial(_patches, attribution.shap),
 }
+"""A question to a map, float32 (h, w), at least 0, of any size; the keys are those of ``METHODS``."""
 
 
 def ask(
@@ -315,4 +203,4 @@ def draw(question: Question, method: str = DEFAULT) -> np.ndarray:
         KeyError: unknown method.
         Stopped: the question's watch stopped it.
     """
-    return METHODS[method].draw(question)
+    return _DRAWN[method](question)

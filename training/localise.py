@@ -21,7 +21,7 @@ import numpy as np
 from rich.progress import track
 
 from app.classifier import Classifier, Explanation
-from app.methods import DEFAULT, METHODS, ask
+from app.methods import DEFAULT, METHODS, ask, draw
 from app.preprocess import Placement, letterbox
 from app.radiograph import read
 from training.boxed import BoxedFilms
@@ -153,7 +153,7 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
     boxed = BoxedFilms(data, "validation", classifier.card.size)
     films = [film for film in boxed.films if film.boxes]
     twins = np.array([group for film, group in zip(boxed.films, boxed.groups, strict=True) if film.boxes])
-    instant = [how for name, how in METHODS.items() if how.cost == "instant" and name != DEFAULT]
+    instant = [name for name, how in METHODS.items() if how.cost == "instant" and name != DEFAULT]
     rng = np.random.default_rng(seed)
     hits: dict[str, list[Hit]] = defaultdict(list)
     for start in track(range(0, len(films), 16), "Localising"):
@@ -168,10 +168,10 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
                 maps["fracture map"] = np.exp(explained.fracture)
             maps.update(with_mirrored(explained, mirrored))
             question = ask(classifier, explained.film)
-            maps.update({how.title: how.draw(question) for how in instant})
+            maps.update({METHODS[name].title: draw(question, name) for name in instant})
             square = letterbox(explained.film, explained.placement.size)[0]
             shape = explained.maps.shape[1:]
-            maps.update({baseline: draw(square, shape, rng) for baseline, draw in BASELINES.items()})
+            maps.update({baseline: make(square, shape, rng) for baseline, make in BASELINES.items()})
             for key, class_map in maps.items():
                 hits[key].append(hit(class_map, film, explained.placement))
     groups = {"by_region": [film.region or "unknown" for film in films], "by_size": _sizes(films)}

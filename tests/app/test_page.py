@@ -23,6 +23,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from app import methods
 from app.classifier import Classifier
 from app.methods import METHODS, ask, heat
 from app.phantom import draw
@@ -249,7 +250,7 @@ def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_
         drawn = (
             explanation.heat(answer["explained"])
             if method == "evidence"
-            else heat(how.draw(question), explanation.placement)
+            else heat(methods.draw(question, method), explanation.placement)
         )
         assert grey.shape == picture.shape
         assert np.abs(grey / 255.0 - drawn).max() < 0.02, method
