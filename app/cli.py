@@ -1,184 +1,172 @@
-"""``python -m app``: serve the demo, or explain films from the command line."""
+"""``python -m app``: serve the demo, or explain X-rays from the command line.
+
+Only what ``--help`` needs is imported up here: torch and Gradio take seconds, and people read help in between.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
+import os
+import socket
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from PIL import Image
+from typer.core import TyperGroup
 
-from app import methods
-from app.classifier import Classifier, Explanation
-from app.errors import FilmError, UnlikeError, WeightsError
-from app.methods import DEFAULT, METHODS, ask, draw
-from app.overlay import heatmap, overlay, panel
-from app.radiograph import read
-from app.trust import IN_WORDS, UNLIKE, answers, presence
-from app.watch import Watch
-from app.weights import ModelCard, ranked
+from app import __version__
+from app.errors import WeightsError
+from app.method_list import DEFAULT, METHODS
 
-cli = typer.Typer(add_completion=False)
+if TYPE_CHECKING:
+    from app.classifier import Classifier
 
-DISCLAIMER = "For study, not for diagnosis. Not a medical device."
-Model = Annotated[str | None, typer.Option(help="Name of a folder under weights/; the best one where not given")]
+LOOPBACK = "127.0.0.1"
+
+
+class _ServeUnlessNamed(TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {name for param in self.get_params(ctx) for name in param.opts}
+        if not args or (args[0].startswith("-") and args[0] not in own):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+cli = typer.Typer(cls=_ServeUnlessNamed, add_completion=False, pretty_exceptions_show_locals=False)
+
+Model = Annotated[
+    str | None,
+    typer.Option(help="Name of a model, the best one where not given; FRACTURE_WEIGHTS names another folder of models"),
+]
+
+
+def _fail(sentence: str) -> typer.Exit:
+    typer.echo(sentence, err=True)
+    return typer.Exit(1)
 
 
 def _known() -> list[str]:
+    from app.weights import DEFAULT_FOLDER, ranked
+
     names = ranked()
     if not names:
-        raise WeightsError("There is no model under weights/; train one with `python -m training fit`.")
+        raise WeightsError(f"There is no model in {DEFAULT_FOLDER}; train one with `python -m training fit`.")
     return names
 
 
 def _load(model: str | None) -> Classifier:
+    from app.classifier import Classifier
+
     try:
         return Classifier.load(model or _known()[0])
     except WeightsError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        raise _fail(str(error)) from None
 
 
-@cli.callback(invoke_without_command=True)
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fracture-explained {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Ten fracture types from an X-ray, and where the model looks. For study, not for diagnosis.
+
+    Serves the demo where no command is named.
+    """
+
+
+def _check_port(host: str, port: int) -> None:
+    """Asks for the port as Gradio will, which is on this machine too, since Gradio does not tell why it got none."""
+    try:
+        for address in (host.strip("[]"), LOOPBACK):
+            family, kind, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+    except OSError as error:
+        reason = error.strerror or "unknown reason"
+        raise _fail(f"Nothing can be served on {host}:{port} ({reason}). Try another --port or --host.") from None
+
+
+def _check_temp_folder() -> None:
+    from app.ui.page import own_folder
+
+    try:
+        with TemporaryFile(dir=own_folder()):
+            pass
+    except OSError as error:
+        raise _fail(
+            f"There is no folder for uploads: {error.filename or 'the temporary folder'} cannot be written to "
+            f"({error.strerror}). Name another one in GRADIO_TEMP_DIR."
+        ) from None
+
+
+@cli.command()
 def serve(
-    context: typer.Context,
-    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on")] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen on")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 7860,
     model: Model = None,
 ) -> None:
-    """Serves the demo, unless a command is named. For study, not for diagnosis."""
-    if context.invoked_subcommand is not None:
-        return
+    """Serves the demo; so does naming no command."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    _check_port(host, port)
+    # Gradio asks its own address whether it is up, and would ask a proxy for it.
+    # The page asks nothing of other servers.
+    os.environ["no_proxy"] = "*"
+    _check_temp_folder()
+    from app.classifier import Classifier
     from app.ui.page import launch
 
     try:
-        names = [model] if model else _known()
-        launch(Classifier.load_all(names), host=host, port=port)
+        launch(Classifier.load_all([model] if model else _known()), host=host, port=port)
     except WeightsError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    except OSError:
-        typer.echo(f"Nothing can be served on {host}:{port}; it may be in use. Try another --port.", err=True)
-        raise typer.Exit(1) from None
+        raise _fail(str(error)) from None
+    except OSError as error:
+        raise _fail(f"The page on {host}:{port} could not be served: {error.strerror or error}") from None
 
 
 @cli.command()
 def explain(
-    films: Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP, TIFF or DICOM files")],
-    out: Annotated[Path, typer.Option(help="Folder to write, one folder a film inside it")],
+    images: Annotated[
+        list[str], typer.Argument(help="PNG, JPEG, WebP, TIFF or DICOM files, or pipes; - is the standard input")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write, one folder an image inside it")],
     model: Model = None,
     target: Annotated[str | None, typer.Option(help="Type to explain instead of the predicted one")] = None,
     method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
     against: Annotated[str | None, typer.Option(help="Type to tell it from, for finercam")] = None,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any film as well")] = False,
+    frame: Annotated[int, typer.Option(min=1, help="Which picture of a DICOM file that holds several, from 1")] = 1,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any X-ray as well")] = False,
 ) -> None:
-    """Writes explanation.json, overlay.png and heatmap.png for each film; goes on after a bad one and exits 1."""
+    """Writes explanation.json, overlay.png and heatmap.png for each image; goes on after a bad one and exits 1.
+
+    Each image has a folder of its own, named after it, with a number where the name is taken. The same image, by name
+    and bytes, overwrites its own results; results of another image, and whatever else lies there, are left alone.
+    """
+    if method not in METHODS:
+        raise _fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
+    from app.explain_files import STDIN, Wanted, explain_file, printable
+    from app.result_folders import ResultFolders
+
+    if images.count(STDIN) > 1:
+        raise _fail("The standard input can be read once only; name - once.")
+    try:
+        folders = ResultFolders(out)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
+        raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
     classifier = _load(model)
     for kind in (target, against):
         if kind is not None and kind not in classifier.classes:
-            typer.echo(f"'{kind}' is not a type this model knows. Known: {', '.join(classifier.classes)}.", err=True)
-            raise typer.Exit(1)
-    if method not in METHODS:
-        typer.echo(f"There is no method '{method}'. Known: {', '.join(METHODS)}.", err=True)
-        raise typer.Exit(1)
-    failed = False
-    taken: dict[str, int] = {}
-    for path in films:
-        try:
-            film = read(path)
-            unlike = classifier.check(film, anyway=anyway)
-            explanation = classifier.explain([film])[0]
-        except UnlikeError as error:
-            typer.echo(f"{path}: {error} --anyway explains it nevertheless.", err=True)
-            failed = True
-            continue
-        except FilmError as error:
-            typer.echo(f"{path}: {error}", err=True)
-            failed = True
-            continue
-        # A stem such as ".." would lead out of the folder.
-        stem = path.stem.lstrip(".") or "film"
-        taken[stem] = taken.get(stem, 0) + 1
-        repeat = f"-{taken[stem]}" if taken[stem] > 1 else ""
-        chosen = target or explanation.prediction.best
-        try:
-            heat = (
-                explanation.heat(chosen)
-                if method == DEFAULT
-                else _heat(classifier, explanation, chosen, method, against)
-            )
-            told = answers(classifier.card, explanation, unlike=unlike)
-            _write(told, explanation, chosen, method, heat, out / f"{stem}{repeat}")
-        except ValueError as error:
-            typer.echo(f"{path}: {error}", err=True)
-            failed = True
-            continue
-        except OSError as error:
-            typer.echo(f"{path}: cannot write under {out} ({error.strerror or 'unknown reason'}).", err=True)
-            failed = True
-            continue
-        typer.echo(f"{path}: {_line(classifier.card, explanation, chosen)}")
-        warnings = [UNLIKE] if unlike else []
-        for sentence in (*warnings, *explanation.film.notes):
-            typer.echo(f"{path}: {sentence}", err=True)
+            raise _fail(f"'{kind}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
+    wanted = Wanted(target, against, method, frame, anyway)
+    failed = [path for path in images if not explain_file(classifier, path, wanted, folders)]
     if failed:
         raise typer.Exit(1)
-
-
-def _line(card: ModelCard, explanation: Explanation, chosen: str) -> str:
-    prediction = explanation.prediction
-    seen = presence(explanation, card.presence)
-    first = "" if seen is None else f"{IN_WORDS[seen].lower()}; "
-    top = ", ".join(f"{name} {prediction.probability(name):.0%}" for name in prediction.ranking[:3])
-    shown = f"map of {chosen}" if explanation.has_evidence(chosen) else f"no positive evidence for {chosen}"
-    return f"{first}{top}; {shown}"
-
-
-def _heat(
-    classifier: Classifier, explanation: Explanation, chosen: str, method: str, against: str | None
-) -> np.ndarray:
-    # To standard error, so that what is piped onwards is the verdicts alone.
-    with typer.progressbar(length=100, label=METHODS[method].title, file=sys.stderr) as bar:
-        watch = Watch(tell=lambda share: bar.update(max(0, round(100 * share) - bar.pos)))
-        question = ask(classifier, explanation.film, chosen, against, watch)
-        return methods.heat(draw(question, method), explanation.placement)
-
-
-def _write(
-    told: dict[str, Any], explanation: Explanation, chosen: str, method: str, heat: np.ndarray, folder: Path
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    prediction = explanation.prediction
-    summary = {
-        "notice": DISCLAIMER,
-        "model": explanation.model,
-        "predicted": prediction.best,
-        **told,
-        "explained": chosen,
-        "method": method,
-        "film": {
-            "height": explanation.film.height,
-            "width": explanation.film.width,
-        },
-        "full_colour": explanation.full_colour,
-        "types": [
-            {
-                "name": name,
-                "probability": prediction.probability(name),
-                "logit": float(prediction.logits[prediction.classes.index(name)]),
-                "peak_evidence": explanation.peak(name),
-                "has_evidence": explanation.has_evidence(name),
-                "evidence_outside_film": explanation.padding_share(name),
-            }
-            for name in prediction.ranking
-        ],
-    }
-    (folder / "explanation.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    painted = panel(explanation, chosen) if method == DEFAULT else overlay(explanation.film.display(), heat)
-    Image.fromarray(painted).save(folder / "overlay.png")
-    Image.fromarray(heatmap(heat)).save(folder / "heatmap.png")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path, PureWindowsPath
+
+import pytest
+
+from app.result_folders import SUMMARY, ResultFolders, Source
+
+HOSTILE = [
+    "a.png",
+    "a.png",
+    "a-2.png",
+    "A.png",
+    "a.PNG",
+    "a.dcm",
+    "a",
+    "1.2.840.2.1",
+    "1.2.840.2.2",
+    "1.2.840.2",
+    "..",
+    "...png",
+    ".hidden.png",
+    ".",
+    " ",
+    "-",
+    "stdin",
+    "con.png",
+    "NUL",
+    "nul.1.dcm",
+    "COM1.tiff",
+    "end. .png",
+    "line\nbreak.png",
+    "nul\0.png",
+    "c:\\x\\y.png",
+    'what?*<>|".png',
+    "\udcff.png",
+    "x" * 251 + ".png",
+    "x" * 250 + "y.png",
+    "\u00e9" * 125 + ".png",
+    "stra\u00dfe.png",
+    "STRASSE.png",
+    "\u00e9.png",
+    "e\u0301.png",
+]
+
+
+def sources() -> list[Source]:
+    return [Source(name, f"{number:064x}", 1) for number, name in enumerate(HOSTILE)]
+
+
+def explained(folder: Path, source: Source) -> None:
+    (folder / SUMMARY).write_text(json.dumps({"file": asdict(source)}))
+
+
+def test_no_two_images_share_a_folder_on_any_disk(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    folders = ResultFolders(out)
+    claimed = [folders.claim(source) for source in sources()]
+    assert all(path.parent == out and path.is_dir() for path in claimed)
+    names = [path.name for path in claimed]
+    assert len({name.casefold() for name in names}) == len(HOSTILE)
+    assert all(0 < len(name.encode()) <= 140 for name in names)
+    assert not any(PureWindowsPath(name).is_reserved() or name.strip(". ") != name for name in names)
+    assert not any(set(name) & set('<>:"/\\|?*\n\0') for name in names)
+    assert sorted(path.name for path in (tmp_path / "deep").rglob("*")) == sorted([*names, "out"])
+    assert "1.2.840.2.1" in names
+    assert names[0] == "a"
+
+
+def test_the_same_image_gets_its_folder_again_in_any_order(tmp_path: Path) -> None:
+    first = ResultFolders(tmp_path)
+    claimed = {source: first.claim(source) for source in sources()}
+    for source, folder in claimed.items():
+        explained(folder, source)
+    again = ResultFolders(tmp_path)
+    assert {source: again.claim(source) for source in reversed(sources())} == claimed
+
+
+def test_images_alike_to_the_byte_are_two_images(tmp_path: Path) -> None:
+    source = Source("a.png", "0" * 64, 1)
+    for _ in range(2):
+        folders = ResultFolders(tmp_path)
+        claimed = [folders.claim(source), folders.claim(source)]
+        assert [path.name for path in claimed] == ["a", "a-2"]
+        for folder in claimed:
+            explained(folder, source)
+
+
+@pytest.mark.parametrize("summary", [None, "", "{", "[]", "{}", '{"file": 1}', '{"file": {"name": "a.png"}}'])
+def test_folders_of_somebody_else_are_left_alone(tmp_path: Path, summary: str | None) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "A-2").write_text("a file")
+    if summary is not None:
+        (tmp_path / "a" / SUMMARY).write_text(summary)
+    assert ResultFolders(tmp_path).claim(Source("a.png", "0" * 64, 1)).name == "a-3"
+
+
+def test_two_processes_at_once_share_no_folder(tmp_path: Path) -> None:
+    one, other = ResultFolders(tmp_path), ResultFolders(tmp_path)
+    assert one.claim(Source("a.png", "0" * 64, 1)) != other.claim(Source("a.png", "1" * 64, 1))
+
+
+def test_frames_of_one_file_are_told_apart(tmp_path: Path) -> None:
+    folders = ResultFolders(tmp_path)
+    names = [folders.claim(Source("a.dcm", "0" * 64, frame)).name for frame in (1, 2, 12)]
+    assert names == ["a", "a-frame-2", "a-frame-12"]
