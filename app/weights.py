@@ -30,7 +30,19 @@ __all__ = [
     "ranked",
 ]
 
-DEFAULT_FOLDER = Path(os.environ.get("FRACTURE_WEIGHTS") or Path(__file__).resolve().parent.parent / "weights")
+SHIPPED = "shipped_weights"
+"""What an installed package calls its copy of ``weights/``; ``setup.py`` puts it there, and no working tree has it."""
+
+
+def _default_folder() -> Path:
+    if named := os.environ.get("FRACTURE_WEIGHTS"):
+        return Path(named)
+    package = Path(__file__).resolve().parent
+    shipped = package / SHIPPED
+    return shipped if shipped.is_dir() else package.parent / "weights"
+
+
+DEFAULT_FOLDER = _default_folder()
 
 
 class FractureType(BaseModel):
