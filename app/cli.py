@@ -159,6 +159,8 @@ def explain(
         raise _fail("The standard input can be read once only; name - once.")
     try:
         folders = ResultFolders(out)
+    except FileExistsError:
+        raise _fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
         raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None

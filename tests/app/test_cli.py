@@ -95,7 +95,7 @@ def test_an_unwritable_place_is_a_sentence(drawing: Path, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("in the way")
     result = runner.invoke(app_cli.cli, ["explain", str(drawing), "--out", str(tmp_path / "file")])
     assert result.exit_code == 1
-    assert "cannot write" in result.output
+    assert "cannot write there (it is a file, not a folder)" in result.output
 
 
 @pytest.mark.parametrize("command", [[], ["serve"]])
