@@ -1,36 +1,27 @@
 """DICOM files as films: X-ray, and whatever else a hospital stores, one frame at a time.
 
-Only elements that say how pixels are to be shown are kept of a file, inside sequences too; names, dates and identifiers
-stay in its bytes. Decoding is pydicom's with pylibjpeg; windows are computed here, so that other ones can be asked for.
+Files are read by ``app.dicom_read``, decoded by ``app.dicom_pixels`` and shown by ``app.dicom_display``; here is what a
+file says of itself, and what the user should know of it.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import warnings
-import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-import cv2
 import numpy as np
-from pydicom import Dataset, dcmread
-from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import get_frame
-from pydicom.filereader import read_dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
-from pydicom.pixels.processing import apply_voi
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom import Dataset
 
-from app.colour import IN_COLOUR, count_coloured, is_coloured
+from app.dicom_display import levels_of, show
+from app.dicom_pixels import PixelFormat, decode_pixels, pixel_format
+from app.dicom_read import elements, is_dicom
+from app.dicom_values import lengths, number, numbers, word
 from app.errors import FilmError
-from app.streams import shapes
-from app.strips import strips
 
 __all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
 
@@ -68,79 +59,9 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
 }
 """Usual centres and widths in Hounsfield units."""
 
-DEEP = 65535.0
 SALT = os.urandom(32)
-SAMPLE = 1_000_000
-"""About how many pixels tell the percentiles of a film."""
-ODD = (0.1, 99.9)
-"""Percentiles outside of which pixels are left to saturate, where they alone would make the rest of a film dark."""
 COLOURED = 12_000_000
 """Most pixels of a picture in colour, which takes decoders several times as much memory and is no radiograph."""
-INFLATED = 128 * 1024 * 1024
-"""Most bytes a deflated file may unfold to."""
-
-READ = (
-    "Modality",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "EstimatedRadiographicMagnificationFactor",
-    "PixelAspectRatio",
-    "PixelPaddingValue",
-    "WindowCenter",
-    "WindowWidth",
-    "VOILUTFunction",
-    "VOILUTSequence",
-    "ModalityLUTSequence",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "RescaleType",
-    "PresentationLUTShape",
-    "BurnedInAnnotation",
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "InstanceNumber",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
-    "PixelData",
-)
-"""All that is read of a file: how to show it, nothing of whom."""
-
-FUNCTIONAL = {
-    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
-    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
-    "PixelMeasuresSequence": ("PixelSpacing",),
-}
-GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-TABLE = ("LUTDescriptor", "LUTData", "ModalityLUTType")
-"""What is kept of a look-up table, whose explanation is free text."""
-
-
-def is_dicom(data: bytes) -> bool:
-    """Whether bytes start as a DICOM file does (PS3.10 7.1)."""
-    return data[128:132] == b"DICM"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +73,7 @@ class DicomFile:
         frames: their number, at least 1.
         rows, columns: of a frame, in pixels.
         spacing: height and width of a pixel in mm; None where the file does not tell.
+        aspect: height of a pixel, in widths of it.
         notes: sentences about the file for the user to see.
         place: position along the slices' normal in mm, else the instance's number; to put a series in order.
         series: the same for files of one series, as long as this process lives; tells nothing else.
@@ -162,10 +84,12 @@ class DicomFile:
     rows: int
     columns: int
     spacing: tuple[float, float] | None
+    aspect: float
     notes: tuple[str, ...]
     place: float
     series: str
     _dataset: Dataset = field(repr=False)
+    _format: PixelFormat = field(repr=False)
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -195,10 +119,8 @@ class DicomFile:
         chosen = None if window is None else CT_WINDOWS[window]
         notes: list[str] = []
         with _damaged():
-            if not _sizes_agree(self, index):
-                raise FilmError("The DICOM file tells one size of its picture and holds another.")
-            stored = pixel_array(self._dataset, index=index)
-            shown = _shown(stored, _of_frame(self._dataset, index), chosen, notes)
+            stored = decode_pixels(self._dataset, self._format, index)
+            shown = show(stored, self._dataset, index, self._format.photometric, chosen, notes)
         return shown, tuple(notes)
 
 
@@ -223,98 +145,27 @@ def parse(data: bytes) -> DicomFile:
         FilmError: no DICOM, no picture in it, damaged, or larger than may be unfolded.
     """
     with _damaged():
-        dataset = _read(data)
-        uid = str(dataset.get("SeriesInstanceUID") or "")
+        dataset, uid, notes = elements(data)
         series = blake2b(uid.encode(), key=SALT, digest_size=16).hexdigest() if uid else ""
-        dataset = _anonymous(dataset)
-        if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-            raise FilmError("This DICOM file holds no picture.")
-        rows, columns = int(dataset.Rows), int(dataset.Columns)
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        if frames < 1 or rows < 1 or columns < 1:
-            raise FilmError("This DICOM file holds no picture.")
-        if int(dataset.get("SamplesPerPixel") or 1) > 1 and rows * columns > COLOURED:
+        form = pixel_format(dataset, notes)
+        if form.samples > 1 and form.rows * form.columns > COLOURED:
             raise FilmError(f"The picture is in colour; at most {COLOURED // 1_000_000} megapixels can be read so.")
-        modality = str(dataset.get("Modality") or "")
+        modality = word(dataset, "Modality").upper()
+        spacing = _spacing(dataset)
+        high, wide = spacing or lengths(dataset, "PixelAspectRatio") or (1.0, 1.0)
         return DicomFile(
             modality=modality,
-            frames=frames,
-            rows=rows,
-            columns=columns,
-            spacing=_spacing(_of_frame(dataset, 0)),
-            notes=tuple(_notes(dataset, modality)),
+            frames=form.frames,
+            rows=form.rows,
+            columns=form.columns,
+            spacing=spacing,
+            aspect=high / wide,
+            notes=(*_notes(dataset, modality), *notes),
             place=_place(dataset),
             series=series,
             _dataset=dataset,
+            _format=form,
         )
-
-
-def _sizes_agree(file: DicomFile, index: int) -> bool:
-    """Whether a packed frame has the rows, columns and colours that the file tells; plain pixels and runs tell none."""
-    dataset = file._dataset
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed or syntax == RLELossless:
-        return True
-    frame = get_frame(
-        dataset.PixelData,
-        index,
-        number_of_frames=file.frames,
-        extended_offsets=(dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
-        if "ExtendedOffsetTable" in dataset
-        else None,
-    )
-    return shapes(frame) == {(file.rows, file.columns, int(dataset.SamplesPerPixel))}
-
-
-def _some(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    kept = Dataset()
-    for name in names:
-        if name in dataset:
-            kept[name] = dataset[name]
-    return kept
-
-
-def _anonymous(dataset: Dataset) -> Dataset:
-    """The same without what sequences and the file's own group say beyond how to show the pixels."""
-    for name in ("VOILUTSequence", "ModalityLUTSequence"):
-        if dataset.get(name):
-            setattr(dataset, name, [_some(item, TABLE) for item in dataset[name]])
-    for name in GROUPS:
-        if dataset.get(name):
-            groups = []
-            for item in dataset[name]:
-                group = Dataset()
-                for sequence, names in FUNCTIONAL.items():
-                    if item.get(sequence):
-                        setattr(group, sequence, [_some(item[sequence][0], names)])
-                groups.append(group)
-            setattr(dataset, name, groups)
-    dataset.pop("SeriesInstanceUID", None)
-    meta = FileMetaDataset()
-    if "TransferSyntaxUID" in dataset.file_meta:
-        meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
-    dataset.file_meta = meta
-    return dataset
-
-
-def _read(data: bytes) -> Dataset:
-    file = io.BytesIO(data)
-    file.seek(132)
-    meta = read_dataset(
-        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2
-    )
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return dcmread(io.BytesIO(data), specific_tags=[*READ, "SeriesInstanceUID"])
-    # pydicom would unfold whatever it is given.
-    unfold = zlib.decompressobj(-zlib.MAX_WBITS)
-    flat = unfold.decompress(data[file.tell() :], INFLATED)
-    if unfold.unconsumed_tail:
-        raise FilmError(f"The file unfolds to more than {INFLATED // 2**20} MB.")
-    wanted = [tag for name in (*READ, "SeriesInstanceUID") if (tag := tag_for_keyword(name)) is not None]
-    dataset = read_dataset(io.BytesIO(flat), is_implicit_VR=False, is_little_endian=True, specific_tags=wanted)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta = meta  # ty: ignore[invalid-assignment]
-    return dataset
 
 
 def trained_on(modality: str) -> bool:
@@ -326,61 +177,29 @@ def _notes(dataset: Dataset, modality: str) -> list[str]:
     notes = []
     if not trained_on(modality):
         notes.append(f"This is {OTHERS.get(modality, 'no radiograph')}; the model was trained on radiographs only.")
-    if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES":
+    if word(dataset, "BurnedInAnnotation").upper() == "YES":
         notes.append("The file says that text is burned into the picture; it may name a person.")
-    first = _of_frame(dataset, 0)
-    high, wide = _spacing(first) or _aspect(dataset)
-    if _at_detector(first) and _magnified(first) is None:
+    if _at_detector(dataset) and _magnified(dataset) is None:
         notes.append("Its scale is that of the detector; the bone lay nearer the tube and is smaller than it measures.")
-    if not 0.98 < high / wide < 1.02:
-        notes.append("Its pixels are not square; it is shown pixel by pixel, so what is on it looks stretched.")
     return notes
 
 
-def _aspect(dataset: Dataset) -> tuple[float, float]:
-    """Height and width of a pixel to one another (PS3.3 C.7.6.3.1.7)."""
-    found = _numbers(dataset.get("PixelAspectRatio"))
-    return (found[0], found[1]) if len(found) == 2 and min(found) > 0 else (1.0, 1.0)
-
-
 def _place(dataset: Dataset) -> float:
-    position, orientation = dataset.get("ImagePositionPatient"), dataset.get("ImageOrientationPatient")
-    if position and orientation and len(position) == 3 and len(orientation) == 6:
-        across, down = np.array(orientation[:3], float), np.array(orientation[3:], float)
-        return float(np.dot(np.cross(across, down), np.array(position, float)))
-    return float(dataset.get("InstanceNumber") or 0)
-
-
-def _of_frame(dataset: Dataset, index: int) -> Dataset:
-    """The elements that say how to show one frame, those of enhanced multi-frame files lifted out of their groups."""
-    groups = []
-    for name, which in zip(GROUPS, (0, index), strict=True):
-        sequence = dataset.get(name)
-        if sequence and which < len(sequence):
-            groups.append(sequence[which])
-    if not groups:
-        return dataset
-    shown = Dataset()
-    for element in dataset:
-        if element.VR != "SQ" or element.keyword.endswith("LUTSequence"):
-            shown[element.tag] = element
-    for group in groups:
-        for sequence, names in FUNCTIONAL.items():
-            for name in names:
-                if group.get(sequence) and name in group[sequence][0]:
-                    shown[name] = group[sequence][0][name]
-    return shown
-
-
-def _lengths(dataset: Dataset, name: str) -> tuple[float, float] | None:
-    found = _numbers(dataset.get(name))
-    return (found[0], found[1]) if len(found) == 2 and np.isfinite(found).all() and min(found) > 0 else None
+    position, orientation = numbers(dataset, "ImagePositionPatient"), numbers(dataset, "ImageOrientationPatient")
+    if len(position) >= 3 and len(orientation) >= 6 and np.isfinite([*position[:3], *orientation[:6]]).all():
+        return float(np.dot(np.cross(orientation[:3], orientation[3:6]), position[:3]))
+    return number(dataset, "InstanceNumber") or 0.0
 
 
 def _magnified(dataset: Dataset) -> float | None:
     """How many times larger than the patient the picture is on the detector; None where nobody tells."""
-    found = _numbers(dataset.get("EstimatedRadiographicMagnificationFactor"))
-    return found[0] if found and np.isfinite(found[0]) and found[0] >= 1.0 else None
+    found = number(dataset, "EstimatedRadiographicMagnificationFactor")
+    return found if found is not None and found >= 1.0 else None
+
+
+def _in_patient(dataset: Dataset) -> tuple[float, float] | None:
+    """Height and width of a pixel of the first frame in mm, by its own group, the shared one, or the file."""
+    return next((found for level in levels_of(dataset, 0) if (found := lengths(level, "PixelSpacing"))), None)
 
 
 def _at_detector(dataset: Dataset) -> tuple[float, float] | None:
@@ -388,112 +207,14 @@ def _at_detector(dataset: Dataset) -> tuple[float, float] | None:
 
     Lengths in the patient that equal the detector's are the detector's, copied without a calibration.
     """
-    found = _lengths(dataset, "ImagerPixelSpacing")
-    return found if _lengths(dataset, "PixelSpacing") in (None, found) else None
+    found = lengths(dataset, "ImagerPixelSpacing")
+    return found if _in_patient(dataset) in (None, found) else None
 
 
 def _spacing(dataset: Dataset) -> tuple[float, float] | None:
     """Height and width of a pixel in mm: in the patient, else at the detector (PS3.3 10.7.1.3 and C.8.7.10)."""
     at_detector = _at_detector(dataset)
     if at_detector is None:
-        return _lengths(dataset, "PixelSpacing")
+        return _in_patient(dataset)
     factor = _magnified(dataset) or 1.0
     return at_detector[0] / factor, at_detector[1] / factor
-
-
-def _shown(stored: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]) -> np.ndarray:
-    """Stored values, (rows, columns) or (rows, columns, 3), to what a screen shows: uint16 (rows, columns)."""
-    shown = np.empty(stored.shape[:2], np.uint16)
-    if stored.ndim == 3 or _photometric(dataset) == "PALETTE COLOR":
-        coloured = 0
-        for rows in strips(*shown.shape):
-            colours = _colours(stored[rows], dataset)
-            coloured += count_coloured(colours, 1.0)
-            shown[rows] = _deep(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY))
-        if is_coloured(coloured, shown.size):
-            notes.append(IN_COLOUR)
-        return shown
-    tone = _tone(stored, dataset, window, notes)
-    inverse = _photometric(dataset) == "MONOCHROME1" or str(dataset.get("PresentationLUTShape") or "").upper() == (
-        "INVERSE"
-    )
-    for rows in strips(*shown.shape):
-        bright = tone(_values(stored[rows], dataset))
-        shown[rows] = _deep(1.0 - bright if inverse else bright)
-    return shown
-
-
-def _photometric(dataset: Dataset) -> str:
-    return str(dataset.get("PhotometricInterpretation") or "")
-
-
-def _deep(bright: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(bright, 0.0, 1.0) * DEEP).astype(np.uint16)
-
-
-def _colours(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """float32 (rows, columns, 3) in 0..1."""
-    if _photometric(dataset) == "PALETTE COLOR":
-        looked_up = apply_color_lut(stored, dataset)
-        return looked_up.astype(np.float32) / float(np.iinfo(looked_up.dtype).max)
-    return stored.astype(np.float32) / (2.0 ** int(dataset.BitsStored) - 1)
-
-
-def _values(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """What stored values stand for, such as Hounsfield units: float64 of the same shape."""
-    values = apply_modality_lut(stored, dataset).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise FilmError("The picture holds pixels without a value, so it cannot be shown truthfully.")
-    return values
-
-
-def _limits(stored: np.ndarray, dataset: Dataset) -> tuple[float, float]:
-    """The values to show as black and as white where the file names no window."""
-    padding = dataset.get("PixelPaddingValue")
-    if padding is not None and (stored == padding).all():
-        padding = None
-    low, high, sample = np.inf, -np.inf, []
-    for rows in strips(*stored.shape):
-        values = _values(stored[rows], dataset)
-        real = values.ravel() if padding is None else values[stored[rows] != padding]
-        if real.size:
-            low, high = min(low, float(real.min())), max(high, float(real.max()))
-            sample.append(real[:: 1 + stored.size // SAMPLE])
-    most = np.percentile(np.concatenate(sample), ODD)
-    if most[1] - most[0] < (high - low) / 4:
-        return float(most[0]), float(most[1])
-    return low, high
-
-
-def _tone(
-    stored: np.ndarray, dataset: Dataset, window: tuple[float, float] | None, notes: list[str]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """What makes brightness, mostly 0 to 1, of values (PS3.3 C.11.2)."""
-    if window is None and dataset.get("VOILUTSequence"):
-        white = 2.0 ** int(dataset.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        return lambda values: apply_voi(values.astype(np.int64), dataset).astype(np.float64) / white
-    function = "LINEAR"
-    if window is None:
-        centres, widths = (_numbers(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-        if centres and widths:
-            window = centres[0], widths[0]
-            function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
-    if window is None or window[1] < (1 if function == "LINEAR" else 1e-9):
-        notes.append("The file names no window; the darkest and brightest values are shown as black and white.")
-        low, high = _limits(stored, dataset)
-        return lambda values: (values - low) / max(high - low, 1e-12)
-    centre, width = window
-    if function == "SIGMOID":
-        return lambda values: 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -60.0, 60.0)))
-    if function == "LINEAR_EXACT":
-        return lambda values: np.clip((values - centre) / width + 0.5, 0.0, 1.0)
-    if width == 1:
-        return lambda values: (values > centre - 0.5).astype(np.float64)
-    return lambda values: np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
-
-
-def _numbers(value: object) -> list[float]:
-    if value is None or value == "":
-        return []
-    several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return [float(each) for each in several]  # ty: ignore[invalid-argument-type]

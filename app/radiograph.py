@@ -41,6 +41,13 @@ DAMAGED = "The file is damaged or incomplete, so the picture cannot be decoded."
 BLANK = "Every pixel of the picture has the same brightness, so there is nothing to see."
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 EXIF_ORIENTATION = 0x0112
+ORIENTATION_ASIDE = (5, 6, 7, 8)
+"""Values of the tag that swap rows and columns."""
+X_RESOLUTION, Y_RESOLUTION = 282, 283
+SQUARE = 0.98, 1.02
+"""Heights of a pixel, in widths of it, that count as square."""
+MOST_OBLONG = 5.0
+"""A pixel that is said to be longer than this is a slip; interlaced pictures and digitised films have about 2."""
 TIFF_BITS = 258
 TIFF_PHOTOMETRIC = 262
 WHITE_IS_ZERO = 0
@@ -149,6 +156,7 @@ def decode(data: bytes) -> Radiograph:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 _check_size(*picture.size)
+                tall = _density(picture)
                 pixels = _grey(picture, data, notes)
     except FilmError:
         raise
@@ -163,7 +171,9 @@ def decode(data: bytes) -> Radiograph:
         raise FilmError(DAMAGED) from None
     if pixels.min() == pixels.max():
         raise FilmError(BLANK)
-    return Radiograph(np.ascontiguousarray(pixels), _window(pixels, notes), tuple(notes))
+    window = _window(pixels, notes)
+    pixels = _squared(np.ascontiguousarray(pixels), tall, notes)
+    return Radiograph(pixels, window, tuple(notes))
 
 
 def dicom_film(file: DicomFile, index: int = 0, window: str | None = None) -> Radiograph:
@@ -179,11 +189,59 @@ def dicom_film(file: DicomFile, index: int = 0, window: str | None = None) -> Ra
         KeyError: unknown window.
     """
     _check_size(file.columns, file.rows)
-    pixels, notes = file.frame(index, window)
-    if pixels.min() == pixels.max():
+    stored, said = file.frame(index, window)
+    if stored.min() == stored.max():
         raise FilmError(BLANK)
-    several = (f"The file holds {file.frames} pictures; this is number {index + 1}.",) if file.frames > 1 else ()
-    return Radiograph(pixels, (0, 65535), (*file.notes, *several, *notes), file.spacing, file.modality)
+    notes = [*file.notes]
+    if file.frames > 1:
+        notes.append(f"The file holds {file.frames} pictures; this is number {index + 1}.")
+    notes.extend(said)
+    pixels = _squared(stored, file.aspect, notes)
+    spacing = file.spacing
+    if spacing is not None:
+        spacing = spacing[0] * file.rows / pixels.shape[0], spacing[1] * file.columns / pixels.shape[1]
+    return Radiograph(pixels, (0, 65535), tuple(notes), spacing, file.modality)
+
+
+def _squared(pixels: np.ndarray, tall: float, notes: list[str]) -> np.ndarray:
+    """The picture with square pixels, the coarser direction refined; as it is where they are, or cannot be so oblong.
+
+    Args:
+        pixels: (H, W), uint8 or uint16.
+        tall: height of a pixel, in widths of it.
+        notes: to which a sentence is added where pixels are not square.
+    """
+    if SQUARE[0] < tall < SQUARE[1]:
+        return pixels
+    rows, columns = pixels.shape[0] * max(1.0, tall), pixels.shape[1] * max(1.0, 1.0 / tall)
+    oblong = max(tall, 1.0 / tall) > MOST_OBLONG or max(rows, columns) > MAX_RATIO * min(rows, columns)
+    if oblong:
+        notes.append("The file says that its pixels are far from square, which cannot be; it is shown pixel by pixel.")
+        return pixels
+    notes.append("Its pixels are not square; the picture was stretched so that shapes are true.")
+    scale = min(1.0, (MAX_PIXELS / (rows * columns)) ** 0.5)
+    size = max(1, round(columns * scale)), max(1, round(rows * scale))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR)
+
+
+def _density(picture: Image.Image) -> float:
+    """Height of an upright picture's pixel, in widths of it, by the resolution that its file tells; 1 for none."""
+    exif = picture.getexif()
+    told = (
+        picture.info.get("jfif_density"),
+        picture.info.get("aspect"),
+        (exif.get(X_RESOLUTION), exif.get(Y_RESOLUTION)),
+        picture.info.get("dpi") if picture.format == "PNG" else None,
+    )
+    for pair in told:
+        try:
+            across, down = (float(str(each)) for each in pair or ())
+        except (TypeError, ValueError, ZeroDivisionError):
+            continue
+        if not (0 < across < np.inf and 0 < down < np.inf) or SQUARE[0] < across / down < SQUARE[1]:
+            continue
+        return down / across if exif.get(EXIF_ORIENTATION) in ORIENTATION_ASIDE else across / down
+    return 1.0
 
 
 def _too_large(size: int) -> str:
@@ -208,7 +266,8 @@ def _check_size(width: int, height: int) -> None:
 def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
     """The first frame as (H, W), uint8 or uint16, upright, without alpha."""
     if picture.format == "TIFF":
-        if tiff_sizes(data) not in (set(), {picture.size}):
+        aside = picture.getexif().get(EXIF_ORIENTATION) in ORIENTATION_ASIDE
+        if tiff_sizes(data) not in (set(), {picture.size[::-1] if aside else picture.size}):
             raise FilmError(DAMAGED)
         if _has_second(picture):
             notes.append("The file holds several pictures; only the first one is shown.")
@@ -218,7 +277,8 @@ def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
         pixels = wide
     else:
         pixels = _shallow(picture, notes)
-    return _upright(pixels, picture.getexif().get(EXIF_ORIENTATION, 1))
+    # Both decoders turn TIFF upright themselves.
+    return pixels if picture.format == "TIFF" else _upright(pixels, picture.getexif().get(EXIF_ORIENTATION, 1))
 
 
 def _deep(picture: Image.Image) -> np.ndarray:
@@ -296,7 +356,7 @@ def _shallow(picture: Image.Image, notes: list[str]) -> np.ndarray:
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes the camera's rotation (EXIF 2.3, tag Orientation)."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in ORIENTATION_ASIDE:
         pixels = pixels.T
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]

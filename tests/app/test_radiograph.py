@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,101 @@ def test_undoes_the_cameras_rotation(orientation: int) -> None:
     exif[radiograph.EXIF_ORIENTATION] = orientation
     stored = Image.fromarray(np.ascontiguousarray(turned[orientation](DRAWING)))
     assert np.array_equal(decode(encoded(stored, "PNG", exif=exif)).pixels, DRAWING)
+
+
+TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: np.swapaxes(a, 0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.swapaxes(a[::-1, ::-1], 0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+def with_tag(data: bytes, tag: int, kind: str, value: int) -> bytes:
+    """A little-endian TIFF of one directory with one more short in it."""
+    at = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[at : at + 2], "little")
+    entries = [data[at + 2 + 12 * i : at + 14 + 12 * i] for i in range(count)]
+    entries = [entry for entry in entries if int.from_bytes(entry[:2], "little") != tag]
+    entries.append(struct.pack(f"<HHI{kind}H", tag, 3, 1, value, 0))
+    entries.sort(key=lambda entry: int.from_bytes(entry[:2], "little"))
+    body = data + bytes(len(data) % 2)
+    directory = len(entries).to_bytes(2, "little") + b"".join(entries) + bytes(4)
+    return body[:4] + len(body).to_bytes(4, "little") + body[8:] + directory
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("packing", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["L", "I;16", "F", "P", "RGB", "RGBA", "CMYK", "16-bit colour"])
+def test_turns_tiff_upright_once(mode: str, packing: str, orientation: int) -> None:
+    stored = np.ascontiguousarray(TURNED[orientation](DRAWING))
+    if mode == "16-bit colour":
+        packed = [cv2.IMWRITE_TIFF_COMPRESSION, 5 if packing == "tiff_lzw" else 1]
+        deep = np.dstack([stored.astype(np.uint16) * 257] * 3)
+        data = with_tag(cv2.imencode(".tiff", deep, packed)[1].tobytes(), radiograph.EXIF_ORIENTATION, "H", orientation)
+    else:
+        kinds = {"I;16": stored.astype(np.uint16) * 16, "F": stored.astype(np.float32)}
+        picture = Image.fromarray(kinds[mode]) if mode in kinds else Image.fromarray(stored).convert(mode)
+        data = encoded(picture, "TIFF", compression=packing, tiffinfo={radiograph.EXIF_ORIENTATION: orientation})
+    film = decode(data)
+    assert film.pixels.shape == DRAWING.shape
+    spread = (DRAWING - float(DRAWING.min())) / float(np.ptp(DRAWING))
+    shown = film.display() / 255.0
+    assert np.abs((shown - shown.min()) / np.ptp(shown) - spread).max() < 0.03
+
+
+def dense(kind: str, across: int, down: int, orientation: int = 1) -> bytes:
+    """The drawing with a resolution that differs by direction."""
+    exif = Image.Exif()
+    exif[radiograph.EXIF_ORIENTATION] = orientation
+    picture = Image.fromarray(np.ascontiguousarray(TURNED[orientation](DRAWING)))
+    if kind == "EXIF":
+        exif[radiograph.X_RESOLUTION], exif[radiograph.Y_RESOLUTION] = across, down
+        return encoded(picture, "PNG", exif=exif)
+    if kind == "TIFF":
+        return encoded(picture, kind, dpi=(across, down), tiffinfo={radiograph.EXIF_ORIENTATION: orientation})
+    return encoded(picture, kind, dpi=(across, down), exif=exif, **({"quality": 98} if kind == "JPEG" else {}))
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG", "EXIF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(
+    ("across", "down", "shape"),
+    [(300, 150, (240, 80)), (150, 300, (120, 160)), (300, 300, (120, 80)), (300, 302, (120, 80)), (300, 3, (120, 80))],
+)
+def test_pixels_are_made_square(kind: str, orientation: int, across: int, down: int, shape: tuple[int, int]) -> None:
+    # Directions are those of the picture as it is stored.
+    if orientation in radiograph.ORIENTATION_ASIDE:
+        across, down = down, across
+    film = decode(dense(kind, across, down, orientation))
+    assert film.pixels.shape == shape
+    expected = cv2.resize(DRAWING, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    assert np.abs(film.display().astype(int) - expected).max() <= 8
+    assert any("square" in note for note in film.notes) == (max(across, down) > 1.1 * min(across, down))
+
+
+@pytest.mark.parametrize(("across", "down"), [(0, 0), (0, 300), (300, 0)])
+def test_a_resolution_of_nought_is_none(across: int, down: int) -> None:
+    film = decode(dense("TIFF", across, down))
+    assert (film.pixels.shape, film.notes) == (DRAWING.shape, ())
+
+
+def test_a_density_without_a_unit_is_a_ratio() -> None:
+    data = bytearray(grey("JPEG", quality=98))
+    at = data.find(b"JFIF\0")
+    data[at + 7 : at + 12] = struct.pack(">BHH", 0, 2, 1)
+    assert decode(bytes(data)).pixels.shape == (240, 80)
+
+
+def test_a_picture_made_square_keeps_to_the_most_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(radiograph, "MAX_PIXELS", 120 * 80)
+    film = decode(dense("PNG", 300, 150))
+    assert film.height * film.width <= 120 * 80 * 1.02
+    assert film.height / film.width == pytest.approx(3.0, rel=0.02)
 
 
 def test_transparency_is_background() -> None:
