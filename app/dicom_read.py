@@ -111,7 +111,8 @@ LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "U
 KNOWN = frozenset(each.value for each in VR if len(each.value) == 2)
 UNDEFINED = 0xFFFFFFFF
 ITEM = b"\xfe\xff\x00\xe0"
-JPEG, JPEG_2000 = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"
+STREAMS = b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
+"""Starts of JPEG, of JPEG 2000, and of the latter in a file of its own (ISO 15444-1, I.5.1)."""
 LOSSLESS, JPEG_LS, SIZE = 0xC3, 0xF7, 0x51
 """Markers of streams (ISO 10918-1, B.1.1.3; ISO 14495-1, C.1.1; ISO 15444-1, A.5.1)."""
 SYNTAXES = {LOSSLESS: JPEGLossless, JPEG_LS: JPEGLSLossless, SIZE: JPEG2000Lossless, 0xC1: JPEGExtended12Bit}
@@ -263,7 +264,7 @@ def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
     packed = told.is_transfer_syntax and not told.is_private and told.is_encapsulated
     undefined = getattr(pixels, "length", 0) == UNDEFINED
     if not undefined and not pixels.value.startswith(ITEM):
-        if not pixels.value.startswith((JPEG, JPEG_2000)) or not headers(pixels.value):
+        if not pixels.value.startswith(STREAMS) or not headers(pixels.value):
             return native
         # A stream alone, without the items that hold its parts (PS3.5 A.4).
         dataset.PixelData = encapsulate([pixels.value])
@@ -282,7 +283,8 @@ def _first(pixels: bytes) -> bytes:
 
 def _of_stream(stream: bytes, told: UID | None) -> UID:
     """What a stream is packed with; what is told holds where the stream does not contradict."""
-    markers = {header.marker for header in headers(stream)}
+    # What looks like a header may lie by accident within runs.
+    markers = {header.marker for header in headers(stream)} if stream.startswith(STREAMS) else set()
     if len(markers) == 1:
         found = SYNTAXES.get(markers.pop(), JPEGBaseline8Bit)
         return told if told is not None and any({told, found} <= family for family in FAMILIES) else found

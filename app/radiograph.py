@@ -153,7 +153,7 @@ def decode(data: bytes) -> Radiograph:
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 _check_size(*picture.size)
                 tall = _density(picture)

@@ -608,3 +608,13 @@ def test_what_lacks_too_much_is_refused_with_a_sentence() -> None:
             decode(dicom_bytes(plain(**dict.fromkeys(gone))))
     with pytest.raises(FilmError, match=r"^[A-Z].*\.$"):
         decode(dicom_bytes(plain())[:-4000])
+
+
+def test_runs_that_hold_what_looks_like_another_stream_s_header_are_runs() -> None:
+    pixels = FILM_8.copy()
+    header = b"\xff\x4f\xff\x51" + bytes(4) + bytes([0, 0, 0, 9] * 2) + bytes(24) + b"\0\1\7"
+    pixels[5, : len(header)] = np.frombuffer(header, np.uint8)
+    stream = packed("RLE", pixels)
+    assert b"\xff\x4f\xff\x51" in stream
+    elements = plain(pixels, WindowCenter="128", WindowWidth="256", PixelData=[encapsulate([stream])])
+    near(dicom_bytes(elements, RLELossless), pixels / 255)
