@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format browser bench-explain bench-cam bench-users fuzz picture clean
+.PHONY: help demo test test-all lint format browser bench-explain bench-cam bench-users fuzz picture clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -36,11 +36,14 @@ $(VENV)/.dev: requirements.txt pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo ## set up, then serve the demo on http://127.0.0.1:7860
 	$(BIN)/python -m app
 
-test: $(VENV)/.dev browser ## set up, then run every check and test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/ty check app training benchmarks
-	$(BIN)/python -m pytest
+# A file's tests share what its fixtures trained, and the browser's tests one browser: so each file stays on one worker.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+
+test: lint browser ## set up, then run every check and the quick tests
+	$(PYTEST) -m "not slow"
+
+test-all: lint browser ## the same, with the tests that take minutes
+	$(PYTEST)
 
 lint: $(VENV)/.dev ## style, format and types only
 	$(BIN)/ruff check .

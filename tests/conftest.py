@@ -24,6 +24,14 @@ from training.export import INTENDED_USE, write_card
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is uploaded to one worker's page is no business of another's, nor of a page that somebody uses meanwhile."""
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("uploads"))
 
 
 @pytest.fixture
@@ -148,6 +156,12 @@ def drawn_atlas(drawn_set: Path) -> Path:
         cv2.imwrite(str(place / f"IMG{number}.png"), film)
     (root / "dataset.csv").write_text("\n".join(rows))
     return drawn_set
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where drawn films are kept decoded and grouped: searching them for near-duplicates takes longer than training."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")

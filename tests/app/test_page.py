@@ -30,29 +30,30 @@ from app.phantom import draw
 from app.radiograph import Radiograph
 from app.ui import about
 from app.ui.canvas import bound
-from app.ui.page import OFTEN, OLDEST, launch, own_folder
+from app.ui.page import OFTEN, OLDEST, own_folder
 from tests.app.test_dicom import made, written
+from tests.serving import PATIENCE, launch, until
 
 
 @pytest.fixture(scope="module")
 def address(classifier: Classifier, second: Classifier) -> Iterator[str]:
-    page, url = launch([classifier, second], host="127.0.0.1", block=False)
+    page, url = launch([classifier, second])
     yield url
     page.close()
 
 
 @pytest.fixture(scope="module")
 def client(address: str) -> Client:
-    return Client(address, verbose=False)
+    return Client(address, verbose=False, httpx_kwargs={"timeout": PATIENCE})
 
 
 def asked_by_hand(address: str, page: gr.Blocks, handler: str, data: list) -> dict:
     """What the server makes of a request that no browser would send: ``handler``'s, with any data."""
     number = next(i for i, event in page.fns.items() if getattr(event.fn, "__name__", "") == handler)
     body = {"data": data, "fn_index": number, "session_hash": f"{handler}{time.monotonic_ns()}"}
-    httpx.post(f"{address}gradio_api/queue/join", json=body, timeout=30).raise_for_status()
+    httpx.post(f"{address}gradio_api/queue/join", json=body, timeout=PATIENCE).raise_for_status()
     where = f"{address}gradio_api/queue/data?session_hash={body['session_hash']}"
-    with httpx.stream("GET", where, timeout=60) as lines:
+    with httpx.stream("GET", where, timeout=PATIENCE) as lines:
         for line in lines.iter_lines():
             if "process_completed" in line:
                 return json.loads(line.removeprefix("data:"))
@@ -71,7 +72,7 @@ def test_no_upload_outlasts_an_hour(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert folder.parent == tmp_path / "mine", "other files may lie where people say"
     stranger = folder.parent / "stranger.txt"
     monkeypatch.setattr("app.ui.page.OFTEN", 0.1)
-    page, _ = launch([classifier], host="127.0.0.1", block=False)
+    page, _ = launch([classifier])
     try:
         tray = [path for path in folder.rglob("*") if path.is_file()]
         assert tray, "the drawings to try"
@@ -81,11 +82,7 @@ def test_no_upload_outlasts_an_hour(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             path.write_bytes(b"a film")
         for path in (old, stranger, *tray):
             os.utime(path, (time.time() - 4000,) * 2)
-        for _ in range(100):
-            if not old.exists():
-                break
-            time.sleep(0.1)
-        assert not old.exists()
+        until(lambda: not old.exists())
         assert all(path.is_file() for path in (new, stranger, *tray))
         assert OFTEN + OLDEST <= 3600
     finally:
@@ -141,7 +138,7 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
     inside.mkdir(parents=True, exist_ok=True)
     link = inside / f"link-{time.monotonic_ns()}.png"
     link.symlink_to(secret)
-    page, address = launch([classifier], host="127.0.0.1", block=False)
+    page, address = launch([classifier])
     looks = [classifier.card.name, "inferno", 0.6, True, True]
 
     def requests(film: dict) -> dict[str, list]:
@@ -159,7 +156,9 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
                 answer = asked_by_hand(address, page, handler, data)
                 assert not answer["success"], handler
                 assert "image/png" not in json.dumps(answer)
-        sent = httpx.post(f"{address}gradio_api/upload", files={"files": ("a.png", secret.read_bytes())}, timeout=30)
+        sent = httpx.post(
+            f"{address}gradio_api/upload", files={"files": ("a.png", secret.read_bytes())}, timeout=PATIENCE
+        )
         own = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
         for handler, data in requests(own).items():
             assert asked_by_hand(address, page, handler, data)["success"], f"{handler}, with a file that was uploaded"
@@ -179,14 +178,14 @@ def test_nothing_of_a_patient_leaves_the_file(
     good = written(dataset)
     dataset.PixelData = dataset.PixelData[:999]
     files = {"Doe-4711.dcm": good, "Doe-4711-short.dcm": written(dataset), "Doe-4711-cut.dcm": good[: len(good) // 2]}
-    page, address = launch([classifier], host="127.0.0.1", block=False)
+    page, address = launch([classifier])
     looks = [classifier.card.name, "inferno", 0.6, True, True]
     before = set(Path(get_upload_folder()).rglob("*"))
     told = []
     try:
         with caplog.at_level("DEBUG"):
             for name, data in files.items():
-                sent = httpx.post(f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=30)
+                sent = httpx.post(f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=PATIENCE)
                 film = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
                 for handler, request in (
                     ("judge_series", [[film], *looks]),

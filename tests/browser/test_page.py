@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from app import attribution
 from app.classifier import Classifier
 from app.phantom import draw
 from app.typical import Typical, pooled, stage_features
-from app.ui.page import launch
 from tests.app.test_dicom import made, written
+from tests.serving import PATIENCE, launch, until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -39,16 +39,17 @@ def choosy(classifier: Classifier) -> Classifier:
 def address(classifier: Classifier, second: Classifier, drawn_set: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRACTURE_DATA", str(drawn_set))
-        page, url = launch([classifier, second, choosy(classifier)], host="127.0.0.1", block=False)
+        page, url = launch([classifier, second, choosy(classifier)])
     yield url
     page.close()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=1000 * PATIENCE)
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=1000 * PATIENCE)
         yield chromium
         chromium.close()
 
@@ -59,6 +60,7 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[[int], Page]]:
 
     def go(width: int = 1280) -> Page:
         page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
         page.wait_for_selector("#film-input input[type=file]", state="attached")
         opened.append(page)
@@ -72,7 +74,7 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[[int], Page]]:
 def shown(page: Page, place: str) -> str:
     """The address of the picture shown in a field, once it is loaded."""
     picture = page.locator(f"{place} img").first
-    expect(picture).to_be_visible(timeout=20_000)
+    expect(picture).to_be_visible()
     # By selector, not by element: Gradio replaces pictures while they load.
     loaded = (
         "place => { const image = document.querySelector(place); return image?.complete && image.naturalWidth > 0 }"
@@ -100,7 +102,7 @@ def test_a_film_is_named_explained_and_explained_otherwise(visit: Callable[[int]
     assert page.locator("#types label").count() == 10
     expect(page.locator("#verdict .kind")).to_contain_text("%")
     page.locator("#types label").nth(6).click()
-    expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first)
     shown(page, "#painted")
     expect(page.locator("#types label").nth(6)).to_have_class(re.compile("selected"))
 
@@ -113,7 +115,7 @@ def test_another_model_judges_the_same_film(visit: Callable[[int], Page], drawin
     verdict = page.locator("#verdict").inner_text()
     page.locator("#model input").click()
     page.get_by_role("option", name="Second network").click()
-    expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first)
     expect(page.locator("#verdict .truth strong")).to_have_text(label)
     assert page.locator("#verdict").inner_text() != verdict
 
@@ -124,7 +126,7 @@ def test_looks_change_without_a_new_verdict(visit: Callable[[int], Page], drawin
     first = shown(page, "#painted")
     verdict = page.locator("#verdict").inner_text()
     page.locator("#contour input").click()
-    expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first)
     assert page.locator("#verdict").inner_text() == verdict
 
 
@@ -136,7 +138,7 @@ def test_quick_clicks_end_at_the_last_choice(visit: Callable[[int], Page], drawi
         page.locator("#types label").nth(place).click()
         page.wait_for_timeout(40)
     chosen = page.locator("#types label").nth(1).inner_text().split(" · ")[0].strip().lower()
-    expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}", timeout=10_000)
+    expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}")
 
 
 def test_arrow_keys_step_through_the_types(visit: Callable[[int], Page], drawing: Path) -> None:
@@ -149,7 +151,7 @@ def test_arrow_keys_step_through_the_types(visit: Callable[[int], Page], drawing
         expect(page.locator("#types label").nth(place)).to_have_class(re.compile("selected"))
         expect(page.locator("#types input").nth(place)).to_be_focused()
     chosen = page.locator("#types label").nth(9).inner_text().split(" · ")[0].strip().lower()
-    expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}", timeout=10_000)
+    expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}")
 
 
 def test_opacity_answers_to_the_keyboard(visit: Callable[[int], Page], drawing: Path) -> None:
@@ -158,7 +160,7 @@ def test_opacity_answers_to_the_keyboard(visit: Callable[[int], Page], drawing: 
     first = shown(page, "#painted")
     page.locator("#opacity input[type=range]").focus()
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#painted img").first).not_to_have_attribute("src", first, timeout=10_000)
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first)
 
 
 def test_before_and_after(visit: Callable[[int], Page], drawing: Path) -> None:
@@ -222,14 +224,14 @@ def test_a_refused_series_can_be_looked_through(visit: Callable[[int], Page], se
     choose_model(page, "Choosy network")
     open_dicom(page, series)
     refused = page.locator("#verdict .refused")
-    expect(refused).to_contain_text("not like any radiograph", timeout=10_000)
+    expect(refused).to_contain_text("not like any radiograph")
     expect(refused).to_contain_text("CT slice")
     first = shown(page, "#film-input")
     slider = page.locator("#slice input[type=range]")
     slider.focus()
     slider.press("ArrowRight")
     slider.dispatch_event("pointerup")
-    expect(page.locator("#film-input img").first).not_to_have_attribute("src", first, timeout=10_000)
+    expect(page.locator("#film-input img").first).not_to_have_attribute("src", first)
     expect(refused).to_contain_text("not like any radiograph")
     expect(page.locator("#anyway")).to_be_visible()
     choose_model(page, "Second network")
@@ -265,13 +267,13 @@ def test_a_series_is_looked_through(visit: Callable[[int], Page], series: list[s
     slider.focus()
     slider.press("ArrowRight")
     slider.dispatch_event("pointerup")
-    expect(page.locator("#plain img").first).not_to_have_attribute("src", first, timeout=10_000)
+    expect(page.locator("#plain img").first).not_to_have_attribute("src", first)
     second = shown(page, "#plain")
     page.locator("#window input").click()
     page.get_by_role("option", name="Bone").click()
-    expect(page.locator("#plain img").first).not_to_have_attribute("src", second, timeout=10_000)
+    expect(page.locator("#plain img").first).not_to_have_attribute("src", second)
     page.locator("#random-film").click()
-    expect(page.locator("#slice")).to_be_hidden(timeout=10_000)
+    expect(page.locator("#slice")).to_be_hidden()
 
 
 def test_a_bad_file_is_a_sentence_and_the_page_stays_usable(
@@ -281,7 +283,7 @@ def test_a_bad_file_is_a_sentence_and_the_page_stays_usable(
     bad.write_bytes(b"<html>not a film</html>")
     page = visit(1280)
     upload(page, bad)
-    expect(page.locator("#verdict .refused")).to_contain_text("not a picture", timeout=10_000)
+    expect(page.locator("#verdict .refused")).to_contain_text("not a picture")
     assert "Traceback" not in page.content()
     page.reload()
     page.wait_for_selector("#film-input input[type=file]", state="attached")
@@ -296,10 +298,10 @@ def test_what_is_unlike_any_film_is_refused_until_people_insist(visit: Callable[
     expect(page.locator("#anyway")).to_be_hidden()
     page.locator("#model input").click()
     page.get_by_role("option", name="Choosy network").click()
-    expect(page.locator("#verdict .refused")).to_contain_text("not like any radiograph", timeout=10_000)
+    expect(page.locator("#verdict .refused")).to_contain_text("not like any radiograph")
     expect(page.locator("#painted")).to_be_hidden()
     page.locator("#anyway").click()
-    expect(page.locator("#verdict")).to_contain_text("do not believe this", timeout=10_000)
+    expect(page.locator("#verdict")).to_contain_text("do not believe this")
     shown(page, "#painted")
     expect(page.locator("#anyway")).to_be_hidden()
 
@@ -344,12 +346,12 @@ def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], dr
     page = visit(1280)
     open_tab(page, "Compare methods")
     page.locator("#compare-go").click()
-    expect(page.locator("#compare-state")).to_contain_text("No film yet", timeout=10_000)
+    expect(page.locator("#compare-state")).to_contain_text("No film yet")
     open_tab(page, "Explain a film")
     explained(page, drawing)
     open_tab(page, "Compare methods")
     page.locator("#compare-go").click()
-    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(6, timeout=30_000)
+    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(6)
     shown(page, "#compare-why")
     for number in range(2):
         cells = page.locator("#compare-sums table").nth(number).locator("td:last-child").all_inner_texts()
@@ -357,12 +359,19 @@ def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], dr
         assert sum(parts[:3]) == pytest.approx(parts[3], abs=0.003)
     page.locator("#compare-models input").nth(1).check()
     page.locator("#compare-go").click()
-    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(
-        12, timeout=60_000
-    )
+    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(12)
     titles = [page.locator("#compare-models label").nth(number).inner_text().strip() for number in range(2)]
     captions = page.locator("#compare-grid .caption-label").all_inner_texts()
     assert [caption.split(":")[0] for caption in captions] == titles * 6
+
+
+def fetched(page: Page) -> Locator:
+    """The canvas with the film on it; once it has drawn it, it sends the server what it shows, and takes paint."""
+    with page.expect_response(lambda answer: answer.url.endswith("/gradio_api/upload")):
+        page.locator("#hide-fetch").click()
+    canvas = page.locator("#hide-canvas canvas").first
+    expect(canvas).to_be_visible()
+    return canvas
 
 
 def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page], drawing: Path) -> None:
@@ -370,30 +379,25 @@ def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page],
     explained(page, drawing)
     open_tab(page, "On trial")
     page.locator("#trial-go").click()
-    expect(page.locator(".findings li")).to_have_count(4, timeout=60_000)
+    expect(page.locator(".findings li")).to_have_count(4)
     expect(page.locator(".charts svg")).to_have_count(2)
     expect(page.locator("#trial-maps button img")).to_have_count(7)
     page.locator("#hide-go").click()
-    expect(page.locator("#hide-moved")).to_contain_text("no film here yet", timeout=10_000)
-    page.locator("#hide-fetch").click()
-    canvas = page.locator("#hide-canvas canvas").first
-    expect(canvas).to_be_visible(timeout=10_000)
-    page.wait_for_timeout(1500)
-    box = canvas.bounding_box()
+    expect(page.locator("#hide-moved")).to_contain_text("no film here yet")
+    box = fetched(page).bounding_box()
     assert box is not None
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(*middle)
     page.mouse.down()
     page.mouse.move(middle[0] + 40, middle[1] + 40, steps=8)
     page.mouse.up()
-    page.wait_for_timeout(500)
     page.locator("#hide-go").click()
-    expect(page.locator("#hide-moved")).to_contain_text("of the film hidden", timeout=15_000)
-    expect(page.locator("#hide-after button img")).to_have_count(2, timeout=15_000)
+    expect(page.locator("#hide-moved")).to_contain_text("of the film hidden")
+    expect(page.locator("#hide-after button img")).to_have_count(2)
     open_tab(page, "Explain a film")
     page.locator("#examples button").first.click()
     open_tab(page, "On trial")
-    expect(page.locator(".findings li"), "of another film").to_have_count(0, timeout=15_000)
+    expect(page.locator(".findings li"), "of another film").to_have_count(0)
     expect(page.locator("#trial-maps button img")).to_have_count(0)
 
 
@@ -406,11 +410,10 @@ def test_slow_methods_can_be_stopped(
     open_tab(page, "Compare methods")
     page.get_by_label("SHAP").check()
     page.locator("#compare-go").click()
-    expect(page.locator("#compare-state .progress")).to_contain_text("SHAP", timeout=30_000)
+    expect(page.locator("#compare-state .progress")).to_contain_text("SHAP")
     page.locator("#compare-stop").click()
-    expect(page.locator("#compare-state")).to_contain_text("Stopped", timeout=10_000)
-    page.wait_for_timeout(1500)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("slow-work")]
+    expect(page.locator("#compare-state")).to_contain_text("Stopped")
+    until(lambda: not any(thread.name.startswith("slow-work") for thread in threading.enumerate()))
 
 
 def test_the_new_tabs_fit_a_phone(visit: Callable[[int], Page], drawing: Path) -> None:
@@ -422,11 +425,9 @@ def test_the_new_tabs_fit_a_phone(visit: Callable[[int], Page], drawing: Path) -
     ):
         open_tab(page, name)
         page.locator(go).click()
-        expect(page.locator(done).first).to_be_visible(timeout=60_000)
+        expect(page.locator(done).first).to_be_visible()
         if name == "On trial":
-            page.locator("#hide-fetch").click()
-            page.wait_for_timeout(1500)
-            canvas = page.locator("#hide-canvas canvas").first.bounding_box()
+            canvas = fetched(page).bounding_box()
             assert canvas is not None
             assert canvas["height"] > 200
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name

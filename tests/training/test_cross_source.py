@@ -70,7 +70,7 @@ def test_no_turned_film_and_none_of_another_set_judges(three_sources: Path, tmp_
 
 
 @pytest.mark.usefixtures("grouped")
-def test_either_source_judges_both(three_sources: Path, tmp_path: Path) -> None:
+def test_either_source_judges_both(three_sources: Path, tmp_path: Path, cache: Path) -> None:
     fields = yaml.safe_load(RECIPE.read_text()) | {"network": "custom-cnn", "size": 32, "epochs": 1, "batch_size": 4}
     recipe = tmp_path / "short.yaml"
     recipe.write_text(yaml.safe_dump(fields))
@@ -82,7 +82,7 @@ def test_either_source_judges_both(three_sources: Path, tmp_path: Path) -> None:
         recipe=recipe,
         results=results,
         listed=tmp_path / "list.csv",
-        cache=tmp_path / "cache",
+        cache=cache,
     )
     assert json.loads(results.read_text()) == found
     for row in found["auroc"].values():

@@ -62,13 +62,13 @@ def test_a_learner_comes_closer_to_its_teacher() -> None:
     torch.testing.assert_close(perfect(pixels, evidence, typed=4), entropy, atol=1e-5, rtol=1e-4)
 
 
-def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path) -> None:
-    options = {"precision": "32-true", "cache": tmp_path / "cache"}
+def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path, cache: Path) -> None:
+    options = {"precision": "32-true", "cache": cache}
     with pytest.raises(FileNotFoundError):
         cross_validate(TAUGHT, drawn_set, tmp_path / "folds" / "taught", **options)
     cross_validate(SMALL, drawn_set, tmp_path / "folds" / "small", **options)
     found = cross_validate(TAUGHT, drawn_set, tmp_path / "folds" / "taught", **options)
-    films = BoneBreakFilms(SMALL, drawn_set, tmp_path / "cache")
+    films = BoneBreakFilms(SMALL, drawn_set, cache)
     assert len(found.films) == len(set(found.films)) == len(films.split.train) + len(films.split.validation)
     other = tmp_path / "folds" / "small" / "fold1"
     with pytest.raises(ValueError, match="other films"):
@@ -77,9 +77,9 @@ def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path) ->
         fit(TAUGHT, drawn_set, tmp_path / "run", **options)
 
 
-def test_kept_weights_judge_like_the_checkpoint(drawn_set: Path, tmp_path: Path) -> None:
-    fit(SMALL, drawn_set, tmp_path / "run", precision="32-true", cache=tmp_path / "cache", progress=False)
-    task, _, _ = load_task(tmp_path / "run", drawn_set, tmp_path / "cache")
+def test_kept_weights_judge_like_the_checkpoint(drawn_set: Path, tmp_path: Path, cache: Path) -> None:
+    fit(SMALL, drawn_set, tmp_path / "run", precision="32-true", cache=cache, progress=False)
+    task, _, _ = load_task(tmp_path / "run", drawn_set, cache)
     with pytest.raises(FileNotFoundError):
         load_kept(task.network, tmp_path / "run")
     keep(task.trained, tmp_path / "run")

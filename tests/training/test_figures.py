@@ -61,13 +61,13 @@ def test_a_switch_that_changes_nothing_real_is_refused(tmp_path: Path) -> None:
         load_ablation(plan)
 
 
-def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_path: Path) -> None:
+def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_path: Path, cache: Path) -> None:
     plan = Ablation(
         base=JOINT,
         folds=(0,),
         switches={"alone": Switch(says="types alone", changes={"head": "mean", "places": None})},
     )
-    options = {"precision": "32-true", "results": tmp_path / "ablation.json", "cache": tmp_path / "cache"}
+    options = {"precision": "32-true", "results": tmp_path / "ablation.json", "cache": cache}
     rows = ablate(plan, drawn_atlas, tmp_path / "runs", None, **options)
     assert list(rows) == ["base", "ten-views", "alone"]
     views = rows["ten-views"]
@@ -89,10 +89,10 @@ def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """What a repository holds after a model was trained on drawn films: its weights and all of its figures."""
     root = tmp_path_factory.mktemp("repository")
-    cache, weights = root / "cache", root / "weights"
+    weights = root / "weights"
     recipe = JOINT.model_copy(update={"name": "resnet18"})
     options = {"precision": "32-true", "cache": cache}
     results = root / "training" / "results"
@@ -135,9 +135,9 @@ def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: P
         ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")
 
 
-def test_seeds_are_judged_on_the_test_films(repository: Path, drawn_atlas: Path) -> None:
+def test_seeds_are_judged_on_the_test_films(repository: Path, drawn_atlas: Path, cache: Path) -> None:
     found = json.loads((repository / "training/results/seeds/resnet18.json").read_text())
-    films = BoneBreakFilms(JOINT, drawn_atlas, repository / "cache")
+    films = BoneBreakFilms(JOINT, drawn_atlas, cache)
     shares = []
     for number in ("0", "1"):
         with np.load(repository / "seeds" / "resnet18" / f"seed{number}" / "test.npz") as judged:
@@ -312,7 +312,9 @@ def test_failures_are_picked_by_what_was_measured(repository: Path) -> None:
     assert f"90.0 % of {names[0]} called {names[3]}" in text
 
 
-def test_some_folds_are_enough_for_a_card_that_says_which(repository: Path, drawn_atlas: Path, tmp_path: Path) -> None:
+def test_some_folds_are_enough_for_a_card_that_says_which(
+    repository: Path, drawn_atlas: Path, tmp_path: Path, cache: Path
+) -> None:
     recipe = JOINT.model_copy(update={"name": "resnet18"})
     shutil.copytree(repository / "folds/resnet18/fold1", tmp_path / "folds/fold1")
     with pytest.raises(FileNotFoundError, match="1 of 2 folds"):
@@ -323,7 +325,7 @@ def test_some_folds_are_enough_for_a_card_that_says_which(repository: Path, draw
     before = more.read_text()
     assert record(found, recipe, tmp_path / "folds", repository / "training/results")["folds"] == [1]
     assert more.read_text() == before
-    card = export(repository / "seeds/resnet18/seed0", tmp_path / "folds", drawn_atlas, tmp_path, repository / "cache")
+    card = export(repository / "seeds/resnet18/seed0", tmp_path / "folds", drawn_atlas, tmp_path, cache)
     assert card.metrics["cross_validation"]["folds"] == [1]
     assert (
         card.metrics["cross_validation"]["films"]
@@ -341,9 +343,9 @@ def test_teachers_come_before_those_they_teach() -> None:
 
 
 def test_the_gallery_shows_films_of_the_fold_and_every_mistake_first(
-    repository: Path, drawn_atlas: Path, tmp_path: Path
+    repository: Path, drawn_atlas: Path, tmp_path: Path, cache: Path
 ) -> None:
-    fold, weights, cache = repository / "folds/resnet18/fold1", repository / "weights", repository / "cache"
+    fold, weights = repository / "folds/resnet18/fold1", repository / "weights"
     page = gallery("resnet18", fold, drawn_atlas, weights, tmp_path, cache).read_text()
     with np.load(fold / "judged.npz") as judged:
         wrong = int((judged["logits"].argmax(axis=1) != judged["labels"]).sum())
@@ -375,9 +377,11 @@ def test_operating_points_reach_what_they_were_chosen_for() -> None:
     assert found["high"] - found["low"] < 0.1
 
 
-def test_presence_is_judged_on_films_that_chose_nothing(repository: Path, drawn_atlas: Path, tmp_path: Path) -> None:
+def test_presence_is_judged_on_films_that_chose_nothing(
+    repository: Path, drawn_atlas: Path, tmp_path: Path, cache: Path
+) -> None:
     shutil.copytree(repository / "weights", tmp_path / "weights")
-    found = presence("resnet18", drawn_atlas, tmp_path / "weights", repository / "cache")
+    found = presence("resnet18", drawn_atlas, tmp_path / "weights", cache)
     assert found == json.loads((tmp_path / "weights/resnet18/presence.json").read_text())
     card = load_card("resnet18", tmp_path / "weights")
     assert card.presence.model_dump() == found["points"]
@@ -389,21 +393,23 @@ def test_presence_is_judged_on_films_that_chose_nothing(repository: Path, drawn_
     whole = card.model_copy(update={"data": {**card.data, "places": {**card.data["places"], "sha256": "0" * 64}}})
     write_card(whole, tmp_path / "weights" / "resnet18")
     with pytest.raises(ValueError, match="not those"):
-        presence("resnet18", drawn_atlas, tmp_path / "weights", repository / "cache")
+        presence("resnet18", drawn_atlas, tmp_path / "weights", cache)
 
 
-def test_refusal_is_judged_by_pictures_that_chose_nothing(repository: Path, drawn_atlas: Path, tmp_path: Path) -> None:
+def test_refusal_is_judged_by_pictures_that_chose_nothing(
+    repository: Path, drawn_atlas: Path, tmp_path: Path, cache: Path
+) -> None:
     shutil.copytree(repository / "weights", tmp_path / "weights")
     shutil.copytree(drawn_atlas, tmp_path / "data")
     with pytest.raises(FileNotFoundError, match="no pictures"):
-        refusal("resnet18", tmp_path / "data", tmp_path / "weights", repository / "cache")
+        refusal("resnet18", tmp_path / "data", tmp_path / "weights", cache)
     (tmp_path / "data/not-xray").mkdir()
     rng = np.random.default_rng(0)
     for number in range(3):
         noise = rng.integers(0, 255, (90, 90), np.uint8)
         cv2.imwrite(str(tmp_path / f"data/not-xray/{number}.png"), noise)
     (tmp_path / "data/not-xray/words.txt").write_text("not a picture")
-    found = refusal("resnet18", tmp_path / "data", tmp_path / "weights", repository / "cache")
+    found = refusal("resnet18", tmp_path / "data", tmp_path / "weights", cache)
     assert found["others_refused"]["n"] == 3
     assert found["tampered_refused"]["noise"]["value"] == 1.0
     for share in found["real_films_kept"].values():

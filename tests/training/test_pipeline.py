@@ -53,10 +53,10 @@ def stem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A run of one epoch that was stopped, then resumed for the remaining two."""
     folder = tmp_path_factory.mktemp("run")
-    options = {"init": stem, "precision": "32-true", "cache": folder / "cache", "progress": False}
+    options = {"init": stem, "precision": "32-true", "cache": cache, "progress": False}
     fitting.fit(TINY.model_copy(update={"tune_epochs": 0}), drawn_set, folder, **options)
     assert torch.load(folder / "last.ckpt", weights_only=False)["epoch"] == 0
     fitting.fit(TINY, drawn_set, folder, resume=True, **options)
@@ -64,18 +64,18 @@ def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def folds(run: Path, drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folds(run: Path, drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """The same recipe's cross-validation."""
     folder = tmp_path_factory.mktemp("folds")
-    cross_validate(TINY, drawn_set, folder, init=stem, precision="32-true", cache=run / "cache")
+    cross_validate(TINY, drawn_set, folder, init=stem, precision="32-true", cache=cache)
     return folder
 
 
 @pytest.fixture(scope="module")
-def shipped(run: Path, folds: Path, drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shipped(run: Path, folds: Path, drawn_set: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     weights = tmp_path_factory.mktemp("weights")
-    export(run, folds, drawn_set, weights, run / "cache")
-    evaluate("tiny", drawn_set, weights, run / "cache")
+    export(run, folds, drawn_set, weights, cache)
+    evaluate("tiny", drawn_set, weights, cache)
     return weights
 
 
@@ -99,10 +99,10 @@ def test_the_planted_leak_is_left_out(run: Path) -> None:
     assert all(len(parts) == 1 for parts in sides.values())
 
 
-def test_a_run_of_another_recipe_is_not_resumed(run: Path, drawn_set: Path) -> None:
+def test_a_run_of_another_recipe_is_not_resumed(run: Path, drawn_set: Path, cache: Path) -> None:
     before = (run / "recipe.json").read_bytes(), (run / "effort.json").read_bytes()
     with pytest.raises(ValueError, match="another recipe"):
-        fitting.fit(TINY.model_copy(update={"body_rate": 0.9}), drawn_set, run, resume=True, cache=run / "cache")
+        fitting.fit(TINY.model_copy(update={"body_rate": 0.9}), drawn_set, run, resume=True, cache=cache)
     assert ((run / "recipe.json").read_bytes(), (run / "effort.json").read_bytes()) == before
 
 
@@ -114,14 +114,14 @@ def test_frozen_layers_do_not_move_and_the_others_do(run: Path, stem: Path) -> N
         assert moved == name.startswith("layer3"), name
 
 
-def test_phase_one_trains_only_what_is_new(drawn_set: Path, stem: Path, tmp_path: Path) -> None:
+def test_phase_one_trains_only_what_is_new(drawn_set: Path, stem: Path, tmp_path: Path, cache: Path) -> None:
     fitting.fit(
         TINY.model_copy(update={"tune_epochs": 0}),
         drawn_set,
         tmp_path,
         init=stem,
         precision="32-true",
-        cache=tmp_path / "cache",
+        cache=cache,
         progress=False,
     )
     trained = torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"]
@@ -145,11 +145,11 @@ def test_the_shipped_model_is_the_trained_one(shipped: Path, run: Path, drawn_se
     assert card.recipe["seed"] == card.seed == 0
 
 
-def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run: Path) -> None:
+def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run: Path, cache: Path) -> None:
     from app.radiograph import read
 
     card = load_card("tiny", shipped)
-    films = BoneBreakFilms(TINY, drawn_set, run / "cache")
+    films = BoneBreakFilms(TINY, drawn_set, cache)
     classifier = Classifier.load("tiny", shipped)
     guesses = [classifier.explain([read(films.films[i].path)])[0].prediction.best for i in films.split.test]
     labels = [list(CLASSES)[films.labels[i]] for i in films.split.test]
@@ -160,30 +160,34 @@ def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run
     assert (shipped / "tiny" / "per_class.png").stat().st_size > 1000
 
 
-def test_a_run_of_another_split_is_not_exported(run: Path, folds: Path, drawn_set: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_split_is_not_exported(
+    run: Path, folds: Path, drawn_set: Path, tmp_path: Path, cache: Path
+) -> None:
     moved = tmp_path / "run"
     shutil.copytree(run, moved)
     table = (moved / "split.csv").read_text()
     (moved / "split.csv").write_text(table.replace(",leaked\n", ",train\n"))
     with pytest.raises(ValueError, match="train again"):
-        export(moved, folds, drawn_set, tmp_path / "weights", run / "cache")
+        export(moved, folds, drawn_set, tmp_path / "weights", cache)
 
 
-def test_folds_of_another_recipe_calibrate_nothing(run: Path, folds: Path, drawn_set: Path, tmp_path: Path) -> None:
+def test_folds_of_another_recipe_calibrate_nothing(
+    run: Path, folds: Path, drawn_set: Path, tmp_path: Path, cache: Path
+) -> None:
     other = TINY.model_copy(update={"dropout": 0.7})
     with pytest.raises(ValueError, match="another recipe"):
         read_folds(folds, other)
     with pytest.raises(ValueError, match="another recipe"):
-        cross_validate(other, drawn_set, folds, cache=run / "cache")
+        cross_validate(other, drawn_set, folds, cache=cache)
     with pytest.raises(FileNotFoundError, match="cross-validate"):
-        export(run, tmp_path, drawn_set, tmp_path / "weights", run / "cache")
+        export(run, tmp_path, drawn_set, tmp_path / "weights", cache)
 
 
 def test_every_training_film_is_judged_once_by_a_model_that_never_saw_it(
-    run: Path, folds: Path, drawn_set: Path
+    run: Path, folds: Path, drawn_set: Path, cache: Path
 ) -> None:
     found = read_folds(folds, TINY)
-    films = BoneBreakFilms(TINY, drawn_set, run / "cache")
+    films = BoneBreakFilms(TINY, drawn_set, cache)
     assert sorted(found.films) == sorted(films.split.train)
     assert np.array_equal(found.labels, films.labels[found.films])
     for fold in (0, 1):
@@ -201,36 +205,40 @@ def test_the_cards_calibration_is_the_folds(shipped: Path, folds: Path) -> None:
     assert card.typical_evidence == pytest.approx(float(np.median(found.evidence)))
 
 
-def test_a_whole_cross_validation_deals_the_test_films_out(drawn_set: Path, run: Path) -> None:
-    films = BoneBreakFilms(TINY.model_copy(update={"fold": 0, "whole": True}), drawn_set, run / "cache")
+def test_a_whole_cross_validation_deals_the_test_films_out(drawn_set: Path, run: Path, cache: Path) -> None:
+    films = BoneBreakFilms(TINY.model_copy(update={"fold": 0, "whole": True}), drawn_set, cache)
     assert len(films.split.test) == len(films.split.leaked) == 0
     groups = films.groups
     assert not set(groups[films.split.train]) & set(groups[films.split.validation])
     assert len(films.split.train) + len(films.split.validation) == len(films.films)
 
 
-def test_other_films_are_refused(shipped: Path, drawn_set: Path, tmp_path: Path) -> None:
+def test_other_films_are_refused(shipped: Path, drawn_set: Path, tmp_path: Path, cache: Path) -> None:
     other = tmp_path / "films"
     shutil.copytree(drawn_set, other)
     victim = other / "bone-break" / "Spiral Fracture" / "Train" / "film1.png"
     victim.write_bytes((other / "bone-break" / "Spiral Fracture" / "Train" / "film2.png").read_bytes())
     with pytest.raises(ValueError, match="not those in the card"):
-        evaluate("tiny", other, shipped, tmp_path / "cache")
+        evaluate("tiny", other, shipped, cache)
 
 
 @pytest.mark.parametrize("equalise", [False, True])
-def test_training_and_app_see_the_same_pixels(drawn_set: Path, stem: Path, run: Path, equalise: bool) -> None:
+def test_training_and_app_see_the_same_pixels(
+    drawn_set: Path, stem: Path, run: Path, equalise: bool, cache: Path
+) -> None:
     """The cached, eight-bit way of training and the app's way differ by no more than the rounding to eight bits."""
     from app.preprocess import letterbox
     from app.radiograph import read
 
-    films = BoneBreakFilms(TINY.model_copy(update={"equalise": equalise}), drawn_set, run / "cache")
+    films = BoneBreakFilms(TINY.model_copy(update={"equalise": equalise}), drawn_set, cache)
     for index in (0, 13, 41):
         square, _ = letterbox(read(films.films[index].path), TINY.size, equalise)
         assert np.abs(films.squares[index] / 255.0 - square).max() <= 0.5 / 255 + 1e-6
 
 
-def test_films_with_a_contested_label_can_be_left_out_of_training(drawn_set: Path, run: Path, tmp_path: Path) -> None:
+def test_films_with_a_contested_label_can_be_left_out_of_training(
+    drawn_set: Path, run: Path, tmp_path: Path, cache: Path
+) -> None:
     contested = tmp_path / "films"
     shutil.copytree(drawn_set / "bone-break", contested / "bone-break")
     ours, theirs = (contested / "bone-break" / CLASSES[name] / "Train" for name in ("spiral", "oblique"))
@@ -238,7 +246,7 @@ def test_films_with_a_contested_label_can_be_left_out_of_training(drawn_set: Pat
     pair = {f"{CLASSES[name]}/Train/film1" for name in ("spiral", "oblique")}
     for fold in (0, 1):
         before, after = (
-            BoneBreakFilms(TINY.model_copy(update={"clean": clean, "fold": fold}), contested, tmp_path / "cache")
+            BoneBreakFilms(TINY.model_copy(update={"clean": clean, "fold": fold}), contested, cache)
             for clean in (False, True)
         )
         lost = {before.films[i].name for i in set(before.split.train) - set(after.split.train)}
@@ -247,14 +255,14 @@ def test_films_with_a_contested_label_can_be_left_out_of_training(drawn_set: Pat
         assert after.split_table().count("contested") == len(lost)
 
 
-def test_the_cache_notices_a_changed_film(tmp_path: Path, drawn_set: Path) -> None:
+def test_the_cache_notices_a_changed_film(tmp_path: Path, drawn_set: Path, cache: Path) -> None:
     source = sorted(drawn_set.glob("bone-break/*/Train/*.png"))
     film = tmp_path / "film.png"
     shutil.copy(source[0], film)
-    first = squares([film], 64, tmp_path / "cache")
-    assert np.array_equal(first, squares([film], 64, tmp_path / "cache"))
+    first = squares([film], 64, cache)
+    assert np.array_equal(first, squares([film], 64, cache))
     shutil.copy(source[9], film)
-    assert not np.array_equal(first, squares([film], 64, tmp_path / "cache"))
+    assert not np.array_equal(first, squares([film], 64, cache))
 
 
 def test_a_recipe_that_tunes_nothing_real_is_refused(stem: Path) -> None:

@@ -185,16 +185,16 @@ def test_drawn_fractures_are_learnt_to_be_pointed_at() -> None:
     assert presence[fractured].mean() > presence[~fractured].mean() + 1.0
 
 
-def test_a_joint_cross_validation_judges_types_and_places(drawn_atlas: Path, tmp_path: Path) -> None:
-    found = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", precision="32-true", cache=tmp_path / "cache")
+def test_a_joint_cross_validation_judges_types_and_places(drawn_atlas: Path, tmp_path: Path, cache: Path) -> None:
+    found = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", precision="32-true", cache=cache)
     summary = summarise(found)
     assert summary["types"]["films"] == len(set(found.films.tolist()))
-    boxed = BoxedFilms(drawn_atlas, "validation", 64, tmp_path / "cache")
+    boxed = BoxedFilms(drawn_atlas, "validation", 64, cache)
     assert len(summary["places"]["presence_auroc"]) == 2
     assert summary["places"]["fracture_peak_in_box"]["n"] == boxed.fractured.sum() > 0
-    trained = {film.name for film in BoxedFilms(drawn_atlas, "train", 64, tmp_path / "cache").films}
+    trained = {film.name for film in BoxedFilms(drawn_atlas, "train", 64, cache).films}
     assert not trained & {film.name for film in boxed.films}
-    again = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", cache=tmp_path / "cache")
+    again = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", cache=cache)
     assert np.array_equal(again.logits, found.logits)
 
 

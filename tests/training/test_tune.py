@@ -15,8 +15,8 @@ from training.tune import suggest, tune
 SMALL = BRIEF.model_copy(update={"tune_epochs": 2})
 
 
-def test_a_stopped_search_goes_on_where_it_was(drawn_set: Path, tmp_path: Path) -> None:
-    options = {"precision": "32-true", "results": tmp_path / "results", "cache": tmp_path / "cache"}
+def test_a_stopped_search_goes_on_where_it_was(drawn_set: Path, tmp_path: Path, cache: Path) -> None:
+    options = {"precision": "32-true", "results": tmp_path / "results", "cache": cache}
     tune(SMALL, drawn_set, tmp_path / "study", trials=2, **options)
     found = tune(SMALL, drawn_set, tmp_path / "study", trials=3, **options)
     assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]
@@ -32,8 +32,10 @@ def test_a_stopped_search_goes_on_where_it_was(drawn_set: Path, tmp_path: Path) 
     assert not list(tmp_path.rglob("last.ckpt"))
 
 
-def test_the_recipe_itself_is_tried_although_the_first_trial_was_killed(drawn_set: Path, tmp_path: Path) -> None:
-    options = {"precision": "32-true", "results": tmp_path / "results", "cache": tmp_path / "cache"}
+def test_the_recipe_itself_is_tried_although_the_first_trial_was_killed(
+    drawn_set: Path, tmp_path: Path, cache: Path
+) -> None:
+    options = {"precision": "32-true", "results": tmp_path / "results", "cache": cache}
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
