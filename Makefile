@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format browser bench-explain bench-cam bench-users fuzz picture clean
+.PHONY: help demo test test-all train-all lint format browser bench-explain bench-cam bench-users fuzz picture clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -59,6 +59,28 @@ browser: ## a browser for the page's tests, where apt can install one
 		|| { command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] \
 			&& apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 		|| echo "no browser: the tests that drive one will be skipped"
+
+# ResNet-18 first, since others learn from it and are compared with it.
+RECIPES := resnet18 $(filter-out resnet18,$(basename $(notdir $(wildcard training/recipes/*.yaml))))
+SEEDS := 3
+INIT :=
+TRAIN := $(BIN)/python -m training
+
+train-all: $(VENV)/.dev ## every recipe from X-rays in FRACTURE_DATA to the report, with layers from INIT; what is finished stays
+	for name in $(RECIPES); do \
+		recipe="training/recipes/$$name.yaml"; \
+		$(TRAIN) cross-validate $$recipe $(INIT:%=--init %) && \
+		$(TRAIN) cross-validate $$recipe $(INIT:%=--init %) --whole && \
+		$(TRAIN) seeds $$recipe $(INIT:%=--init %) --count $(SEEDS) && \
+		$(TRAIN) export runs/seeds/$$name/seed0 --folds runs/folds/$$name && \
+		$(TRAIN) evaluate $$name && \
+		$(TRAIN) localise $$name && \
+		$(TRAIN) presence $$name && \
+		$(TRAIN) faithfulness $$name && \
+		if [ -d "$${FRACTURE_DATA:-data}/not-xray" ]; then $(TRAIN) refusal $$name; fi || exit 1; \
+	done
+	$(TRAIN) ensemble $(RECIPES:%=training/recipes/%.yaml)
+	$(TRAIN) report
 
 bench-explain: $(VENV)/.dev ## cost of prediction and all heatmaps relative to the bare forward
 	$(BIN)/python -m benchmarks.explain

@@ -43,6 +43,18 @@ def test_commands_exist(command: str) -> None:
         assert Path(path).is_file()
 
 
+def test_everything_is_trained_by_commands_that_exist() -> None:
+    target = re.search(r"^train-all:.*?\n\n", Path("Makefile").read_text(), re.M | re.S)
+    assert target
+    commands = re.findall(r"\$\(TRAIN\) (\S+)([^\n]*)", target[0])
+    assert len(commands) == 11
+    for command, rest in commands:
+        answer = help_of(training_cli, [command])
+        assert answer.exit_code == 0, command
+        for option in re.findall(r"--\w+", rest):
+            assert option in re.sub(r"\x1b\[[0-9;]*m", "", answer.output), option
+
+
 def test_tables_are_the_reports() -> None:
     contents = tables()
     assert fill(README, contents) == README

@@ -6,6 +6,7 @@ counts and names only, is the same from run to run, and is committed.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from training.data.grouping import Grouping, find_groups
 from training.data.search_check import brute_force, recall_of_planted
 from training.data.suspects import out_of_fold, pooled_features, suspects
 
-__all__ = ["AUDITS", "Audit", "audit"]
+__all__ = ["AUDITS", "Audit", "audit", "looked_at"]
 
 AUDITS = Path(__file__).with_name("data") / "audits"
 
@@ -53,6 +54,21 @@ def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, 
                 if data.films[i].part:
                     tied[f"{data.films[i].part} films with {tie} in {other}"] += 1
     return dict(sorted(tied.items()))
+
+
+def looked_at(name: str, folder: Path = AUDITS) -> dict[str, list[int]]:
+    """How far links between films are to be believed: what a person said of some, from ``pairs-NAME.csv``.
+
+    Returns:
+        By measure, how many pairs are one film and how many were looked at; empty where nobody looked.
+    """
+    target = folder / f"pairs-{name}.csv"
+    found: dict[str, list[int]] = {}
+    for row in csv.DictReader(target.read_text(encoding="utf-8").splitlines()) if target.is_file() else ():
+        tally = found.setdefault(row["measure"], [0, 0])
+        tally[0] += row["one film"] == "yes"
+        tally[1] += 1
+    return found
 
 
 def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:

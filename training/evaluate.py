@@ -6,7 +6,6 @@ check the card. Nothing may be chosen by these films.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import matplotlib
@@ -30,7 +29,7 @@ __all__ = ["evaluate", "plot_reliability"]
 
 
 def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
-    """Judges a model on the official test films and writes card, ``evaluation.json`` and plots.
+    """Judges a model on the official test films and writes card and plots.
 
     Args:
         name: folder under ``weights``.
@@ -66,7 +65,6 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     card = card.model_copy(update={"metrics": {**card.metrics, "test": figures}})
     target = weights / name
     write_card(card, target)
-    (target / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     folds = card.metrics["cross_validation"]
     plot_reliability(
         {

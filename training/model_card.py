@@ -15,8 +15,6 @@ import yaml
 from app import verified
 from app.typical import real_films_kept
 from app.weights import ModelCard
-from training.bars import bars
-from training.bars import markdown as bars_table
 from training.localise import ASKED
 from training.tables import MISSING, folds_judged, grid, percent, read, with_interval
 
@@ -449,8 +447,6 @@ def model_card(card: ModelCard, root: Path) -> str:
         f"judged by a network that saw "
         f"neither it, nor a near-duplicate, nor a film of the same case.{spread}",
         _by_type(card),
-        "## What was asked, and what was reached",
-        bars_table(bars(root)),
         "## Calibration",
         f"Temperature {card.temperature:.2f}, fitted on {card.calibration['films']} out-of-fold predictions; expected "
         f"calibration error {card.calibration['error_before']:.3f} before, {card.calibration['error_after']:.3f} after "

@@ -1,8 +1,8 @@
 """All figures on one page: ``python -m training report``.
 
 Reads what the other commands committed (cards, cross-validations, seeds, ablation, localisation, audits, peers) and
-writes ``docs/report.md``, the same as ``docs/report.html``, every model's card for people, and the marked tables of the
-README. Figures come from what those commands measured; here they are only set beside each other and beside chance.
+writes ``docs/report.md``, every model's card for people, and the marked tables of the README. Figures come from what
+those commands measured; here they are only set beside each other and beside chance.
 """
 
 from __future__ import annotations
@@ -12,12 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from markdown_it import MarkdownIt
-
 from app.weights import load_card, ranked
-from training.bars import bars, recipe_file
-from training.bars import markdown as bars_table
-from training.bars import write as write_bars
 from training.evaluate import plot_reliability
 from training.model_card import PLOTS, figures, looks, model_card, on_trial, trust
 from training.peers.recipe import load_all
@@ -49,7 +44,6 @@ def tables(root: Path = ROOT) -> dict[str, str]:
     shipped = load_card(ranked(root / "weights")[0], root / "weights")
     return {
         "figures": figures(shipped),
-        "bars": bars_table(bars(root)),
         "beliefs": beliefs_table(shipped, root),
         "methods": methods_table(shipped, root),
         "data": data_table(root),
@@ -68,6 +62,11 @@ def fill(text: str, contents: dict[str, str]) -> str:
         return f"<!-- report: {found[1]} -->\n{contents[found[1]]}\n<!-- end -->"
 
     return re.sub(r"<!-- report: (\w+) -->\n.*?<!-- end -->", replaced, text, flags=re.S)
+
+
+def _recipe_file(root: Path, name: str) -> str:
+    """A recipe's path in the repository, wherever under the recipes it lies."""
+    return next((root / "training" / "recipes").rglob(f"{name}.yaml")).relative_to(root).as_posix()
 
 
 def _whole(root: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -100,7 +99,6 @@ def page_text(root: Path) -> str:
         "Calibration error after "
         "scaling is judged with temperatures fitted on the other half of the films.",
     ]
-    parts += ["## What was asked, and what was reached", contents["bars"]]
     results = root / "training" / "results"
     if any((results / "folds").glob("*.json")):
         parts += [
@@ -197,7 +195,7 @@ def page_text(root: Path) -> str:
             f"## Tuning of {path.stem}",
             f"{len(found['trials'])} trials on fold {found['fold']}, {stopped} of them stopped early for a "
             "validation loss above the median at the same epoch; best is the lowest after the "
-            f"last (`python -m training tune {recipe_file(root, path.stem)} --trials "
+            f"last (`python -m training tune {_recipe_file(root, path.stem)} --trials "
             f"{len(found['trials'])} --fold {found['fold']}`). The best of many on one fold looks better than it is, "
             "and later figures on that fold would be flattered; no shipped model uses these values.",
             tuning_table(found),
@@ -207,38 +205,24 @@ def page_text(root: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-STYLE = "body{font:16px/1.5 system-ui;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1c2b2d}" + (
-    "table{border-collapse:collapse;display:block;overflow-x:auto;font-size:.9rem}"
-    "td,th{border-bottom:1px solid #d5dddd;padding:.3rem .6rem;text-align:left}img{max-width:32rem;width:100%}"
-)
-
-
-def report(root: Path = ROOT) -> tuple[Path, Path]:
+def report(root: Path = ROOT) -> Path:
     """Writes the page and fills the README's tables.
 
     Args:
         root: of the repository.
 
     Returns:
-        The page as Markdown and as HTML.
+        The page.
     """
-    page = page_text(root)
     folder = root / "docs"
     folder.mkdir(exist_ok=True)
-    (folder / "report.md").write_text(page, encoding="utf-8")
-    body = MarkdownIt("commonmark").enable("table").render(page)
-    (folder / "report.html").write_text(
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>Report</title><style>{STYLE}</style><body>{body}</body></html>\n",
-        encoding="utf-8",
-    )
+    (folder / "report.md").write_text(page_text(root), encoding="utf-8")
     for name in ranked(root / "weights"):
         card = load_card(name, root / "weights")
         (root / "weights" / name / "README.md").write_text(model_card(card, root), encoding="utf-8")
     for name, found in _whole(root):
         if "reliability" in found:
             plot_reliability(found["reliability"], folder / RELIABILITY.format(name))
-    write_bars(bars(root), root / "weights")
     readme = root / "README.md"
     readme.write_text(fill(readme.read_text(encoding="utf-8"), tables(root)), encoding="utf-8")
-    return folder / "report.md", folder / "report.html"
+    return folder / "report.md"

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from app import verified
-from app.hand_check import precision
 from app.methods import DEFAULT, METHODS
 from app.typical import real_films_kept
 from app.weights import ModelCard
-from training.data.hand_check import FOLDER
 from training.localise import ASKED, best_baseline
 from training.tables import MISSING, folds_judged, grid, percent, read, with_interval
 
@@ -101,11 +99,9 @@ def beliefs_table(card: ModelCard, root: Path) -> str:
     return grid(["", card.title, "beside it", "`python -m training ...`"], rows)
 
 
-def _precision(name: str) -> str:
-    found = precision(name, FOLDER)
-    if not found:
-        return "not looked at"
-    return "; ".join(f"{right} of {count} by {measure}" for measure, (right, count) in found.items())
+def _looked_at(found: dict[str, Any]) -> str:
+    told = (f"{right} of {count} by {measure}" for measure, (right, count) in found.get("looked_at", {}).items())
+    return "; ".join(told) or "not looked at"
 
 
 def data_table(root: Path) -> str:
@@ -132,7 +128,7 @@ def data_table(root: Path) -> str:
             "groups of one film under different labels, up to",
             *(str(len(each["contradictory_groups"])) for each in near),
         ],
-        ["of near-duplicates looked at by eye, one film", *(_precision(audit["set"]) for audit in found)],
+        ["of near-duplicates looked at by eye, one film", *(_looked_at(each) for each in near)],
         [
             "films of one case without being near-duplicates, by their names",
             *(f"{audit['same_case']['films_in_them']:,}" for audit in found),

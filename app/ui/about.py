@@ -8,11 +8,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from app import bars
 from app.typical import real_films_kept
 from app.weights import DEFAULT_FOLDER, ModelCard
 
-__all__ = ["asked", "build", "compare", "describe", "table", "whole_card"]
+__all__ = ["build", "compare", "describe", "table", "whole_card"]
 
 
 def _interval(share: dict) -> str:
@@ -183,20 +182,8 @@ def whole_card(name: str, folder: Path = DEFAULT_FOLDER) -> str | None:
     return "\n".join(line for line in text.splitlines() if not line.startswith("![")).strip()
 
 
-def asked(found: bars.Bars) -> str:
-    """What was asked of the models and what was reached, as HTML."""
-    rows = [[row.asked, row.reached, row.bar, row.verdict] for row in found.rows]
-    why = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in found.why)
-    return (
-        f"<article class='about wide'><h2>What was asked, and what was reached</h2>{why}"
-        f"<details><summary>The bars, and what was measured</summary>{table(list(bars.HEAD), rows)}</details></article>"
-    )
-
-
 def build(cards: Sequence[ModelCard]) -> None:
     """Lays out the tab inside the current Blocks."""
-    if found := bars.load():
-        gr.HTML(asked(found))
     if len(cards) > 1:
         gr.HTML(compare(cards))
     for card in cards:

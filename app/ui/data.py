@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from app.hand_check import precision
 from app.ui.about import table
 
 __all__ = ["build", "describe"]
@@ -59,14 +58,12 @@ def _overlooked(found: dict[str, Any]) -> str:
     return f"{checked['missed_by_search']} of {checked['twins']} pairs among a tenth of the films"
 
 
-def _looked_at(name: str, folder: Path) -> str:
-    found = precision(name, folder / "data" / "audits")
-    if not found:
-        return "not looked at"
-    return "; ".join(f"{right} of {count} found by {measure}" for measure, (right, count) in found.items())
+def _looked_at(found: dict[str, Any]) -> str:
+    told = (f"{right} of {count} found by {measure}" for measure, (right, count) in found.get("looked_at", {}).items())
+    return "; ".join(told) or "not looked at"
 
 
-def _set_table(audits: list[dict[str, Any]], folder: Path) -> str:
+def _set_table(audits: list[dict[str, Any]]) -> str:
     rows = [
         ["Films", *(f"{audit['films']:,}" for audit in audits)],
         [
@@ -96,7 +93,7 @@ def _set_table(audits: list[dict[str, Any]], folder: Path) -> str:
             "Films of one case without being near-duplicates, by their names",
             *(f"{audit['same_case']['films_in_them']:,}" for audit in audits),
         ],
-        ["Of near-duplicates looked at by eye, one film", *(_looked_at(audit["set"], folder) for audit in audits)],
+        ["Of near-duplicates looked at by eye, one film", *(_looked_at(audit["near_duplicates"]) for audit in audits)],
         ["What the search overlooked", *(_overlooked(audit["near_duplicates"]) for audit in audits)],
         ["Copies planted to test it, and found", *(_recall(audit["near_duplicates"]) for audit in audits)],
         [
@@ -138,7 +135,7 @@ def describe(folder: Path = TRAINING) -> str:
     audits = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("data/audits/*.json"))]
     results = folder / "recipes" / "peers" / "results.json"
     parts = ["<h2>Is this data sound?</h2>", INTRO]
-    parts.append(_set_table(audits, folder) if audits else "<p>No audit is at hand.</p>")
+    parts.append(_set_table(audits) if audits else "<p>No audit is at hand.</p>")
     if results.is_file():
         parts += [PEERS, _peer_table(list(json.loads(results.read_text(encoding="utf-8")).values()))]
     return f"<article class='about wide'>{''.join(parts)}</article>"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import os
 import tempfile
@@ -309,15 +308,3 @@ def test_the_about_page_tells_figures_and_limits(classifier: Classifier) -> None
         assert f"{card.metrics['test']['accuracy']['value']:.1%}" in text
         assert "not for diagnosis" in text
         assert card.data["limits"][0] in text
-
-
-def test_the_about_page_says_what_was_not_reached() -> None:
-    from app.bars import load
-
-    found = load()
-    assert found is not None
-    text = about.asked(found)
-    assert "Neither was reached" in text
-    assert text.count("<tr>") == 1 + len(found.rows)
-    for row in found.rows:
-        assert html.escape(row.verdict) in text

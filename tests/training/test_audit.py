@@ -17,7 +17,7 @@ from app.marks import is_coloured, mark_boxes
 from app.phantom import draw
 from app.radiograph import Radiograph
 from tests.training.test_duplicates import detailed
-from training.audit import Audit, audit
+from training.audit import AUDITS, Audit, audit, looked_at
 from training.audit_page import write_page
 from training.data import SETS, bone_break, search_check
 from training.data.duplicates import LENIENT
@@ -139,6 +139,24 @@ def test_committed_splits_cover_the_real_films(name: str, real_films: Path) -> N
     if name == "fracatlas":
         theirs = {part for film, part in zip(data.films, known[1], strict=True) if film.part == "validation"}
         assert "train" not in theirs
+
+
+@pytest.mark.parametrize("path", sorted(AUDITS.glob("pairs-*.csv")), ids=lambda path: path.stem)
+def test_what_was_looked_at_is_told_and_is_about_films_of_one_group(path: Path) -> None:
+    name = path.stem.removeprefix("pairs-")
+    found = looked_at(name)
+    assert json.loads((AUDITS / f"{name}.json").read_text())["near_duplicates"]["looked_at"] == found
+    assert sum(count for _, count in found.values()) == 50
+    groups = {row["film"]: row["group"] for row in csv.DictReader((FOLDER / f"{name}.csv").open(encoding="utf-8"))}
+    for row in csv.DictReader(path.open(encoding="utf-8")):
+        assert row["one film"] in ("yes", "no")
+        assert groups[row["first"]] == groups[row["second"]]
+
+
+def test_what_nobody_looked_at_is_not_told(tmp_path: Path) -> None:
+    assert looked_at("drawn", tmp_path) == {}
+    (tmp_path / "pairs-drawn.csv").write_text("number,measure,first,second,one film\n1,hash,a,b,yes\n2,hash,a,c,no\n")
+    assert looked_at("drawn", tmp_path) == {"hash": [1, 2]}
 
 
 def test_marks_are_found_on_drawn_films() -> None:

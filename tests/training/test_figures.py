@@ -13,7 +13,6 @@ import yaml
 from pydantic import ValidationError
 
 from app import verified
-from app.bars import load as load_bars
 from app.classifier import Classifier
 from app.errors import UnlikeError
 from app.faithfulness import HEAD, REST
@@ -25,22 +24,21 @@ from app.weights import load_card
 from benchmarks.record import keep
 from tests.training.test_places import JOINT
 from training.ablate import Ablation, Switch, ablate, load_ablation
-from training.bars import markdown as bars_table
-from training.cross_validate import read_folds, record
+from training.cross_validate import cross_validate, read_folds, record
 from training.ensemble import averaged, ensemble
-from training.everything import everything, taught_last
+from training.evaluate import evaluate
 from training.export import export, write_card
 from training.faithfulness import faithfulness
 from training.films import BoneBreakFilms
 from training.gallery import MOST, gallery, mean_heat
-from training.localise import ASKED, BASELINES
+from training.localise import ASKED, BASELINES, localise
 from training.metrics import area
 from training.model_card import model_card
 from training.presence import operating_points, presence
-from training.recipe import Distil
 from training.refusal import checked_by, refusal, tampered
-from training.report import STYLE, report, tables
+from training.report import report, tables
 from training.report_tables import costs
+from training.seeds import seeds
 
 PLANS = sorted(Path("training/recipes/ablation").glob("*.yaml"))
 
@@ -95,8 +93,16 @@ def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory, cach
     weights = root / "weights"
     recipe = JOINT.model_copy(update={"name": "resnet18"})
     options = {"precision": "32-true", "cache": cache}
-    results = root / "training" / "results"
-    everything([recipe], drawn_atlas, root, weights, results, count=2, films=1, **options)
+    results, folds, trained = root / "training/results", root / "folds/resnet18", root / "seeds/resnet18"
+    for chosen, where in ((recipe, folds), (recipe.model_copy(update={"whole": True}), root / "whole/resnet18")):
+        cross_validate(chosen, drawn_atlas, where, **options)
+        record(read_folds(where, chosen), chosen, where, results)
+    seeds(recipe, range(2), drawn_atlas, trained, results=results / "seeds", **options)
+    export(trained / "seed0", folds, drawn_atlas, weights, cache)
+    evaluate("resnet18", drawn_atlas, weights, cache)
+    localise("resnet18", drawn_atlas, weights)
+    presence("resnet18", drawn_atlas, weights, cache)
+    faithfulness("resnet18", drawn_atlas, weights, films=1, runs=root / "faithfulness")
     ensemble([recipe, recipe], root / "folds", root / "seeds", results / "ensembles.json")
     return root
 
@@ -253,8 +259,8 @@ def test_localisation_knows_maps_baselines_regions_and_sizes(repository: Path) -
 
 def test_the_report_says_what_was_measured_and_what_was_not(repository: Path) -> None:
     (repository / "README.md").write_text("<!-- report: figures -->\n<!-- end -->\n")
-    markdown, page = report(repository)
-    text = markdown.read_text()
+    page = report(repository)
+    text = page.read_text()
     card = json.loads((repository / "weights/resnet18/card.json").read_text())
     assert f"{100 * card['metrics']['test']['accuracy']['value']:.1f} %" in text
     assert "Not a medical device" in text
@@ -265,18 +271,13 @@ def test_the_report_says_what_was_measured_and_what_was_not(repository: Path) ->
         assert found["folds"] == [0, 1]
         assert f"2 folds, {found['types']['films']} films" in text
     assert (repository / "docs" / "reliability-resnet18.png").is_file()
-    told = load_bars(repository / "weights")
-    assert told is not None
-    assert bars_table(told) in text
-    assert STYLE in page.read_text()
-    assert "<table>" in page.read_text()
     assert tables(repository)["figures"] in (repository / "README.md").read_text()
-    first = text, page.read_text(), (repository / "README.md").read_text()
+    first = text, (repository / "README.md").read_text()
     assert (repository / "weights/resnet18/README.md").read_text() == model_card(
         load_card("resnet18", repository / "weights"), repository
     )
     report(repository)
-    assert (markdown.read_text(), page.read_text(), (repository / "README.md").read_text()) == first
+    assert (page.read_text(), (repository / "README.md").read_text()) == first
 
 
 def test_the_model_card_says_what_was_measured_and_what_was_not(repository: Path, tmp_path: Path) -> None:
@@ -332,14 +333,6 @@ def test_some_folds_are_enough_for_a_card_that_says_which(
         == len(found.labels)
         < len(read_folds(repository / "folds/resnet18", recipe).labels)
     )
-
-
-def test_teachers_come_before_those_they_teach() -> None:
-    pupil = JOINT.model_copy(update={"name": "pupil", "distil": Distil(teacher="teacher")})
-    teacher = JOINT.model_copy(update={"name": "teacher"})
-    assert [recipe.name for recipe in taught_last([pupil, teacher])] == ["teacher", "pupil"]
-    with pytest.raises(ValueError, match="not among"):
-        taught_last([pupil])
 
 
 def test_the_gallery_shows_films_of_the_fold_and_every_mistake_first(

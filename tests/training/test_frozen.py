@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 
 from training.cross_validate import REFERENCE, cross_validate, read_folds, record
 from training.ensemble import WHOLE, ensemble
-from training.everything import taught_last
 from training.fit import fit, network_of
 from training.frozen import ASKED, read_out
 from training.recipe import Frozen, Recipe
@@ -99,5 +98,3 @@ def test_what_is_frozen_is_not_trained(drawn_set: Path, tmp_path: Path) -> None:
         fit(PROBE, drawn_set, tmp_path)
     with pytest.raises(ValidationError, match="labels alone"):
         Recipe.model_validate({**PROBE.model_dump(), "places": {}})
-    with pytest.raises(ValueError, match="no model to ship"):
-        taught_last([PROBE])

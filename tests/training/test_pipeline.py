@@ -155,7 +155,6 @@ def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run
     labels = [list(CLASSES)[films.labels[i]] for i in films.split.test]
     share = np.mean([guess == label for guess, label in zip(guesses, labels, strict=True)])
     assert card.metrics["test"]["accuracy"]["value"] == pytest.approx(share)
-    assert json.loads((shipped / "tiny" / "evaluation.json").read_text()) == card.metrics["test"]
     assert (shipped / "tiny" / "confusion.png").stat().st_size > 1000
     assert (shipped / "tiny" / "per_class.png").stat().st_size > 1000
 

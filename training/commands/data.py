@@ -76,31 +76,11 @@ def audit(
     from training.audit_page import write_page
 
     found = auditing.audit(_load(name, data), init)
+    found.summary["near_duplicates"]["looked_at"] = auditing.looked_at(name, summary)
     summary.mkdir(parents=True, exist_ok=True)
     target = summary / f"{name}.json"
     target.write_text(json.dumps(found.summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     typer.echo(f"{write_page(found, out)} and {target}")
-
-
-@cli.command()
-def pairs(
-    name: Annotated[str, typer.Argument(help="bone-break, fracatlas or multi-region")],
-    out: Annotated[Path, typer.Option(help="Folder for the sheet with films; never commit it")],
-    data: Data = None,
-    count: Annotated[int, typer.Option(help="Pairs wanted", min=1)] = 50,
-) -> None:
-    """Draw near-duplicates for a person to look at, and list them for verdicts."""
-    import cv2
-
-    from training.data import hand_check
-    from training.data.film import readable
-    from training.data.grouping import find_groups
-
-    dataset, decoded = readable(_load(name, data))
-    drawn = hand_check.draw_pairs(find_groups(dataset, decoded).links, count)
-    out.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(out / f"{name}.png"), hand_check.sheet(decoded, drawn))
-    typer.echo(f"{out / name}.png and {hand_check.write(dataset, drawn)}")
 
 
 @cli.command()

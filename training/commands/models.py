@@ -336,48 +336,11 @@ def tune(
 
 
 @cli.command()
-def everything(
-    recipes: Annotated[list[Path] | None, typer.Argument(help="YAML files; all of training/recipes if none")] = None,
-    data: Data = None,
-    init: Init = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs")] = Path("runs"),
-    weights: Weights = Path("weights"),
-    results: Annotated[Path, typer.Option(help="Folder of the figures")] = Path("training/results"),
-    count: Annotated[int, typer.Option(help="Seeds a recipe", min=1)] = 3,
-    whole: Annotated[bool, typer.Option(help="Cross-validate over all films as well")] = True,
-    precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
-) -> None:
-    """Cross-validate, train, export, evaluate and localise every recipe in one call; what is finished stays."""
-    from pydantic import ValidationError
-
-    from training import everything as together
-    from training.recipe import load_recipe
-
-    try:
-        chosen = [load_recipe(path) for path in recipes or sorted(Path("training/recipes").glob("*.yaml"))]
-        together.everything(
-            chosen,
-            data_folder(data),
-            runs,
-            weights,
-            results,
-            init=init,
-            count=count,
-            whole=whole,
-            precision=precision,
-        )
-    except (FileNotFoundError, ValidationError, ValueError) as error:
-        raise refuse(error) from None
-    typer.echo(f"figures of {len(chosen)} recipes lie in {results}; `python -m training report` writes the page")
-
-
-@cli.command()
 def report() -> None:
-    """Write docs/report.md and docs/report.html from what was measured, and the tables of the README."""
+    """Write docs/report.md from what was measured, the models' cards and the tables of the README."""
     from training.report import report as write
 
-    for page in write():
-        typer.echo(page)
+    typer.echo(write())
 
 
 def _print_figures(figures: dict, part: str) -> None:
