@@ -16,6 +16,7 @@ from app.classifier import Classifier
 from app.radiograph import MAX_BYTES
 from app.ui import about, api, compare, data, explain, trial
 from app.ui.canvas import Drawings
+from app.ui.privacy import HANDLERS, Page, nameless, silence
 
 __all__ = ["build", "launch", "own_folder", "tidy"]
 
@@ -42,7 +43,7 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
     Returns:
         The page, and what people paint on it.
     """
-    with gr.Blocks(title="Fracture types, explained", analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
+    with Page(title="Fracture types, explained", analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
         gr.HTML(HEADER.format(count=len(classifiers[0].classes)))
         with gr.Tabs():
             with gr.Tab("Explain a film"):
@@ -111,6 +112,8 @@ def launch(
         The page and its address.
     """
     folder = own_folder()
+    silence()
+    nameless(folder)
     page, drawings = build(classifiers)
     page.queue(max_size=32)
     _, address, _ = page.launch(
@@ -126,6 +129,7 @@ def launch(
         footer_links=["api"],
         ssr_mode=False,
         prevent_thread_lock=True,
+        app_kwargs={"exception_handlers": HANDLERS},
         quiet=not block,
     )
     Thread(target=_keep_tidy, args=(folder, drawings, page), name="tidy", daemon=True).start()
