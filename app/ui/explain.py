@@ -26,8 +26,8 @@ __all__ = ["build"]
 
 log = logging.getLogger(__name__)
 
-PLAIN, UNLIKE = 6, 11
-"""Where the film itself, and one that was refused, stand among what ``judge`` returns."""
+PLAIN = 6
+"""Where the film itself stands among what ``judge`` returns."""
 
 ONE = (gr.update(visible=False), gr.update(visible=False))
 """Slider and windows of a film that is one picture."""
@@ -70,10 +70,15 @@ def _film_input() -> gr.Image:
         format="png",
         image_mode=None,
         sources=["upload", "clipboard", "webcam"],
+        # A phone's camera is held over a light box, and what it sees must not be mirrored.
+        webcam_options=gr.WebcamOptions(mirror=False, constraints={"video": {"facingMode": "environment"}}),
         height=300,
         elem_id="film-input",
         buttons=[],
-        placeholder="Drop an X-ray here, or click to choose one\nPNG, JPEG, WebP, TIFF or DICOM, up to 50 MB",
+        placeholder=(
+            "Drop an X-ray here, or click to choose one\n"
+            "PNG, JPEG, WebP, TIFF or DICOM, one file or a series, up to 50 MB"
+        ),
     )
     guard(source, _as_it_came)
     return source
@@ -130,10 +135,8 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     with gr.Row(elem_id="workbench"):
         with gr.Column(scale=4, min_width=300):
             source = _film_input()
-            dicom = gr.UploadButton(
-                "Open DICOM, one file or a series", file_count="multiple", size="sm", elem_id="dicom"
-            )
-            guard(dicom)
+            files = gr.UploadButton("Files", file_count="multiple", visible="hidden", elem_id="files")
+            guard(files)
             number = gr.Slider(1, 2, 1, step=1, label="Slice", visible=False, elem_id="slice")
             window = gr.Dropdown([OWN_WINDOW], value=OWN_WINDOW, label="Window", visible=False, elem_id="window")
             model = gr.Dropdown(
@@ -266,15 +269,11 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             gr.update(visible=False),
         )
 
-    def judge_file(path: str | None, *settings: Any) -> tuple:
-        return judge(Slices(((path, 0),)) if path else None, *settings)
+    def judge_file(path: str, *settings: Any) -> tuple:
+        return judge(Slices(((path, 0),)), *settings)
 
-    def judge_upload(path: str | None, *settings: Any) -> tuple:
-        results = judge_file(path, *settings)
-        unreadable = results[PLAIN] is None and results[UNLIKE] is None
-        # Browsers show a file that cannot be read as a broken picture, and TIFF not at all.
-        redraw = unreadable or (path or "").lower().endswith((".tif", ".tiff"))
-        return (*ONE, results[PLAIN] if redraw else gr.skip(), *results)
+    def judge_shown(path: str | None, *settings: Any) -> tuple:
+        return judge_files([path], *settings) if path else (*ONE, gr.skip(), *nothing(WELCOME))
 
     def judge_example(event: gr.SelectData, *settings: Any) -> tuple:
         results = judge_file(str(offered[event.index].path), *settings)
@@ -285,13 +284,13 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         results = judge_file(str(path), *settings, kind.name)
         return (*ONE, results[PLAIN], *results)
 
-    def judge_series(paths: list[str] | None, *settings: Any) -> tuple:
+    def judge_files(paths: list[str] | None, *settings: Any) -> tuple:
         try:
             slices = gather(paths or [])
         except FilmError as error:
             return (*ONE, None, *nothing(words.refusal(str(error))))
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
-            log.error("a series could not be read: %s", type(error).__name__)
+            log.error("an upload could not be read: %s", type(error).__name__)
             return (*ONE, None, *nothing(words.refusal(OURS)))
         results = judge(slices, *settings)
         count = len(slices.places)
@@ -326,8 +325,8 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         "trigger_mode": "always_last",
     }
     through = [number, window]
-    source.input(judge_upload, [source, model, *looks], [*through, *results], **heavy)
-    dicom.upload(judge_series, [dicom, model, *looks], [*through, *results], **heavy)
+    source.input(judge_shown, [source, model, *looks], [*through, *results], **heavy)
+    files.upload(judge_files, [files, model, *looks], [*through, *results], **heavy)
     tray.select(judge_example, [model, *looks], [*through, *results], **heavy)
     draw_lots.click(judge_random, [model, *looks], [*through, *results], **heavy)
     for change in (number.release, window.input):

@@ -86,7 +86,6 @@ def silence() -> None:
     vars(traceback)["print_exc"] = _printed
     # Both print errors and paths by themselves as well.
     vars(queueing)["print"] = vars(routes)["print"] = _left_out
-    sys.excepthook = _uncaught
     sys.unraisablehook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 

@@ -142,8 +142,8 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
 
     def requests(film: dict) -> dict[str, list]:
         return {
-            "judge_upload": [film, *looks],
-            "judge_series": [[film], *looks],
+            "judge_shown": [film, *looks],
+            "judge_files": [[film], *looks],
             "ask_again": [None, {"background": film, "layers": [film], "composite": film}, ""],
             "explain": [film, classifier.card.name, True],
             "heatmap": [film, "evidence", classifier.card.name, "", "", True],
@@ -187,7 +187,7 @@ def test_nothing_of_a_patient_leaves_the_file(
                 sent = httpx.post(f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=PATIENCE)
                 film = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
                 for handler, request in (
-                    ("judge_series", [[film], *looks]),
+                    ("judge_files", [[film], *looks]),
                     ("explain", [film, classifier.card.name, True]),
                     ("heatmap", [film, "gradcam", classifier.card.name, "", "", True]),
                 ):

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, JSHandle, Locator, Page, expect, sync_playwright
 
 from app import attribution
 from app.classifier import Classifier
 from app.phantom import draw
+from app.radiograph import MAX_BYTES
 from app.typical import Typical, pooled, stage_features
 from tests.app.test_dicom import made, written
 from tests.serving import PATIENCE, launch, until
@@ -49,6 +50,8 @@ def browser() -> Iterator[Browser]:
     expect.set_options(timeout=1000 * PATIENCE)
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+        # A camera that Chromium makes up.
+        flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=1000 * PATIENCE)
         yield chromium
         chromium.close()
@@ -62,7 +65,7 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[[int], Page]]:
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
-        page.wait_for_selector("#film-input input[type=file]", state="attached")
+        page.wait_for_selector("html[data-ready] #film-input input[type=file]", state="attached")
         opened.append(page)
         return page
 
@@ -208,10 +211,27 @@ def series(tmp_path: Path) -> list[str]:
     return paths
 
 
-def open_dicom(page: Page, paths: list[str]) -> None:
+def choose(page: Page, paths: list[str]) -> None:
     with page.expect_file_chooser() as chooser:
-        page.locator("#dicom").click()
+        page.locator("#film-input button").first.click()
+    assert chooser.value.is_multiple()
     chooser.value.set_files(paths)
+
+
+def carried(page: Page, paths: list[str]) -> JSHandle:
+    """Files as they are dropped or pasted, which browsers give no type they do not know."""
+    files = [(Path(path).name, base64.b64encode(Path(path).read_bytes()).decode()) for path in paths]
+    return page.evaluate_handle(
+        """files => {
+            const carried = new DataTransfer();
+            for (const [name, encoded] of files) {
+                const bytes = Uint8Array.from(atob(encoded), letter => letter.charCodeAt(0));
+                carried.items.add(new File([bytes], name, { type: name.endsWith(".png") ? "image/png" : "" }));
+            }
+            return carried;
+        }""",
+        files,
+    )
 
 
 def choose_model(page: Page, name: str) -> None:
@@ -222,7 +242,7 @@ def choose_model(page: Page, name: str) -> None:
 def test_a_refused_series_can_be_looked_through(visit: Callable[[int], Page], series: list[str]) -> None:
     page = visit(1280)
     choose_model(page, "Choosy network")
-    open_dicom(page, series)
+    choose(page, series)
     refused = page.locator("#verdict .refused")
     expect(refused).to_contain_text("not like any radiograph")
     expect(refused).to_contain_text("CT slice")
@@ -239,26 +259,110 @@ def test_a_refused_series_can_be_looked_through(visit: Callable[[int], Page], se
     expect(page.locator("#slice input[type=number]")).to_have_value("3")
 
 
-def test_dicom_can_be_dropped_where_pictures_are(visit: Callable[[int], Page], series: list[str]) -> None:
-    page = visit(1280)
-    encoded = base64.b64encode(Path(series[0]).read_bytes()).decode()
-    dropped = page.evaluate_handle(
-        """encoded => {
-            const bytes = Uint8Array.from(atob(encoded), letter => letter.charCodeAt(0));
-            const carried = new DataTransfer();
-            carried.items.add(new File([bytes], "slice.dcm"));
-            return carried;
-        }""",
-        encoded,
-    )
-    page.locator("#film-input button").first.dispatch_event("drop", {"dataTransfer": dropped})
+@pytest.fixture
+def kinds(tmp_path: Path, drawing: Path, series: list[str]) -> dict[str, list[str]]:
+    """What people have: a picture, a DICOM file with its ending and without, and a series of files without."""
+    bare = []
+    for number, path in enumerate(series):
+        bare.append(str(tmp_path / f"IM0000{number}"))
+        shutil.copy(path, bare[-1])
+    return {"picture": [str(drawing)], "dicom": series[:1], "bare": bare[:1], "series": series, "bare series": bare}
+
+
+KINDS = ["picture", "dicom", "bare", "series", "bare series"]
+
+
+def expect_taken(page: Page, kind: str) -> None:
+    """The X-ray is judged, shown in the field, and to be looked through where it is a series."""
     shown(page, "#painted")
-    expect(page.locator("#verdict")).to_contain_text("CT slice")
+    shown(page, "#film-input")
+    expect(page.locator("#film-input")).not_to_have_class(re.compile("busy"))
+    if kind != "picture":
+        expect(page.locator("#verdict")).to_contain_text("CT slice")
+    slices = expect(page.locator("#slice input[type=number]"))
+    if "series" in kind:
+        slices.to_have_value("2")
+    else:
+        slices.to_be_hidden()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_is_chosen_by_click(visit: Callable[[int], Page], kinds: dict[str, list[str]], kind: str) -> None:
+    page = visit(1280)
+    choose(page, kinds[kind])
+    expect_taken(page, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_is_dropped(visit: Callable[[int], Page], kinds: dict[str, list[str]], kind: str) -> None:
+    page = visit(1280)
+    page.locator("#film-input button").first.dispatch_event("drop", {"dataTransfer": carried(page, kinds[kind])})
+    expect_taken(page, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_is_pasted(visit: Callable[[int], Page], kinds: dict[str, list[str]], kind: str) -> None:
+    page = visit(1280)
+    page.evaluate(
+        "files => document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData: files, bubbles: true }))",
+        carried(page, kinds[kind]),
+    )
+    expect_taken(page, kind)
+
+
+def test_the_next_film_is_dropped_on_the_one_shown(visit: Callable[[int], Page], kinds: dict[str, list[str]]) -> None:
+    page = visit(1280)
+    choose(page, kinds["picture"])
+    expect_taken(page, "picture")
+    page.locator("#film-input img").dispatch_event("drop", {"dataTransfer": carried(page, kinds["bare"])})
+    expect(page.locator("#verdict")).to_contain_text("CT slice", timeout=10_000)
+    expect_taken(page, "bare")
+
+
+def test_files_are_chosen_by_keyboard(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    page.locator("#film-input button").first.focus()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(str(drawing))
+    expect_taken(page, "picture")
+    expect(page.locator("#files")).to_be_hidden()
+
+
+def test_pictures_that_are_no_series_get_a_sentence(
+    visit: Callable[[int], Page], drawing: Path, tmp_path: Path
+) -> None:
+    page = visit(1280)
+    shutil.copy(drawing, tmp_path / "other.png")
+    choose(page, [str(drawing), str(tmp_path / "other.png")])
+    expect(page.locator("#verdict .refused")).to_contain_text("slices of one series", timeout=10_000)
+    expect(page.locator("#film-input")).not_to_have_class(re.compile("busy"))
+
+
+def test_a_file_that_is_too_large_is_told_so(visit: Callable[[int], Page], tmp_path: Path) -> None:
+    page = visit(1280)
+    with (tmp_path / "large.dcm").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    choose(page, [str(tmp_path / "large.dcm")])
+    expect(page.locator(".toast-body")).to_contain_text("50", timeout=20_000)
+    expect(page.locator("#film-input")).not_to_have_class(re.compile("busy"))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_film_is_photographed(visit: Callable[[int], Page], width: int) -> None:
+    page = visit(width)
+    page.get_by_role("button", name="Capture from camera").click()
+    page.locator("#film-input [title='grant webcam access'], #film-input .access-btn button").first.click()
+    expect(page.locator("#film-input video")).to_be_visible(timeout=20_000)
+    page.wait_for_function("document.querySelector('#film-input video').videoWidth > 0")
+    assert "scaleX(-1)" not in (page.locator("#film-input video").get_attribute("style") or "")
+    page.get_by_role("button", name="capture photo").click()
+    expect_taken(page, "picture")
 
 
 def test_a_series_is_looked_through(visit: Callable[[int], Page], series: list[str]) -> None:
     page = visit(1280)
-    open_dicom(page, series)
+    choose(page, series)
     first = shown(page, "#plain")
     expect(page.locator("#verdict")).to_contain_text("CT slice")
     number = page.locator("#slice input[type=number]")
