@@ -2,9 +2,9 @@
 
 from importlib.util import find_spec
 
-from app.classifier import Classifier
+from app.model.classifier import Classifier
+from app.model.weights import ranked
 from app.ui.page import launch
-from app.weights import ranked
 
 
 def borrow_gpu() -> str:

@@ -17,10 +17,10 @@ from typer.core import TyperGroup
 
 from app import __version__
 from app.errors import WeightsError
-from app.method_list import DEFAULT, METHODS
+from app.explain.method_list import DEFAULT, METHODS
 
 if TYPE_CHECKING:
-    from app.classifier import Classifier
+    from app.model.classifier import Classifier
 
 LOOPBACK = "127.0.0.1"
 
@@ -47,7 +47,7 @@ def _fail(sentence: str) -> typer.Exit:
 
 
 def _known() -> list[str]:
-    from app.weights import DEFAULT_FOLDER, ranked
+    from app.model.weights import DEFAULT_FOLDER, ranked
 
     names = ranked()
     if not names:
@@ -56,7 +56,7 @@ def _known() -> list[str]:
 
 
 def _load(model: str | None) -> Classifier:
-    from app.classifier import Classifier
+    from app.model.classifier import Classifier
 
     try:
         return Classifier.load(model or _known()[0])
@@ -121,7 +121,7 @@ def serve(
     # The page asks nothing of other servers.
     os.environ["no_proxy"] = "*"
     _check_temp_folder()
-    from app.classifier import Classifier
+    from app.model.classifier import Classifier
     from app.ui.page import launch
 
     try:

@@ -15,17 +15,17 @@ import numpy as np
 import typer
 from PIL import Image
 
-from app import methods
-from app.classifier import Classifier, Explanation
-from app.dicom import is_dicom, parse
 from app.errors import FilmError, UnlikeError
-from app.method_list import DEFAULT, METHODS
-from app.overlay import heatmap, overlay, panel
-from app.radiograph import MAX_BYTES, Radiograph, decode, dicom_film, load
+from app.explain import methods
+from app.explain.method_list import DEFAULT, METHODS
+from app.explain.overlay import heatmap, overlay, panel
+from app.imaging.dicom import is_dicom, parse
+from app.imaging.radiograph import MAX_BYTES, Radiograph, decode, dicom_film, load
+from app.model.classifier import Classifier, Explanation
+from app.model.trust import IN_WORDS, UNLIKE, answers, presence
+from app.model.weights import ModelCard
 from app.result_folders import SUMMARY, ResultFolders, Source
-from app.trust import IN_WORDS, UNLIKE, answers, presence
 from app.watch import Watch
-from app.weights import ModelCard
 
 __all__ = ["STDIN", "Wanted", "explain_file", "printable"]
 

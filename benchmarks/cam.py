@@ -19,13 +19,14 @@ from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from app import attribution, cam
-from app.attribution import Logits
-from app.bodies import ARCHITECTURES
-from app.classifier import Classifier
-from app.network import FractureNetwork, build_network, channels_last
+from app.explain import cam
+from app.explain import perturbation as attribution
+from app.explain.perturbation import Logits
+from app.model.backbones import ARCHITECTURES
+from app.model.classifier import Classifier
+from app.model.network import FractureNetwork, build_network, channels_last
+from app.model.weights import ranked
 from app.watch import Watch
-from app.weights import ranked
 from benchmarks.explain import plain, side_by_side, table
 from benchmarks.record import keep
 

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torchvision import models
 
-from app.classifier import Classifier
-from app.network import build_network, channels_last
-from app.phantom import draw
-from app.radiograph import Radiograph
-from app.weights import available
+from app.imaging.phantom import draw
+from app.imaging.radiograph import Radiograph
+from app.model.classifier import Classifier
+from app.model.network import build_network, channels_last
+from app.model.weights import available
 from benchmarks.record import keep
 
 ROUNDS = 40

@@ -32,10 +32,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from app.dicom import COLOURED, is_dicom
 from app.errors import FilmError
-from app.phantom import draw
-from app.radiograph import EXIF_ORIENTATION, MAX_PIXELS, decode
+from app.imaging.dicom import COLOURED, is_dicom
+from app.imaging.phantom import draw
+from app.imaging.radiograph import EXIF_ORIENTATION, MAX_PIXELS, decode
 from benchmarks.record import keep
 
 SLOW = 20.0

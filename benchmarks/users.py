@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from app.classifier import Classifier
-from app.methods import METHODS, ask, draw
-from app.phantom import draw as phantom
-from app.radiograph import Radiograph
-from app.weights import ranked
+from app.explain.methods import METHODS, ask, draw
+from app.imaging.phantom import draw as phantom
+from app.imaging.radiograph import Radiograph
+from app.model.classifier import Classifier
+from app.model.weights import ranked
 from benchmarks.fuzz import peak_memory
 from benchmarks.record import keep
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 from playwright.sync_api import sync_playwright
 
-from app.classifier import Classifier
-from app.phantom import draw
+from app.imaging.phantom import draw
+from app.model.classifier import Classifier
+from app.model.weights import ranked
 from app.ui.page import launch
-from app.weights import ranked
 
 TARGET = Path(__file__).with_name("page.png")
 

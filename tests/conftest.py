@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from app.classifier import Classifier
-from app.network import build_network
-from app.phantom import BREAKS, draw
-from app.radiograph import Radiograph
-from app.weights import FractureType, ModelCard, WeightsFile
+from app.imaging.phantom import BREAKS, draw
+from app.imaging.radiograph import Radiograph
+from app.model.classifier import Classifier
+from app.model.network import build_network
+from app.model.weights import FractureType, ModelCard, WeightsFile
 from training.data.bone_break import CLASSES
-from training.export import INTENDED_USE, write_card
+from training.release.export import INTENDED_USE, write_card
 
 
 def pytest_configure(config: pytest.Config) -> None:

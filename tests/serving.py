@@ -11,7 +11,7 @@ import pytest
 from gradio.exceptions import ServerFailedToStartError
 from gradio.http_server import Server
 
-from app.classifier import Classifier
+from app.model.classifier import Classifier
 from app.ui import page
 
 __all__ = ["PATIENCE", "launch", "until"]

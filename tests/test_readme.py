@@ -13,10 +13,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app.cli import cli as app_cli
-from app.weights import available, load_card
+from app.model.weights import available, load_card
 from training.cli import cli as training_cli
-from training.model_card import model_card
-from training.report import fill, page_text, tables
+from training.release.model_card import model_card
+from training.studies.report import fill, page_text, tables
 
 README = Path("README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)

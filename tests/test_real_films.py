@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.classifier import Classifier
 from app.cli import cli
-from app.library import held_out_films
-from app.radiograph import read
-from app.weights import available
-from training.evaluate import evaluate
+from app.imaging.examples import held_out_films
+from app.imaging.radiograph import read
+from app.model.classifier import Classifier
+from app.model.weights import available
+from training.evaluation.classification import evaluate
 
 
 @pytest.mark.parametrize("name", available())

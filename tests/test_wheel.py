@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from app.phantom import draw
-from app.weights import available, ranked
+from app.imaging.phantom import draw
+from app.model.weights import available, ranked
 
 pytestmark = pytest.mark.slow
 
@@ -79,9 +79,10 @@ def test_an_installed_package_explains_anywhere(installed: Path, tmp_path: Path)
 def test_an_installed_page_tells_all_that_the_tree_s_does(installed: Path, tmp_path: Path) -> None:
     code = """
 import json
-from app import bars, verified
+from app import bars
+from app.explain import measured as verified
 from app.ui import about, data, page
-from app.weights import DEFAULT_FOLDER, ranked
+from app.model.weights import DEFAULT_FOLDER, ranked
 cards = [about.whole_card(name) for name in ranked()]
 figures = [verified.load(name) for name in ranked()]
 print(json.dumps([ranked(), cards, figures, bars.load() is not None, data.describe(), page.STYLE.read_text(),

@@ -8,8 +8,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.bodies import ARCHITECTURES
-from app.network import Head
+from app.model.backbones import ARCHITECTURES
+from app.model.network import Head
 
 __all__ = ["Augment", "Distil", "Frozen", "Places", "Precision", "Recipe", "load_recipe"]
 

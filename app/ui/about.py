@@ -8,8 +8,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from app.typical import real_films_kept
-from app.weights import DEFAULT_FOLDER, ModelCard
+from app.model.ood import real_films_kept
+from app.model.weights import DEFAULT_FOLDER, ModelCard
 
 __all__ = ["build", "compare", "describe", "table", "whole_card"]
 

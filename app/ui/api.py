@@ -12,12 +12,12 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from app.classifier import Classifier, Explanation
 from app.errors import FilmError, Stopped
-from app.methods import DEFAULT, METHODS, ask, draw, heat
-from app.radiograph import read
-from app.trust import answers
-from app.ui.seen import COMPUTE, LIMIT, OURS, PATIENT
+from app.explain.methods import DEFAULT, METHODS, ask, draw, heat
+from app.imaging.radiograph import read
+from app.model.classifier import Classifier, Explanation
+from app.model.trust import answers
+from app.ui.session import COMPUTE, LIMIT, OURS, PATIENT
 from app.ui.uploads import uploaded
 from app.watch import Watch
 

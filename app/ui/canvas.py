@@ -17,7 +17,7 @@ from fastapi import HTTPException
 from PIL import Image
 
 from app.errors import FilmError
-from app.ui.seen import SCREEN
+from app.ui.session import SCREEN
 from app.ui.uploads import guard
 
 __all__ = ["Drawings", "bound"]

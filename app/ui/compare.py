@@ -12,12 +12,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app import verified
-from app.classifier import Classifier, Explanation
 from app.errors import FilmError, Stopped
-from app.methods import DEFAULT, METHODS, Question, ask, ask_square, draw, heat
-from app.overlay import COLD, WARM, difference, overlay
-from app.ui.seen import LIMIT, NO_FILM, OURS, PATIENT, SCREEN, Seen, progress, watched
+from app.explain import measured as verified
+from app.explain.methods import DEFAULT, METHODS, Question, ask, ask_square, draw, heat
+from app.explain.overlay import COLD, WARM, difference, overlay
+from app.model.classifier import Classifier, Explanation
+from app.ui.session import LIMIT, NO_FILM, OURS, PATIENT, SCREEN, Seen, progress, watched
 
 __all__ = ["build", "sums", "told"]
 

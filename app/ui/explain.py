@@ -10,16 +10,16 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app import library
-from app.classifier import Classifier
 from app.errors import FilmError, UnlikeError
-from app.overlay import COLOUR_MAPS, fracture_outline, outline_marks, overlay, scale_bar
-from app.preprocess import letterbox
-from app.radiograph import Radiograph
-from app.slices import OWN_WINDOW, Slices, gather
-from app.trust import presence
-from app.ui import verdict as words
-from app.ui.seen import COMPUTE, HOUR, OURS, SCREEN, Seen
+from app.explain.overlay import COLOUR_MAPS, fracture_outline, outline_marks, overlay, scale_bar
+from app.imaging import examples as library
+from app.imaging.letterbox import letterbox
+from app.imaging.radiograph import Radiograph
+from app.imaging.series import OWN_WINDOW, Slices, gather
+from app.model.classifier import Classifier
+from app.model.trust import presence
+from app.ui import text as words
+from app.ui.session import COMPUTE, HOUR, OURS, SCREEN, Seen
 from app.ui.uploads import guard
 
 __all__ = ["build"]

@@ -12,8 +12,8 @@ from threading import Thread
 
 import gradio as gr
 
-from app.classifier import Classifier
-from app.radiograph import MAX_BYTES
+from app.imaging.radiograph import MAX_BYTES
+from app.model.classifier import Classifier
 from app.ui import about, api, compare, data, explain, trial
 from app.ui.canvas import Drawings
 from app.ui.privacy import HANDLERS, Page, nameless, silence

@@ -12,18 +12,19 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from app import shortcuts, verified
-from app.classifier import Classifier
 from app.errors import NoHeat, Stopped
-from app.faithfulness import CHANGES, FEW_CHANGES, SHARES, Scrambled, Stable, Trial, scramble, stability, trial
-from app.methods import DEFAULT, METHODS, Question, ask_square, draw, heat
-from app.overlay import overlay
-from app.radiograph import Radiograph
-from app.shortcuts import KINDS, Shortcuts
+from app.explain import measured as verified
+from app.explain import shortcuts
+from app.explain.faithfulness import CHANGES, FEW_CHANGES, SHARES, Scrambled, Stable, Trial, scramble, stability, trial
+from app.explain.measured import UNCHANGED
+from app.explain.methods import DEFAULT, METHODS, Question, ask_square, draw, heat
+from app.explain.overlay import overlay
+from app.explain.shortcuts import KINDS, Shortcuts
+from app.imaging.radiograph import Radiograph
+from app.model.classifier import Classifier
 from app.ui.about import table
 from app.ui.canvas import Drawings, bound
-from app.ui.seen import COMPUTE, HOUR, NO_FILM, OURS, PATIENT, Seen, progress, watched
-from app.verified import UNCHANGED
+from app.ui.session import COMPUTE, HOUR, NO_FILM, OURS, PATIENT, Seen, progress, watched
 from app.watch import Watch
 
 __all__ = ["bench", "build", "dependence", "pointing", "verdict"]

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app import __version__, attribution
+from app import __version__
 from app import cli as app_cli
-from app.classifier import Classifier
 from app.errors import UnlikeError
-from app.methods import METHODS
-from app.phantom import draw
-from app.radiograph import MAX_BYTES
-from tests.app.test_dicom import made, written
+from app.explain import perturbation as attribution
+from app.explain.methods import METHODS
+from app.imaging.phantom import draw
+from app.imaging.radiograph import MAX_BYTES
+from app.model.classifier import Classifier
+from tests.app.imaging.test_dicom import made, written
 
 runner = CliRunner()
 

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from app.model.weights import ranked
 from app.ui import page
-from app.weights import ranked
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, JSHandle, Locator, Page, expect, sync_playwright
 
-from app import attribution
-from app.classifier import Classifier
-from app.phantom import draw
-from app.radiograph import MAX_BYTES
-from app.typical import Typical, pooled, stage_features
-from tests.app.test_dicom import made, written
+from app.explain import perturbation as attribution
+from app.imaging.phantom import draw
+from app.imaging.radiograph import MAX_BYTES
+from app.model.classifier import Classifier
+from app.model.ood import Typical, pooled, stage_features
+from tests.app.imaging.test_dicom import made, written
 from tests.serving import PATIENCE, launch, until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

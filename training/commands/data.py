@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from training.commands.options import Data, Init, data_folder, refuse
-from training.data.film import DataSet
+from training.data.image import DataSet
 
 __all__ = ["cli"]
 
@@ -21,7 +21,7 @@ def download(
     data: Data = None,
 ) -> None:
     """Fetch a data set from its publisher (needs internet)."""
-    from training import download as downloading
+    from training.data import download as downloading
 
     try:
         typer.echo(downloading.download(name, data_folder(data)))
@@ -36,7 +36,7 @@ def examples(
     count: Annotated[int, typer.Option(help="Films wanted", min=1)] = 6,
 ) -> None:
     """Fill examples/ with FracAtlas films (CC BY 4.0), which the demo then offers to try."""
-    from training.examples import collect
+    from training.data.examples import collect
 
     try:
         copies = collect(data_folder(data), out, count)
@@ -53,8 +53,8 @@ def split(
 ) -> None:
     """Group a data set's near-duplicates and deal them out; writes the CSV that everything trains by."""
     from training.data import splits
-    from training.data.film import readable
     from training.data.grouping import find_groups
+    from training.data.image import readable
 
     dataset, decoded = readable(_load(name, data))
     groups = find_groups(dataset, decoded).families
@@ -72,8 +72,8 @@ def audit(
     """Count what is duplicated, leaked, contradictory or marked in a data set."""
     import json
 
-    from training import audit as auditing
-    from training.audit_page import write_page
+    from training.studies import audit as auditing
+    from training.studies.audit_page import write_page
 
     found = auditing.audit(_load(name, data), init)
     found.summary["near_duplicates"]["looked_at"] = auditing.looked_at(name, summary)
@@ -100,10 +100,10 @@ def peers(
 
     from training.data import splits
     from training.data.cache import squares
-    from training.peers import protocol
-    from training.peers.recipe import load_all
-    from training.peers.run import run
-    from training.peers.table import load_rows, markdown, save
+    from training.studies.peers import protocol
+    from training.studies.peers.recipe import load_all
+    from training.studies.peers.run import run
+    from training.studies.peers.table import load_rows, markdown, save
 
     recipes = load_all()
     unknown = set(names or []) - recipes.keys()
@@ -140,7 +140,7 @@ def peers(
 @cli.command("cross-source")
 def cross_source(data: Data = None, init: Init = None) -> None:
     """Learn fractured or not from one source and judge on another: the drop that a single source hides."""
-    from training.cross_source import cross_source as judge
+    from training.studies.cross_source import cross_source as judge
 
     layers = next(iter(sorted(init.glob("resnet18*.safetensors"))), None) if init and init.is_dir() else init
     try:

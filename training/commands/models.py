@@ -31,7 +31,7 @@ def fit(
     """Train a recipe on the bone-break films."""
     from pydantic import ValidationError
 
-    from training import fit as fitting
+    from training.fitting import fit as fitting
     from training.recipe import load_recipe
 
     changes = {name: value for name, value in (("fold", fold), ("seed", seed)) if value is not None}
@@ -68,7 +68,7 @@ def cross_validate(
     """Train and judge a recipe fold by fold; finished folds are not repeated, figures go to training/results."""
     from pydantic import ValidationError
 
-    from training import cross_validate as validating
+    from training.fitting import cross_validation as validating
     from training.recipe import load_recipe
 
     try:
@@ -95,7 +95,7 @@ def seeds(
     """Train a recipe on all training films with several seeds and judge each on the test films: the final figure."""
     from pydantic import ValidationError
 
-    from training import seeds as seeding
+    from training.fitting import seeds as seeding
     from training.recipe import load_recipe
 
     try:
@@ -118,8 +118,8 @@ def ensemble(
     whole: Annotated[bool, typer.Option("--whole", help="The cross-validations over all films")] = False,
 ) -> None:
     """Judge several models asked together, out of fold and, where their seeds were run, on the test films."""
-    from training import ensemble as together
     from training.recipe import load_recipe
+    from training.studies import ensembles as together
 
     try:
         where = folds or Path("runs/whole" if whole else "runs/folds")
@@ -139,7 +139,7 @@ def export(
     weights: Weights = Path("weights"),
 ) -> None:
     """Make a run's weights a model of the demo, calibrated on its recipe's out-of-fold predictions."""
-    from training import export as exporting
+    from training.release import export as exporting
 
     try:
         card = exporting.export(run, folds, data_folder(data), weights)
@@ -156,7 +156,7 @@ def evaluate(
 ) -> None:
     """Judge a model on the official test films: the final figure, never a choice."""
     from app.errors import WeightsError
-    from training import evaluate as evaluating
+    from training.evaluation import classification as evaluating
 
     try:
         card = evaluating.evaluate(model, data_folder(data), weights)
@@ -173,7 +173,7 @@ def localise(
 ) -> None:
     """Judge where a model looks, by the fracture boxes of FracAtlas' validation films, against trivial maps."""
     from app.errors import WeightsError
-    from training import localise as localising
+    from training.evaluation import localisation as localising
 
     try:
         found = localising.localise(model, data_folder(data), weights)
@@ -195,7 +195,7 @@ def presence(
 ) -> None:
     """Choose when a film counts as fractured, on FracAtlas' validation films, and judge that on its test films."""
     from app.errors import WeightsError
-    from training import presence as judging
+    from training.evaluation import presence as judging
 
     try:
         found = judging.presence(model, data_folder(data), weights)
@@ -228,7 +228,7 @@ def refusal(
 ) -> None:
     """Choose from which distance on a picture is no film the model knows, and judge that on pictures that are none."""
     from app.errors import WeightsError
-    from training import refusal as judging
+    from training.evaluation import ood as judging
 
     try:
         found = judging.checked_by(model, by, weights) if by else judging.refusal(model, data_folder(data), weights)
@@ -252,7 +252,7 @@ def faithfulness(
 ) -> None:
     """Put every method on trial before a model: deletion, insertion, ROAD, boxes, stability, scrambled weights."""
     from app.errors import WeightsError
-    from training import faithfulness as judging
+    from training.evaluation import faithfulness as judging
 
     try:
         found = judging.faithfulness(
@@ -278,7 +278,7 @@ def gallery(
 ) -> None:
     """Show where a model looks, by the type it names and when it is wrong: a page with films, for your own disk."""
     from app.errors import WeightsError
-    from training import gallery as showing
+    from training.studies import gallery as showing
 
     try:
         page = showing.gallery(model, fold, data_folder(data), weights, out)
@@ -299,7 +299,7 @@ def ablate(
     """Measure what each switch of a plan gives alone, by cross-validation; finished ones are not repeated."""
     from pydantic import ValidationError
 
-    from training import ablate as switching
+    from training.studies import ablation as switching
 
     try:
         chosen = switching.load_ablation(plan)
@@ -323,8 +323,8 @@ def tune(
     """Search for learning rates, decay and strength of augmentation; a stopped search goes on where it was."""
     from pydantic import ValidationError
 
-    from training import tune as tuning
     from training.recipe import load_recipe
+    from training.studies import tuning as tuning
 
     try:
         chosen = load_recipe(recipe)
@@ -338,7 +338,7 @@ def tune(
 @cli.command()
 def report() -> None:
     """Write docs/report.md from what was measured, the models' cards and the tables of the README."""
-    from training.report import report as write
+    from training.studies.report import report as write
 
     typer.echo(write())
 

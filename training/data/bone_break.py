@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.data.film import DataSet, Film, Problem, missing, once, pictures_in, published_digests
+from training.data.image import DataSet, Film, Problem, missing, once, pictures_in, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load", "same_case"]
 

@@ -13,8 +13,8 @@ from PIL import ExifTags, Image
 from rich.progress import track
 
 from app.errors import FilmError
-from app.preprocess import Placement, letterbox
-from app.radiograph import read
+from app.imaging.letterbox import Placement, letterbox
+from app.imaging.radiograph import read
 
 __all__ = ["CACHE", "key_of", "placements", "squares"]
 

@@ -17,8 +17,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
-from app.preprocess import letterbox
-from app.radiograph import Radiograph
+from app.imaging.letterbox import letterbox
+from app.imaging.radiograph import Radiograph
 from training.data import similarity
 
 __all__ = ["Link", "Thresholds", "find_links", "group"]

@@ -17,7 +17,7 @@ import csv
 from pathlib import Path
 
 from training.data.duplicates import Thresholds
-from training.data.film import DataSet, Film, Problem, pictures_in
+from training.data.image import DataSet, Film, Problem, pictures_in
 
 __all__ = ["CLASSES", "DOI", "find", "load"]
 

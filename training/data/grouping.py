@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from app.radiograph import Radiograph
+from app.imaging.radiograph import Radiograph
 from training.data import cache, duplicates, similarity
 from training.data.duplicates import Link
-from training.data.film import DataSet
+from training.data.image import DataSet
 
 __all__ = ["Grouping", "find_groups"]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.data.duplicates import Thresholds
-from training.data.film import PICTURES, DataSet, Film, Problem, missing, once, pictures_in, published_digests
+from training.data.image import PICTURES, DataSet, Film, Problem, missing, once, pictures_in, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
 

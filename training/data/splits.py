@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from training.data.film import DataSet
+from training.data.image import DataSet
 
 __all__ = ["FOLDER", "Split", "committed", "part_films", "split_films", "unturned", "write"]
 

@@ -1,0 +1,1 @@
+"""A prediction to a map, and whether to believe it."""

@@ -1,0 +1,207 @@
+"""Every way to explain a film, by name; ``app.explain.method_list`` describes them.
+
+All answer the same question, which places of the film speak for a class, with a map of the model's square that is at
+least 0; ``draw`` computes any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from app.explain import cam
+from app.explain import perturbation as attribution
+from app.explain.method_list import DEFAULT, METHODS, Cost, Method
+from app.imaging.letterbox import Placement, letterbox
+from app.imaging.radiograph import Radiograph
+from app.model.backbones import ARCHITECTURES
+from app.model.classifier import Classifier
+from app.watch import Watch
+
+__all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "ask_square", "draw", "heat", "with_square"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a method may look at.
+
+    Attributes:
+        classifier: the model.
+        square: the film's brightness in the model's square, float32 (S, S) in 0..1.
+        pixels, black: the film and a black one, normalised, float (1, 3, S, S).
+        features: the body's of the film, float (1, K, h, w).
+        target: index of the class to explain.
+        against: index of the class to tell it from.
+        watch: told how far slow methods are.
+    """
+
+    classifier: Classifier
+    square: np.ndarray
+    pixels: torch.Tensor
+    black: torch.Tensor
+    features: torch.Tensor
+    target: int
+    against: int
+    watch: Watch
+
+
+def _evidence(question: Question) -> np.ndarray:
+    with torch.inference_mode():
+        maps = question.classifier.network.judge(question.features).maps
+    return np.maximum(maps[0, question.target].numpy(), 0.0)
+
+
+def _last_layer(name: str, question: Question) -> np.ndarray:
+    return cam.last_layer_map(question.classifier.network, question.features, question.target, name)
+
+
+def _finer(question: Question) -> np.ndarray:
+    return cam.finer_cam(question.classifier.network, question.features, question.target, question.against)
+
+
+def _ablation(question: Question) -> np.ndarray:
+    return cam.ablation_cam(question.classifier.network, question.features, question.target)
+
+
+def _score(question: Question) -> np.ndarray:
+    network = question.classifier.network
+    return attribution.score_cam(network, question.pixels, question.features, question.target, question.watch)
+
+
+def _fullgrad(question: Question) -> np.ndarray:
+    return attribution.fullgrad(question.classifier.network, question.pixels, question.target)
+
+
+def _layers(which: slice, question: Question) -> np.ndarray:
+    layers = ARCHITECTURES[question.classifier.card.architecture].stages[which]
+    return attribution.layer_maps(question.classifier.network, question.pixels, question.target, layers)
+
+
+def _integrated(question: Question) -> np.ndarray:
+    network = question.classifier.network
+    return attribution.integrated_gradients(network, question.pixels, question.black, question.target, question.watch)
+
+
+def _occlusion(question: Question) -> np.ndarray:
+    network = question.classifier.network
+    return attribution.occlusion(network, question.pixels, question.black, question.target, question.watch)
+
+
+def _patches(how: Callable[..., np.ndarray], question: Question) -> np.ndarray:
+    network = question.classifier.network
+    return how(network, question.pixels, question.black, question.square, question.target, question.watch)
+
+
+_DRAWN: dict[str, Callable[[Question], np.ndarray]] = {
+    "evidence": _evidence,
+    "gradcam": partial(_last_layer, "gradcam"),
+    "gradcam++": partial(_last_layer, "gradcam++"),
+    "hirescam": partial(_last_layer, "hirescam"),
+    "xgradcam": partial(_last_layer, "xgradcam"),
+    "layercam": partial(_last_layer, "layercam"),
+    "eigencam": partial(_last_layer, "eigencam"),
+    "eigengradcam": partial(_last_layer, "eigengradcam"),
+    "finercam": _finer,
+    "ablationcam": _ablation,
+    "gradcam-earlier": partial(_layers, slice(-2, -1)),
+    "gradcam-fused": partial(_layers, slice(-2, None)),
+    "fullgrad": _fullgrad,
+    "integrated-gradients": _integrated,
+    "occlusion": _occlusion,
+    "scorecam": _score,
+    "lime": partial(_patches, attribution.lime),
+    "shap": partial(_patches, attribution.shap),
+}
+"""A question to a map, float32 (h, w), at least 0, of any size; the keys are those of ``METHODS``."""
+
+
+def ask(
+    classifier: Classifier,
+    film: Radiograph,
+    target: str | None = None,
+    against: str | None = None,
+    watch: Watch | None = None,
+) -> Question:
+    """A film as methods want it.
+
+    Args:
+        classifier: the model.
+        film: of any size.
+        target: class to explain; the predicted one where absent.
+        against: class to tell it from; the likeliest other one where absent.
+        watch: for slow methods.
+
+    Raises:
+        ValueError: a class the model does not know, or one against itself.
+    """
+    card = classifier.card
+    return ask_square(classifier, letterbox(film, card.size, card.equalise)[0], target, against, watch)
+
+
+def ask_square(
+    classifier: Classifier,
+    square: np.ndarray,
+    target: str | None = None,
+    against: str | None = None,
+    watch: Watch | None = None,
+) -> Question:
+    """``ask`` for a film that lies in the model's square already, float (S, S) in 0..1."""
+    pixels, black = classifier.pixels([square, np.zeros_like(square)]).split(1)
+    with torch.inference_mode():
+        features = classifier.network.body(pixels)
+        logits = classifier.network.judge(features).logits[0]
+    order = [classifier.classes[i] for i in logits.argsort(descending=True).tolist()]
+    target = target or order[0]
+    against = against or next(name for name in order if name != target)
+    for name in (target, against):
+        if name not in classifier.classes:
+            raise ValueError(f"'{name}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
+    if target == against:
+        raise ValueError("A type cannot be told from itself; choose another one.")
+    index = classifier.classes.index
+    return Question(classifier, square, pixels, black, features, index(target), index(against), watch or Watch())
+
+
+def with_square(question: Question, square: np.ndarray) -> Question:
+    """The same question about another picture, or about the same one to another network: float (S, S) in 0..1."""
+    pixels = question.classifier.pixels([square])
+    with torch.inference_mode():
+        features = question.classifier.network.body(pixels)
+    return replace(question, square=square, pixels=pixels, features=features)
+
+
+def heat(found: np.ndarray, placement: Placement) -> np.ndarray:
+    """A map on the film, in units of its own peak: methods but the exact evidence have no common unit.
+
+    Args:
+        found: from ``draw``.
+        placement: of the film in the square.
+
+    Returns:
+        float32 (film height, film width) in 0..1; all 0 for a map without heat.
+    """
+    peak = float(found.max())
+    if peak <= 0.0:
+        found, peak = np.zeros_like(found), 1.0
+    return np.clip(placement.onto_film(found / peak), 0.0, 1.0)
+
+
+def draw(question: Question, method: str = DEFAULT) -> np.ndarray:
+    """One method's answer.
+
+    Args:
+        question: from ``ask``; several methods may share one.
+        method: a key of ``METHODS``.
+
+    Returns:
+        float32 (h, w) over the model's square, at least 0, in the method's own unit.
+
+    Raises:
+        KeyError: unknown method.
+        Stopped: the question's watch stopped it.
+    """
+    return _DRAWN[method](question)

@@ -1,0 +1,249 @@
+"""Heat drawn over film with OpenCV: no heat, no paint.
+
+Opacity follows the evidence, so the film stays untouched where nothing speaks for the class; the colour bar carries the
+scale, so a weak map looks weak.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from app.explain.marks import mark_boxes
+from app.imaging.strips import strips
+from app.model.classifier import Explanation
+
+__all__ = [
+    "COLD",
+    "COLOUR_MAPS",
+    "NO_EVIDENCE",
+    "WARM",
+    "colour_bar",
+    "difference",
+    "fracture_outline",
+    "gradient",
+    "heatmap",
+    "outline_marks",
+    "overlay",
+    "panel",
+    "scale_bar",
+]
+
+COLOUR_MAPS: dict[str, int] = {
+    "inferno": cv2.COLORMAP_INFERNO,
+    "viridis": cv2.COLORMAP_VIRIDIS,
+    "turbo": cv2.COLORMAP_TURBO,
+    "jet": cv2.COLORMAP_JET,
+}
+
+NO_EVIDENCE = "no positive evidence"
+
+HOTTEST, VISIBLE = 0.7, 0.2
+"""The contour encloses what reaches this share of the map's own peak, and this share of full colour at least: a line
+round heat that can hardly be seen would claim more than the map does."""
+
+CONTOUR_COLOUR = (255, 255, 255)
+CONTOUR_EDGE = (0, 0, 0)
+WARM, COLD = (255, 140, 30), (60, 150, 255)
+FRACTURE_COLOUR = (56, 214, 235)
+MARK_COLOUR = (245, 158, 11)
+GREY = (160, 160, 160)
+MID_GREY = 96
+
+
+def _colours(heat: np.ndarray, colour_map: str) -> np.ndarray:
+    """Heat in 0..1 (H, W) to RGB uint8 (H, W, 3).
+
+    Raises:
+        ValueError: unknown colour map.
+    """
+    if colour_map not in COLOUR_MAPS:
+        raise ValueError(f"unknown colour map {colour_map!r}; known are {', '.join(COLOUR_MAPS)}")
+    # The lowest fifth of most maps is nearly black or dark blue, which on a film reads as shadow.
+    levels = np.round((0.2 + 0.8 * heat) * 255.0).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, COLOUR_MAPS[colour_map]), cv2.COLOR_BGR2RGB)
+
+
+def overlay(
+    film: np.ndarray,
+    heat: np.ndarray,
+    *,
+    colour_map: str = "inferno",
+    opacity: float = 0.6,
+    contour: bool = True,
+) -> np.ndarray:
+    """The film with heat over it.
+
+    Args:
+        film: uint8 (H, W).
+        heat: float32 (H, W) in 0..1.
+        colour_map: a key of ``COLOUR_MAPS``.
+        opacity: of full heat, 0 to 1; lesser heat is proportionally more transparent, none is not painted at all.
+        contour: outline the hottest region.
+
+    Returns:
+        RGB uint8 (H, W, 3); equal to the film wherever heat is zero and no contour runs.
+
+    Raises:
+        ValueError: shapes differ, or unknown colour map.
+    """
+    if film.shape != heat.shape:
+        raise ValueError(f"film {film.shape} and heat {heat.shape} differ in shape")
+    mixed = np.empty((*film.shape, 3), np.uint8)
+    for rows in strips(*film.shape):
+        paint = (opacity * np.clip(heat[rows], 0.0, 1.0))[:, :, None]
+        mixed[rows] = np.round(film[rows][:, :, None] * (1.0 - paint) + _colours(heat[rows], colour_map) * paint)
+    if contour:
+        region = (heat >= max(HOTTEST * float(heat.max()), VISIBLE)).astype(np.uint8)
+        outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        width = max(1, round(max(film.shape) / 320))
+        cv2.drawContours(mixed, outlines, -1, CONTOUR_EDGE, width + 2, cv2.LINE_AA)
+        cv2.drawContours(mixed, outlines, -1, CONTOUR_COLOUR, width, cv2.LINE_AA)
+    return mixed
+
+
+def difference(film: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
+    """The film with what speaks for one class in warm colour and for another in cold.
+
+    Args:
+        film: uint8 (H, W).
+        signed: float32 (H, W) in -1..1.
+        opacity: of the strongest.
+
+    Returns:
+        RGB uint8 (H, W, 3); equal to the film where nothing speaks for either.
+    """
+    grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB).astype(np.float32)
+    paint = (opacity * np.clip(np.abs(signed), 0.0, 1.0))[:, :, None]
+    colour = np.where(signed[:, :, None] > 0, np.array(WARM, np.float32), np.array(COLD, np.float32))
+    return np.round(grey * (1.0 - paint) + colour * paint).astype(np.uint8)
+
+
+def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:
+    """The heat alone, transparent where there is none: float32 (H, W) in 0..1 to RGBA uint8 (H, W, 4)."""
+    drawn = np.empty((*heat.shape, 4), np.uint8)
+    for rows in strips(*heat.shape):
+        drawn[rows, :, :3] = _colours(heat[rows], colour_map)
+        drawn[rows, :, 3] = np.round(np.clip(heat[rows], 0.0, 1.0) * 255.0)
+    return drawn
+
+
+def gradient(colour_map: str, opacity: float, steps: int = 9) -> list[tuple[int, int, int]]:
+    """Colours of rising heat as they look over mid-grey, such as flesh has on films: RGB, 0 to 255, none to full."""
+    heat = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None]
+    painted = overlay(
+        np.full(heat.shape, MID_GREY, np.uint8), heat, colour_map=colour_map, opacity=opacity, contour=False
+    )
+    return [(int(red), int(green), int(blue)) for red, green, blue in painted[0]]
+
+
+def _write(picture: np.ndarray, text: str, bottom_left: tuple[int, int], height: float) -> None:
+    face = cv2.FONT_HERSHEY_SIMPLEX
+    scale = height / 22.0
+    cv2.putText(picture, text, bottom_left, face, scale, GREY, max(1, round(height / 14)), cv2.LINE_AA)
+
+
+def colour_bar(height: int, full_colour: float, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:
+    """The scale beside an overlay: colours as they look over mid-grey, from no evidence (0) to ``full_colour``.
+
+    Args:
+        height: rows, at least 32.
+        full_colour: evidence at the top, in logits.
+        colour_map, opacity: as given to ``overlay``.
+
+    Returns:
+        RGB uint8 (height, width, 3).
+    """
+    letter = float(np.clip(height / 24.0, 9.0, 26.0))
+    margin = round(letter)
+    bar = np.linspace(1.0, 0.0, max(2, height - 4 * margin), dtype=np.float32)[:, None].repeat(margin, axis=1)
+    picture = np.zeros((height, round(5.2 * letter), 3), np.uint8)
+    painted = overlay(
+        np.full(bar.shape, MID_GREY, np.uint8), bar, colour_map=colour_map, opacity=opacity, contour=False
+    )
+    top = (height - len(bar)) // 2
+    picture[top : top + len(bar), margin // 2 : margin // 2 + margin] = painted
+    left = margin // 2 + margin + round(letter / 3)
+    _write(picture, f"{full_colour:.1f}", (left, top + margin), letter)
+    _write(picture, "0", (left, top + len(bar)), letter)
+    return picture
+
+
+def fracture_outline(picture: np.ndarray, places: np.ndarray, *, dashed: bool) -> np.ndarray:
+    """A copy with a line round where a fracture seems to lie, dashed where it is a suspicion only.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        places: relative odds of a fracture, float (H, W), 1 at the likeliest place; the line encloses what has half.
+        dashed: whether to break the line.
+    """
+    drawn = picture.copy()
+    lines, _ = cv2.findContours((places >= 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    thick = max(2, round(max(picture.shape[:2]) / 300))
+    dash = 5 * thick
+    for line in lines:
+        points = line[:, 0]
+        for start in range(0, len(points), 2 * dash if dashed else max(1, len(points))):
+            part = points[start : start + (dash if dashed else len(points))]
+            for colour, width in ((CONTOUR_EDGE, thick + 2), (FRACTURE_COLOUR, thick)):
+                cv2.polylines(drawn, [part], not dashed, colour, width, cv2.LINE_AA)
+    return drawn
+
+
+def scale_bar(picture: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """The picture with a bar of a round length at its lower left, about a fifth of its width.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        spacing: height and width of a pixel in mm, both above 0.
+
+    Returns:
+        A copy; the picture itself where no round length from 1 mm to 1 m fits.
+    """
+    height, width = picture.shape[:2]
+    lengths = [base * 10**power for power in range(3) for base in (1, 2, 5)]
+    fitting = [length for length in lengths if 0.04 * width <= length / spacing[1] <= 0.25 * width]
+    if not fitting:
+        return picture
+    length = fitting[-1]
+    drawn = picture.copy()
+    letter = float(np.clip(width / 40.0, 9.0, 22.0))
+    left, bottom, thick = round(letter), height - round(letter), max(2, round(letter / 5))
+    right = left + round(length / spacing[1])
+    words = f"{length // 10} cm" if length >= 10 else f"{length} mm"
+    for colour, grown in ((CONTOUR_EDGE, 1), (CONTOUR_COLOUR, 0)):
+        cv2.rectangle(drawn, (left - grown, bottom - thick - grown), (right + grown, bottom + grown), colour, -1)
+    _write(drawn, words, (left, bottom - thick - round(letter / 2)), letter)
+    return drawn
+
+
+def outline_marks(picture: np.ndarray, film: np.ndarray) -> tuple[np.ndarray, int]:
+    """A copy with boxes round what may be letters on the film, and their number.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        film: the same film without paint, uint8 (H, W).
+    """
+    height, width = film.shape
+    drawn, boxes = picture.copy(), mark_boxes(film)
+    margin = max(2, round(max(film.shape) / 200))
+    for left, top, wide, high in boxes:
+        corner = max(0, round(left * width) - margin), max(0, round(top * height) - margin)
+        other = round((left + wide) * width) + margin, round((top + high) * height) + margin
+        cv2.rectangle(drawn, corner, other, MARK_COLOUR, max(1, margin // 2))
+    return drawn, len(boxes)
+
+
+def panel(explanation: Explanation, name: str, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:
+    """Overlay and colour bar in one picture at the film's own height, saying so where there is no evidence.
+
+    Returns:
+        RGB uint8 (film height, film width + bar, 3).
+    """
+    heat = explanation.heat(name)
+    picture = overlay(explanation.film.display(), heat, colour_map=colour_map, opacity=opacity)
+    if not explanation.has_evidence(name):
+        letter = float(np.clip(picture.shape[1] / 22.0, 8.0, 40.0))
+        _write(picture, NO_EVIDENCE, (round(letter / 2), round(letter * 1.5)), letter)
+    bar = colour_bar(picture.shape[0], explanation.full_colour, colour_map=colour_map, opacity=opacity)
+    return np.hstack([picture, bar])

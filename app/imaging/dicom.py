@@ -1,0 +1,220 @@
+"""DICOM files as films: X-ray, and whatever else a hospital stores, one frame at a time.
+
+Files are read by ``dicom_read``, decoded by ``dicom_pixels`` and shown by ``dicom_display``; here is what a file says
+of itself, and what the user should know of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+
+import numpy as np
+from pydicom import Dataset
+
+from app.errors import FilmError
+from app.imaging.dicom_display import levels_of, show
+from app.imaging.dicom_pixels import PixelFormat, decode_pixels, pixel_format
+from app.imaging.dicom_read import elements, is_dicom
+from app.imaging.dicom_values import lengths, number, numbers, word
+
+__all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
+
+RADIOGRAPHS = {
+    "CR": "computed radiograph",
+    "DX": "digital radiograph",
+    "RF": "fluoroscopy",
+    "XA": "angiography",
+    "MG": "mammogram",
+    "PX": "panoramic radiograph",
+    "IO": "dental radiograph",
+    "RG": "radiograph",
+}
+"""Modalities that X-rays make as projections (PS3.3 C.7.3.1.1.1)."""
+
+OTHERS = {
+    "CT": "a CT slice",
+    "MR": "an MR slice",
+    "US": "an ultrasound picture",
+    "NM": "a nuclear medicine picture",
+    "PT": "a PET slice",
+    "RTDOSE": "a map of radiation dose",
+    "SEG": "a segmentation",
+}
+
+# Both quote values of the file where they are odd, which may be a name or a date.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module="pydicom")
+
+CT_WINDOWS: dict[str, tuple[float, float]] = {
+    "Bone": (500.0, 2000.0),
+    "Soft tissue": (40.0, 400.0),
+    "Lung": (-600.0, 1500.0),
+    "Brain": (40.0, 80.0),
+}
+"""Usual centres and widths in Hounsfield units."""
+
+SALT = os.urandom(32)
+COLOURED = 12_000_000
+"""Most pixels of a picture in colour, which takes decoders several times as much memory and is no radiograph."""
+
+
+@dataclass(frozen=True, eq=False)
+class DicomFile:
+    """A parsed file whose frames can be shown.
+
+    Attributes:
+        modality: as in the file, empty where it tells none.
+        frames: their number, at least 1.
+        rows, columns: of a frame, in pixels.
+        spacing: height and width of a pixel in mm; None where the file does not tell.
+        aspect: height of a pixel, in widths of it.
+        notes: sentences about the file for the user to see.
+        place: position along the slices' normal in mm, else the instance's number; to put a series in order.
+        series: the same for files of one series, as long as this process lives; tells nothing else.
+    """
+
+    modality: str
+    frames: int
+    rows: int
+    columns: int
+    spacing: tuple[float, float] | None
+    aspect: float
+    notes: tuple[str, ...]
+    place: float
+    series: str
+    _dataset: Dataset = field(repr=False)
+    _format: PixelFormat = field(repr=False)
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """Names of the windows that can be asked for beside the file's own."""
+        return tuple(CT_WINDOWS) if self.modality == "CT" else ()
+
+    def without_pixels(self) -> DicomFile:
+        """What the file says of itself, with no frame left to show."""
+        return replace(self, _dataset=Dataset())
+
+    def frame(self, index: int = 0, window: str | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+        """One frame as a screen shows it.
+
+        Args:
+            index: of the frame, from 0.
+            window: one of ``windows``; the file's own where absent.
+
+        Returns:
+            uint16 (rows, columns), 0 black and 65535 white, and sentences about what had to be done to it.
+
+        Raises:
+            FilmError: no such frame, or it cannot be decoded.
+            KeyError: unknown window.
+        """
+        if not 0 <= index < self.frames:
+            raise FilmError(f"The file holds {self.frames} pictures; there is no number {index + 1}.")
+        chosen = None if window is None else CT_WINDOWS[window]
+        notes: list[str] = []
+        with _damaged():
+            stored = decode_pixels(self._dataset, self._format, index)
+            shown = show(stored, self._dataset, index, self._format.photometric, chosen, notes)
+        return shown, tuple(notes)
+
+
+@contextmanager
+def _damaged() -> Generator[None]:
+    """What is raised inside becomes one sentence: what decoders raise on damaged files is not documented."""
+    try:
+        yield
+    except (FilmError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException:  # noqa: BLE001 - the decoder of RLE is Rust, whose panics are no Exception
+        raise FilmError("The DICOM file is damaged, incomplete or of a kind that cannot be decoded here.") from None
+
+
+def parse(data: bytes) -> DicomFile:
+    """Reads how a file's pictures are to be shown; no pixel is decoded yet.
+
+    Args:
+        data: a whole file, preamble included.
+
+    Raises:
+        FilmError: no DICOM, no picture in it, damaged, or larger than may be unfolded.
+    """
+    with _damaged():
+        dataset, uid, notes = elements(data)
+        series = blake2b(uid.encode(), key=SALT, digest_size=16).hexdigest() if uid else ""
+        form = pixel_format(dataset, notes)
+        if form.samples > 1 and form.rows * form.columns > COLOURED:
+            raise FilmError(f"The picture is in colour; at most {COLOURED // 1_000_000} megapixels can be read so.")
+        modality = word(dataset, "Modality").upper()
+        spacing = _spacing(dataset)
+        high, wide = spacing or lengths(dataset, "PixelAspectRatio") or (1.0, 1.0)
+        return DicomFile(
+            modality=modality,
+            frames=form.frames,
+            rows=form.rows,
+            columns=form.columns,
+            spacing=spacing,
+            aspect=high / wide,
+            notes=(*_notes(dataset, modality), *notes),
+            place=_place(dataset),
+            series=series,
+            _dataset=dataset,
+            _format=form,
+        )
+
+
+def trained_on(modality: str) -> bool:
+    """Whether pictures of a modality are, or may be, radiographs; empty where it is not told."""
+    return modality in RADIOGRAPHS or modality in ("", "OT", "SC")
+
+
+def _notes(dataset: Dataset, modality: str) -> list[str]:
+    notes = []
+    if not trained_on(modality):
+        notes.append(f"This is {OTHERS.get(modality, 'no radiograph')}; the model was trained on radiographs only.")
+    if word(dataset, "BurnedInAnnotation").upper() == "YES":
+        notes.append("The file says that text is burned into the picture; it may name a person.")
+    if _at_detector(dataset) and _magnified(dataset) is None:
+        notes.append("Its scale is that of the detector; the bone lay nearer the tube and is smaller than it measures.")
+    return notes
+
+
+def _place(dataset: Dataset) -> float:
+    position, orientation = numbers(dataset, "ImagePositionPatient"), numbers(dataset, "ImageOrientationPatient")
+    if len(position) >= 3 and len(orientation) >= 6 and np.isfinite([*position[:3], *orientation[:6]]).all():
+        return float(np.dot(np.cross(orientation[:3], orientation[3:6]), position[:3]))
+    return number(dataset, "InstanceNumber") or 0.0
+
+
+def _magnified(dataset: Dataset) -> float | None:
+    """How many times larger than the patient the picture is on the detector; None where nobody tells."""
+    found = number(dataset, "EstimatedRadiographicMagnificationFactor")
+    return found if found is not None and found >= 1.0 else None
+
+
+def _in_patient(dataset: Dataset) -> tuple[float, float] | None:
+    """Height and width of a pixel of the first frame in mm, by its own group, the shared one, or the file."""
+    return next((found for level in levels_of(dataset, 0) if (found := lengths(level, "PixelSpacing"))), None)
+
+
+def _at_detector(dataset: Dataset) -> tuple[float, float] | None:
+    """Height and width of a pixel on the detector, in mm, where bones look larger; None where the patient's are known.
+
+    Lengths in the patient that equal the detector's are the detector's, copied without a calibration.
+    """
+    found = lengths(dataset, "ImagerPixelSpacing")
+    return found if _in_patient(dataset) in (None, found) else None
+
+
+def _spacing(dataset: Dataset) -> tuple[float, float] | None:
+    """Height and width of a pixel in mm: in the patient, else at the detector (PS3.3 10.7.1.3 and C.8.7.10)."""
+    at_detector = _at_detector(dataset)
+    if at_detector is None:
+        return _in_patient(dataset)
+    factor = _magnified(dataset) or 1.0
+    return at_detector[0] / factor, at_detector[1] / factor

@@ -1,0 +1,334 @@
+"""The pixels of a DICOM file: how they are stored, told or derived, and their decoding (PS3.3 C.7.6.3, PS3.5 8).
+
+Decoders are pydicom's with pylibjpeg, named for each call, as pydicom would take whichever is installed. Lossless JPEG
+goes to ``app.imaging.lossless_jpeg``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels import convert_color_space, get_decoder
+from pydicom.uid import (
+    UID,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSTransferSyntaxes,
+    RLELossless,
+)
+
+from app.errors import FilmError
+from app.imaging.dicom_values import held, number, numbers, word
+from app.imaging.lossless_jpeg import decode_lossless
+from app.imaging.streams import StreamHeader, headers, shapes
+
+__all__ = ["PixelFormat", "Stored", "decode_pixels", "pixel_format"]
+
+PHOTOMETRIC = {
+    re.sub(r"[^A-Z0-9]", "", name): name
+    for name in (
+        "MONOCHROME1",
+        "MONOCHROME2",
+        "PALETTE COLOR",
+        "RGB",
+        "YBR_FULL",
+        "YBR_FULL_422",
+        "YBR_PARTIAL_420",
+        "YBR_ICT",
+        "YBR_RCT",
+    )
+}
+GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+PALETTE = ("RedPaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData")
+ALLOCATED = (1, 8, 16, 32)
+OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How a file's pixels are stored; every value usable, told by the file or not.
+
+    Attributes:
+        keyword: of the element that holds them.
+        syntax: how they are packed.
+        rows, columns, frames, samples: of pixels, pictures, and values a pixel.
+        allocated, stored, high: bits of a value, those of them that are used, and the highest used one, from 0.
+        signed: whether values are in two's complement; None where it is to be seen from them.
+        photometric: as the standard spells it.
+        planar: 1 where colours lie one after another, picture by picture.
+    """
+
+    keyword: str
+    syntax: UID
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    allocated: int
+    stored: int
+    high: int
+    signed: bool | None
+    photometric: str
+    planar: int
+
+    @property
+    def words(self) -> bool:
+        """Whether decoders give whole words, whose unused bits are still to be dropped."""
+        closed = self.syntax in JPEG2000TransferSyntaxes or self.syntax in JPEGLSTransferSyntaxes
+        return self.keyword == "PixelData" and not closed
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One decoded frame.
+
+    Attributes:
+        words: (rows, columns) or (rows, columns, 3), as decoders give them.
+        shift, bits: values are this many bits of a word from this one on; 0 bits where words are values.
+        signed: whether values are in two's complement.
+    """
+
+    words: np.ndarray
+    shift: int
+    bits: int
+    signed: bool
+
+    def values(self, rows: slice = slice(None)) -> np.ndarray:
+        """Stored values of some rows (PS3.5 8.1.1), integers or floats."""
+        words = self.words[rows]
+        if not self.bits:
+            return words
+        if self.shift == 0 and self.bits == 8 * words.dtype.itemsize:
+            return words.view(words.dtype.str.replace("u", "i")) if self.signed else words
+        values = (words.astype(np.int64) >> self.shift) & ((1 << self.bits) - 1)
+        sign = 1 << (self.bits - 1)
+        return (values ^ sign) - sign if self.signed else values
+
+    def whole(self, rows: slice) -> np.ndarray:
+        """Words of some rows as numbers with the values' sign, unused bits included."""
+        words = self.words[rows]
+        return words.view(words.dtype.str.replace("u", "i")) if self.signed and words.dtype.kind == "u" else words
+
+
+def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
+    """How pixels are stored, by the elements that tell, else by the pixels, else as is usual; guesses are noted.
+
+    Args:
+        dataset: of ``app.imaging.dicom_read``.
+        notes: to which sentences about what was guessed are added.
+
+    Raises:
+        FilmError: there is no picture, or no telling how large it is.
+    """
+    keyword = next((name for name in ("PixelData", *FLOATS) if held(dataset, name) is not None), None)
+    if keyword is None:
+        raise FilmError("This DICOM file holds no picture.")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    header = _header(dataset, syntax)
+    rows, columns = (int(number(dataset, name) or 0) for name in ("Rows", "Columns"))
+    if not rows * columns and header is not None:
+        rows, columns = header.rows, header.columns
+        notes.append("The file does not say how large its picture is; the picture itself does.")
+    if rows < 1 or columns < 1:
+        raise FilmError("This DICOM file holds no picture, or does not say how large it is.")
+    told = number(dataset, "NumberOfFrames")
+    frames = max(1, int(told or 1))
+    samples = _samples(dataset, header, rows * columns * frames, notes)
+    photometric = _photometric(dataset, samples, syntax, notes)
+    area = rows * columns * samples
+    allocated = FLOATS.get(keyword) or _allocated(dataset, header, area * frames, photometric, notes)
+    if told is None and held(dataset, "NumberOfFrames") is not None and not syntax.is_encapsulated:
+        # Blank, or a word: as many as there are.
+        frames = max(1, len(_bytes(dataset, keyword)) * 8 // (area * allocated))
+        notes.append("The file does not say how many pictures it holds in a number that can be read.")
+    stored, high = _bits(dataset, header, allocated, notes) if keyword == "PixelData" else (allocated, allocated - 1)
+    planar = 0 if header is not None else int(number(dataset, "PlanarConfiguration") == 1)
+    signed = _signed(dataset, stored, allocated, notes)
+    return PixelFormat(
+        keyword, syntax, rows, columns, frames, samples, allocated, stored, high, signed, photometric, planar
+    )
+
+
+def _bytes(dataset: Dataset, keyword: str) -> bytes:
+    element = held(dataset, keyword)
+    return element.value if element is not None and isinstance(element.value, bytes) else b""
+
+
+def _header(dataset: Dataset, syntax: UID) -> StreamHeader | None:
+    """What the first packed frame says of itself; None for plain pixels and runs, which tell nothing."""
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return None
+    found = headers(get_frame(_bytes(dataset, "PixelData"), 0, number_of_frames=1))
+    return found.pop() if len(found) == 1 else None
+
+
+def _told(dataset: Dataset) -> str:
+    """Letters and digits of the photometric interpretation, in capitals."""
+    return re.sub(r"[^A-Z0-9]", "", word(dataset, "PhotometricInterpretation").upper())
+
+
+def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: list[str]) -> int:
+    """Values a pixel: of the stream, as told, by the photometric interpretation, or by the length of the pixels."""
+    told = number(dataset, "SamplesPerPixel")
+    if header is not None and header.colours in (1, 3):
+        if told not in (None, header.colours):
+            notes.append(
+                f"The file says that its picture is {_shade(int(told or 1))}, but it is {_shade(header.colours)}."
+            )
+        return header.colours
+    if told is not None and told >= 1:
+        return int(told)
+    photometric = PHOTOMETRIC.get(_told(dataset))
+    if photometric is not None:
+        samples = 1 if photometric in GREY else 3
+    else:
+        each = 3 * pixels * int(number(dataset, "BitsAllocated") or 8) // 8
+        samples = 3 if len(_bytes(dataset, "PixelData")) in (each, each + each % 2) else 1
+    notes.append(f"The file does not say how many values a pixel has; its picture is taken to be {_shade(samples)}.")
+    return samples
+
+
+def _shade(samples: int) -> str:
+    return "grey" if samples == 1 else "in colour"
+
+
+def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) -> str:
+    """Photometric interpretation as the standard spells it, fit for so many values a pixel."""
+    told = _told(dataset)
+    photometric = PHOTOMETRIC.get(told)
+    if photometric is None:
+        photometric = _meant(told, samples)
+        if samples == 1 and photometric != "PALETTE COLOR":
+            bright = "dark" if photometric == "MONOCHROME1" else "bright"
+            notes.append(f"The file does not say clearly whether high values are bright; they are shown {bright}.")
+    if samples == 3 and photometric in GREY:
+        lossy = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit)
+        return "YBR_FULL_422" if lossy and not _adobe_rgb(_bytes(dataset, "PixelData")) else "RGB"
+    if samples == 1 and photometric not in GREY:
+        return "MONOCHROME2"
+    if photometric == "PALETTE COLOR" and not any(held(dataset, name) for name in PALETTE):
+        notes.append("The file lacks the colours of its palette; it is shown as a grey picture.")
+        return "MONOCHROME2"
+    return photometric
+
+
+def _meant(told: str, samples: int) -> str:
+    """What a misspelt or missing photometric interpretation most likely stands for."""
+    if samples > 1:
+        return "YBR_FULL" if told.startswith("YBR") else "RGB"
+    if near := difflib.get_close_matches(told.rstrip("12"), ["PALETTECOLOR"], cutoff=0.7):
+        return PHOTOMETRIC[near[0]]
+    return "MONOCHROME1" if told.endswith("1") else "MONOCHROME2"
+
+
+def _adobe_rgb(pixels: bytes) -> bool:
+    """Whether a JPEG says that its colours are red, green and blue (Adobe's marker, with transform 0)."""
+    at = pixels.find(b"\xff\xee\x00\x0eAdobe", 0, 4096)
+    return at >= 0 and pixels[at + 15 : at + 16] == b"\0"
+
+
+def _allocated(dataset: Dataset, header: StreamHeader | None, values: int, photometric: str, notes: list[str]) -> int:
+    """Bits that a value takes: of the stream, as told, or by the length of the pixels."""
+    if header is not None:
+        return 8 if header.bits <= 8 else 16 if header.bits <= 16 else 32
+    told = int(number(dataset, "BitsAllocated") or 0)
+    length = len(_bytes(dataset, "PixelData"))
+    needed = {bits: math.ceil(values * bits / 8) for bits in ALLOCATED}
+    fitting = [bits for bits, need in needed.items() if length in (need, need + need % 2)]
+    plain = not dataset.file_meta.TransferSyntaxUID.is_encapsulated and photometric != "YBR_FULL_422"
+    used = number(dataset, "BitsStored") or 1 + (number(dataset, "HighBit") or 15)
+    if told in ALLOCATED and not (plain and told not in fitting and fitting and used <= fitting[0]):
+        return told
+    allocated = fitting[0] if plain and fitting else 8 if used <= 8 else 16
+    notes.append(f"The file does not say truly how many bits a value takes; it is read with {allocated}.")
+    return allocated
+
+
+def _bits(dataset: Dataset, header: StreamHeader | None, allocated: int, notes: list[str]) -> tuple[int, int]:
+    """Bits of a value that are used, and the highest of them."""
+    room = allocated if header is None else min(allocated, header.bits)
+    stored, high = number(dataset, "BitsStored"), number(dataset, "HighBit")
+    if stored is None or not 1 <= stored <= max(allocated, number(dataset, "BitsAllocated") or 0):
+        stored = high + 1 if high is not None and 0 <= high < allocated else room
+        notes.append(f"The file does not say truly how many bits of a value are used; it is read with {int(stored)}.")
+    stored = min(int(stored), room)
+    return stored, int(high) if high is not None and stored - 1 <= high < room else stored - 1
+
+
+def _signed(dataset: Dataset, stored: int, allocated: int, notes: list[str]) -> bool | None:
+    """Whether values have a sign; None where the file does not say and unused bits may tell."""
+    told = number(dataset, "PixelRepresentation")
+    if told in (0, 1):
+        return told == 1
+    if any(held(dataset, name) is not None for name in FLOATS):
+        return False
+    padding = held(dataset, "PixelPaddingValue")
+    if padding is not None and padding.VR == "SS" and any(each < 0 for each in numbers(dataset, "PixelPaddingValue")):
+        notes.append("The file does not say whether pixels may be negative; its background's value is.")
+        return True
+    notes.append("The file does not say whether pixels may be negative; that is told from the pixels themselves.")
+    return None if stored < allocated else False
+
+
+def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
+    """Decodes one frame.
+
+    Raises:
+        FilmError: it has another size, or more colours, than the file says; nothing is decoded then.
+        Exception: whatever decoders raise on damaged pixels.
+    """
+    options: dict[str, Any] = {
+        "rows": form.rows,
+        "columns": form.columns,
+        "number_of_frames": form.frames,
+        "samples_per_pixel": form.samples,
+        "photometric_interpretation": form.photometric,
+        "planar_configuration": form.planar,
+        "bits_allocated": form.allocated,
+        "bits_stored": form.allocated if form.words else form.stored,
+        "pixel_representation": 0 if form.words else int(form.signed or 0),
+        "pixel_keyword": form.keyword,
+    }
+    element = dataset[form.keyword]
+    options["pixel_vr"] = str(element.VR)
+    if all(name in dataset for name in OFFSETS):
+        options["extended_offsets"] = tuple(dataset[name].value for name in OFFSETS)
+    library = ""
+    if form.syntax.is_encapsulated:
+        library = "pylibjpeg"
+        frame = get_frame(
+            element.value, index, number_of_frames=form.frames, extended_offsets=options.get("extended_offsets")
+        )
+        if form.syntax != RLELossless and shapes(frame) != {(form.rows, form.columns, form.samples)}:
+            raise FilmError("The DICOM file tells one size of its picture and holds another.")
+    if form.syntax in (JPEGLossless, JPEGLosslessSV1):
+        words = decode_lossless(frame, next(iter(headers(frame))))
+        if form.photometric.startswith("YBR"):
+            words = convert_color_space(words, "YBR_FULL", "RGB")
+    else:
+        words, _ = get_decoder(form.syntax).as_array(element.value, index=index, decoding_plugin=library, **options)
+    if not form.words:
+        shift = form.high + 1 - form.stored
+        return Stored(words >> shift if shift else words, 0, 0, bool(form.signed))
+    signed = _extended(words, form) if form.signed is None else form.signed
+    return Stored(words, form.high + 1 - form.stored, form.stored, signed)
+
+
+def _extended(words: np.ndarray, form: PixelFormat) -> bool:
+    """Whether unused high bits repeat the highest used one, as those of negative numbers do."""
+    if form.high + 1 > form.stored or words.dtype.kind != "u":
+        return False
+    upper = words >> form.high
+    ones = (1 << (8 * words.dtype.itemsize - form.high)) - 1
+    return bool(upper.any()) and bool(((upper == 0) | (upper == ones)).all())

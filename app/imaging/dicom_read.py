@@ -1,0 +1,293 @@
+"""From bytes to the elements of a DICOM file that say how to show it, whether or not it starts as the standard wants.
+
+PS3.10 7.1 wants a preamble, then a group that tells how the rest is written. Files are found that lack either or both,
+or that tell it wrongly, so how elements are written is seen from the first of them. Nothing is kept of whom the picture
+shows: names, dates and identifiers stay in the file's bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Sequence
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_has_tag, tag_for_keyword
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSTransferSyntaxes,
+    RLELossless,
+)
+from pydicom.valuerep import VR
+
+from app.errors import FilmError
+from app.imaging.dicom_values import held, items, word
+from app.imaging.streams import headers
+
+__all__ = ["FUNCTIONAL", "GROUPS", "READ", "TABLE", "elements", "is_dicom"]
+
+INFLATED = 128 * 1024 * 1024
+"""Most bytes a deflated file may unfold to."""
+
+READ = (
+    "Modality",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "EstimatedRadiographicMagnificationFactor",
+    "PixelAspectRatio",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "ModalityLUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "PresentationLUTShape",
+    "BurnedInAnnotation",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "InstanceNumber",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelData",
+)
+"""All that is read of a file: how to show it, nothing of whom."""
+
+FUNCTIONAL = {
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
+    "PixelMeasuresSequence": ("PixelSpacing",),
+}
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+TABLE = ("LUTDescriptor", "LUTData", "ModalityLUTType")
+"""What is kept of a look-up table, whose explanation is free text."""
+TABLES = ("VOILUTSequence", "ModalityLUTSequence")
+
+META, LAST_FIRST = 0x0002, 0x0028
+"""Groups: of the file itself, and the last one that a data set may start with."""
+ENOUGH = 3
+"""So many elements in a row are no accident."""
+LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
+"""Representations whose length takes four bytes, behind two that are reserved (PS3.5 7.1.2)."""
+KNOWN = frozenset(each.value for each in VR if len(each.value) == 2)
+UNDEFINED = 0xFFFFFFFF
+ITEM = b"\xfe\xff\x00\xe0"
+STREAMS = b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
+"""Starts of JPEG, of JPEG 2000, and of the latter in a file of its own (ISO 15444-1, I.5.1)."""
+LOSSLESS, JPEG_LS, SIZE = 0xC3, 0xF7, 0x51
+"""Markers of streams (ISO 10918-1, B.1.1.3; ISO 14495-1, C.1.1; ISO 15444-1, A.5.1)."""
+SYNTAXES = {LOSSLESS: JPEGLossless, JPEG_LS: JPEGLSLossless, SIZE: JPEG2000Lossless, 0xC1: JPEGExtended12Bit}
+FAMILIES = (
+    {JPEGBaseline8Bit, JPEGExtended12Bit},
+    {JPEGLossless, JPEGLosslessSV1},
+    set(JPEGLSTransferSyntaxes),
+    set(JPEG2000TransferSyntaxes),
+)
+"""Syntaxes whose streams one decoder reads alike."""
+GE_BIG = "1.2.840.113619.5.2"
+"""A maker's own: elements are little endian, pixels big endian."""
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether bytes start as a DICOM file does (PS3.10 7.1), or as a data set that lacks the start of one."""
+    return b"DICM" in (data[128:132], data[:4]) or _written(data, 0, ENOUGH) is not None
+
+
+def elements(data: bytes) -> tuple[Dataset, str, list[str]]:
+    """The elements of a file that say how to show it, as they lie there, and its series.
+
+    Args:
+        data: a whole file.
+
+    Returns:
+        A data set whose ``file_meta`` tells how its pixels are packed and nothing else; the series' identifier, empty
+        where there is none, which tells of whom the picture is; sentences about what had to be guessed.
+
+    Raises:
+        FilmError: it unfolds to more than may be held.
+    """
+    notes: list[str] = []
+    start = 132 if data[128:132] == b"DICM" else 4 if data[:4] == b"DICM" else 0
+    declared, start = _meta(data, start)
+    if declared == DeflatedExplicitVRLittleEndian or (not declared and _written(data, start) is None):
+        data, start = _unfolded(data, start)
+    implicit, little = _written(data, start) or (declared == "1.2.840.10008.1.2", declared != ExplicitVRBigEndian)
+    wanted = [tag for name in (*READ, "SeriesInstanceUID") if (tag := tag_for_keyword(name)) is not None]
+    file = io.BytesIO(data)
+    file.seek(start)
+    found = read_dataset(file, is_implicit_VR=implicit, is_little_endian=little, specific_tags=wanted)
+    series = word(found, "SeriesInstanceUID")
+    dataset = _anonymous(found)
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = _packing(dataset, declared, little and declared != GE_BIG)
+    dataset.file_meta = meta
+    if not declared:
+        notes.append("The file does not say how its pixels are packed; it was told from the pixels themselves.")
+    return dataset, series, notes
+
+
+def _written(data: bytes, start: int, enough: int = 1) -> tuple[bool, bool] | None:
+    """Whether elements from a place on tell no representation, and are little endian; None where none lies there."""
+    for little in (True, False):
+        for implicit in (False, True):
+            if _runs(data, start, implicit, little, enough):
+                return implicit, little
+    return None
+
+
+def _runs(data: bytes, at: int, implicit: bool, little: bool, enough: int) -> bool:
+    """Whether so many elements follow one another from a place on, written in one way, in ascending order."""
+    order = "little" if little else "big"
+    last = 0
+    for count in range(enough):
+        group, tag = (int.from_bytes(data[at : at + 2], order), int.from_bytes(data[at + 2 : at + 4], order))
+        whole, kind = group << 16 | tag, data[at + 4 : at + 6].decode("latin-1")
+        # The group of the file itself is found in any order.
+        if len(data) < at + 8 or (whole <= last and group != META) or (count == 0 and not 0 < group <= LAST_FIRST):
+            return False
+        if not (tag == 0 or group % 2 or dictionary_has_tag(whole)):
+            return False
+        last = whole
+        if implicit:
+            length, body = int.from_bytes(data[at + 4 : at + 8], order), at + 8
+        elif kind not in KNOWN:
+            return False
+        elif kind in LONG:
+            length, body = int.from_bytes(data[at + 8 : at + 12], order), at + 12
+        else:
+            length, body = int.from_bytes(data[at + 6 : at + 8], order), at + 8
+        if length == UNDEFINED:
+            return True
+        at = body + length
+        if at > len(data):
+            return False
+    return True
+
+
+def _meta(data: bytes, start: int) -> tuple[str, int]:
+    """How the file says it is written, empty where it does not, and where its data set starts."""
+    written = _written(data, start)
+    if written is None or int.from_bytes(data[start : start + 2], "little" if written[1] else "big") != META:
+        return "", start
+    file = io.BytesIO(data)
+    file.seek(start)
+    meta = read_dataset(file, *written, stop_when=lambda tag, _vr, _length: tag.group != META)
+    return word(meta, "TransferSyntaxUID"), file.tell()
+
+
+def _unfolded(data: bytes, start: int) -> tuple[bytes, int]:
+    """A deflated data set, which pydicom would unfold whatever its size; the same bytes where it is not deflated."""
+    unfold = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        flat = unfold.decompress(data[start:], INFLATED)
+    except zlib.error:
+        return data, start
+    if unfold.unconsumed_tail:
+        raise FilmError(f"The file unfolds to more than {INFLATED // 2**20} MB.")
+    return flat, 0
+
+
+def _some(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """A copy of elements as they lie in the file; of a table only what shows."""
+    kept = Dataset()
+    for name in names:
+        element = held(dataset, name)
+        if element is not None:
+            kept[element.tag] = element
+            if name in TABLES:
+                setattr(kept, name, [_some(item, TABLE) for item in items(dataset, name)])
+    return kept
+
+
+def _anonymous(dataset: Dataset) -> Dataset:
+    """The same without what sequences say beyond how to show the pixels."""
+    kept = _some(dataset, READ)
+    for name in GROUPS:
+        groups = []
+        for item in items(dataset, name):
+            group = Dataset()
+            for sequence, names in FUNCTIONAL.items():
+                if first := items(item, sequence)[:1]:
+                    setattr(group, sequence, [_some(first[0], names)])
+            groups.append(group)
+        if name in kept:
+            setattr(kept, name, groups)
+    return kept
+
+
+def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
+    """The transfer syntax of the pixels as they lie there, whatever the file declares; packs a bare stream."""
+    native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    pixels = held(dataset, "PixelData")
+    if pixels is None or not isinstance(pixels.value, bytes):
+        return native
+    told = UID(declared)
+    packed = told.is_transfer_syntax and not told.is_private and told.is_encapsulated
+    undefined = getattr(pixels, "length", 0) == UNDEFINED
+    if not undefined and not pixels.value.startswith(ITEM):
+        if not pixels.value.startswith(STREAMS) or not headers(pixels.value):
+            return native
+        # A stream alone, without the items that hold its parts (PS3.5 A.4).
+        dataset.PixelData = encapsulate([pixels.value])
+    elif not undefined and not packed:
+        return native
+    return _of_stream(_first(dataset.PixelData), told if packed else None)
+
+
+def _first(pixels: bytes) -> bytes:
+    """The first packed frame, or as much of it as its first part holds."""
+    try:
+        return get_frame(pixels, 0, number_of_frames=1)
+    except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
+        return b""
+
+
+def _of_stream(stream: bytes, told: UID | None) -> UID:
+    """What a stream is packed with; what is told holds where the stream does not contradict."""
+    # What looks like a header may lie by accident within runs.
+    markers = {header.marker for header in headers(stream)} if stream.startswith(STREAMS) else set()
+    if len(markers) == 1:
+        found = SYNTAXES.get(markers.pop(), JPEGBaseline8Bit)
+        return told if told is not None and any({told, found} <= family for family in FAMILIES) else found
+    segments, first = int.from_bytes(stream[:4], "little"), int.from_bytes(stream[4:8], "little")
+    # The header of runs has 64 bytes, and they start behind it (PS3.5 G.5).
+    return RLELossless if 0 < segments <= 15 and first == 64 else told or JPEGBaseline8Bit

@@ -1,0 +1,112 @@
+"""From film to tensor without distortion, and back: where each pixel of the model's square lies on the film.
+
+The letterbox keeps the film's proportions and fills the rest of the square with black. ``Placement`` remembers the
+geometry, so that heat is drawn on the film at its own size and never in the padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from app.imaging.radiograph import Radiograph
+
+__all__ = ["Placement", "letterbox", "normalise"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a film lies inside the model's square.
+
+    Attributes:
+        size: side of the square, in model pixels.
+        film_height, film_width: the film's own size, in film pixels.
+        top, left, height, width: the part of the square that shows the film, in model pixels.
+    """
+
+    size: int
+    film_height: int
+    film_width: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def fit(cls, film_height: int, film_width: int, size: int) -> Placement:
+        """The largest undistorted, centred place for a film in a square of ``size`` pixels."""
+        scale = size / max(film_height, film_width)
+        height = max(1, round(film_height * scale))
+        width = max(1, round(film_width * scale))
+        return cls(size, film_height, film_width, (size - height) // 2, (size - width) // 2, height, width)
+
+    def crop(self, square: np.ndarray) -> np.ndarray:
+        """The part of a square (size, size) that shows the film: (height, width), a view."""
+        return square[self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def onto_film(self, class_map: np.ndarray) -> np.ndarray:
+        """A map of the model's square, laid on the film.
+
+        Args:
+            class_map: float (h, w), covering the whole square, padding included.
+
+        Returns:
+            float32, (film_height, film_width), bicubic, so that a peak between two places is drawn between them, not
+            at either; it may exceed the map's range a little. What lies in the padding is cut off.
+        """
+        square = cv2.resize(class_map.astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+        return cv2.resize(self.crop(square), (self.film_width, self.film_height), interpolation=cv2.INTER_LINEAR)
+
+    def padding(self, height: int, width: int) -> np.ndarray:
+        """Share of each place of a map (height, width) that lies in the padding: float32, 0 to 1."""
+        square = np.ones((self.size, self.size), np.float32)
+        self.crop(square)[:] = 0.0
+        return cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _equalised(brightness: np.ndarray) -> np.ndarray:
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld, 1994): float32 in 0..1, in and out."""
+    levels = np.round(brightness * 255.0).astype(np.uint8)
+    return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(levels).astype(np.float32) / 255.0
+
+
+def letterbox(film: Radiograph, size: int, equalise: bool = False) -> tuple[np.ndarray, Placement]:
+    """The film in a black square.
+
+    Args:
+        film: any size of at least 1 x 1.
+        size: side of the square in pixels.
+        equalise: spread each region's contrast, for networks that were trained so.
+
+    Returns:
+        float32 (size, size) in 0..1, and the Placement that leads back.
+    """
+    placement = Placement.fit(film.height, film.width, size)
+    shrinks = placement.height < film.height or placement.width < film.width
+    inner = cv2.resize(
+        film.pixels,
+        (placement.width, placement.height),
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    )
+    square = np.zeros((size, size), np.float32)
+    brightness = film.brightness(inner)
+    placement.crop(square)[:] = _equalised(brightness) if equalise else brightness
+    return square, placement
+
+
+def normalise(brightness: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Grey brightness to the three normalised channels the networks were made for.
+
+    Args:
+        brightness: float (N, 1, H, W) in 0..1.
+        mean, std: per channel, in units of brightness, from the model's card.
+
+    Returns:
+        float (N, 3, H, W).
+    """
+    centre = brightness.new_tensor(mean).view(1, -1, 1, 1)
+    spread = brightness.new_tensor(std).view(1, -1, 1, 1)
+    return (brightness - centre) / spread

@@ -1,0 +1,269 @@
+"""The one object everything else talks to: radiographs in, explanations out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.errors import UnlikeError, WeightsError
+from app.imaging.letterbox import Placement, letterbox, normalise
+from app.imaging.radiograph import Radiograph
+from app.model.network import FractureNetwork, channels_last
+from app.model.ood import Typical, real_films_kept
+from app.model.weights import DEFAULT_FOLDER, ModelCard, load_card, load_network
+
+__all__ = ["Classifier", "Explanation", "Prediction"]
+
+FAINT = 0.1
+"""Share of full colour up to which a map counts as showing nothing: that little paint cannot be seen, and stretching it
+to full colour would turn noise into a finding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model thinks of one film.
+
+    Attributes:
+        classes: names, in the order of the arrays.
+        logits: float32 (C,).
+        probabilities: float32 (C,), softmax of logits / temperature; they sum to 1.
+    """
+
+    classes: tuple[str, ...]
+    logits: np.ndarray
+    probabilities: np.ndarray
+
+    @cached_property
+    def ranking(self) -> tuple[str, ...]:
+        """Class names, the most probable first."""
+        return tuple(self.classes[i] for i in np.argsort(-self.probabilities, kind="stable"))
+
+    @property
+    def best(self) -> str:
+        return self.ranking[0]
+
+    def probability(self, name: str) -> float:
+        """Raises ValueError for a class the model does not have."""
+        return float(self.probabilities[self.classes.index(name)])
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One film, what was predicted, and the evidence behind every class.
+
+    Attributes:
+        film: as decoded.
+        placement: where the film lies in the model's square.
+        prediction: over all classes.
+        maps: float32 (C, h, w), in logits: the mean of a class's map plus its bias is its logit.
+        biases: float32 (C,).
+        fracture: float32 (h, w), logits of a fracture lying at each place; None from models not taught places.
+        typical_evidence: of the model, from its card; the least that is drawn in full colour.
+        model: name of the model.
+    """
+
+    film: Radiograph
+    placement: Placement
+    prediction: Prediction
+    maps: np.ndarray
+    biases: np.ndarray
+    fracture: np.ndarray | None
+    typical_evidence: float
+    model: str
+
+    def evidence(self, name: str) -> np.ndarray:
+        """A class's map, float32 (h, w), in logits."""
+        return self.maps[self.prediction.classes.index(name)]
+
+    @cached_property
+    def presence(self) -> float | None:
+        """Log odds of a fracture anywhere: the odds of all places add up to its own. None without a fracture map."""
+        return None if self.fracture is None else float(np.logaddexp.reduce(self.fracture, axis=None))
+
+    def fracture_places(self) -> np.ndarray | None:
+        """Odds of a fracture on the film relative to its likeliest place: float32 (film height, film width) up to 1."""
+        if self.fracture is None:
+            return None
+        return np.clip(self.placement.onto_film(np.exp(self.fracture - self.fracture.max())), 0.0, 1.0)
+
+    @cached_property
+    def _film_share(self) -> np.ndarray:
+        return 1.0 - self.placement.padding(*self.maps.shape[1:])
+
+    def peak(self, name: str) -> float:
+        """A class's strongest evidence at a place that shows more film than padding, in logits."""
+        share = self._film_share
+        return float(self.evidence(name)[share >= min(0.5, float(share.max()))].max())
+
+    @cached_property
+    def full_colour(self) -> float:
+        """Evidence drawn in full colour, in logits, the same for all classes so that their maps can be compared."""
+        return max(self.typical_evidence, *(self.peak(name) for name in self.prediction.classes))
+
+    def has_evidence(self, name: str) -> bool:
+        """Whether anything on the film speaks for the class strongly enough to be drawn."""
+        return self.peak(name) > FAINT * self.full_colour
+
+    def heat(self, name: str, full_colour: float | None = None) -> np.ndarray:
+        """The heatmap on the film: float32 in 0..1, (film height, film width).
+
+        Zero where there is no positive evidence, one at ``full_colour``, the film's own or another's, so that two films
+        can be drawn on one scale. All zero without evidence.
+        """
+        positive = np.clip(self.evidence(name) / (full_colour or self.full_colour), 0.0, None)
+        if not self.has_evidence(name):
+            positive = np.zeros_like(positive)
+        return np.clip(self.placement.onto_film(positive), 0.0, 1.0)
+
+    def padding_share(self, name: str) -> float:
+        """Share of a class's positive evidence that lies outside the film, 0 to 1: heat nobody gets to see."""
+        positive = np.clip(self.evidence(name), 0.0, None)
+        total = float(positive.sum())
+        return float((positive * (1.0 - self._film_share)).sum()) / total if total > 0 else 0.0
+
+    def at_screen_size(self, longest: int) -> Explanation:
+        """The same explanation over a smaller copy of the film, for pages that would not show the rest anyway.
+
+        Args:
+            longest: longest side wanted, in pixels; films that are smaller stay as they are.
+        """
+        if max(self.film.height, self.film.width) <= longest:
+            return self
+        film = self.film.scaled(longest)
+        placement = Placement.fit(film.height, film.width, self.placement.size)
+        return replace(self, film=film, placement=placement)
+
+
+class Classifier:
+    """A network with its card.
+
+    Calls share nothing but the weights, which never change: any number of threads may explain at once.
+
+    Args:
+        network: in evaluation mode.
+        card: the one the network was made for.
+        typical: the films it knows; none where that was not measured, and then nothing is refused.
+        checker: another model that tells instead which pictures are no films.
+    """
+
+    def __init__(
+        self,
+        network: FractureNetwork,
+        card: ModelCard,
+        typical: Typical | None = None,
+        checker: Classifier | None = None,
+    ) -> None:
+        self.network = channels_last(network)
+        self.card = card
+        self.typical = typical
+        self.checker = checker
+        self.classes = tuple(kind.name for kind in card.classes)
+
+    @classmethod
+    def load(
+        cls, name: str, folder: Path = DEFAULT_FOLDER, *, loaded: Mapping[str, Classifier] | None = None
+    ) -> Classifier:
+        """One model, and the one that checks its pictures if it is not among those ``loaded``.
+
+        Raises:
+            WeightsError: the model cannot be used.
+        """
+        network, card = load_network(name, folder)
+        typical = Typical.load(network.body, card.typical, folder / name) if card.typical else None
+        checker = None
+        if card.checked_by:
+            checker = (loaded or {}).get(card.checked_by) or cls.load(card.checked_by, folder)
+            if checker.typical is None:
+                raise WeightsError(f"{name} has its pictures checked by {card.checked_by}, which knows no films.")
+        return cls(network, card, typical, checker)
+
+    @classmethod
+    def load_all(cls, names: Sequence[str], folder: Path = DEFAULT_FOLDER) -> list[Classifier]:
+        """Several models, none of them in memory twice because it checks another's pictures; raises WeightsError."""
+        loaded: dict[str, Classifier] = {}
+        for name in sorted(names, key=lambda name: load_card(name, folder).checked_by is not None):
+            loaded[name] = cls.load(name, folder, loaded=loaded)
+        return [loaded[name] for name in names]
+
+    def check(self, film: Radiograph, *, anyway: bool = False) -> bool:
+        """Whether a picture is like none of the films the model knows, so that its verdict is void.
+
+        Raises:
+            UnlikeError: it is, and nobody wants the verdict anyway.
+        """
+        if self.checker is not None:
+            return self.checker.check(film, anyway=anyway)
+        if self.typical is None:
+            return False
+        distance = float(
+            self.typical.distance(self.pixels([letterbox(film, self.card.size, self.card.equalise)[0]]))[0]
+        )
+        unlike = distance > self.typical.limit
+        if unlike and not anyway:
+            raise UnlikeError(
+                "This is not like any radiograph the model has learnt from, so whatever it said would mean nothing. "
+                f"(Its features lie {distance / self.typical.limit:.2f} times as far from the films it knows as they "
+                f"may.{self._told_so()})"
+            )
+        return unlike
+
+    def _told_so(self) -> str:
+        """How often that is said rightly and wrongly, a sentence; empty where nobody measured it."""
+        found = self.card.metrics.get("refusal")
+        if found is None:
+            return ""
+        others, real = found["others_refused"], real_films_kept(found)
+        lost = 1.0 - min(its["value"] for its in real.values())
+        return (
+            f" {others['value']:.0%} of {others['n']} photographs, drawings and the like are told so, and of real "
+            f"films up to {lost:.0%}, by their source."
+        )
+
+    def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
+        """Predictions and every class's map, one forward a batch.
+
+        A film's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the
+        rounding of float32 convolutions summed in another order.
+
+        Args:
+            films: of any sizes.
+            batch_size: films in one forward, at least 1.
+
+        Returns:
+            One Explanation a film, in order.
+        """
+        explained: list[Explanation] = []
+        for start in range(0, len(films), batch_size):
+            explained += self._explain_batch(films[start : start + batch_size])
+        return explained
+
+    def pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
+        """Letterboxed films, each float (S, S) in 0..1, as the network takes them: float (N, 3, S, S)."""
+        brightness = torch.from_numpy(np.stack(squares))[:, None]
+        pixels = normalise(brightness, self.card.mean, self.card.std)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def _explain_batch(self, films: Sequence[Radiograph]) -> list[Explanation]:
+        boxed = [letterbox(film, self.card.size, self.card.equalise) for film in films]
+        with torch.inference_mode():
+            logits, maps, fracture = self.network(self.pixels([square for square, _ in boxed]))
+            probabilities = (logits / self.card.temperature).softmax(dim=1)
+        biases = self.network.head.bias.numpy()
+        return [
+            Explanation(
+                film=film,
+                placement=placement,
+                prediction=Prediction(self.classes, logits[i].numpy(), probabilities[i].numpy()),
+                maps=maps[i].contiguous().numpy(),
+                biases=biases,
+                fracture=None if fracture is None else fracture[i].contiguous().numpy(),
+                typical_evidence=self.card.typical_evidence,
+                model=self.card.name,
+            )
+            for i, (film, (_, placement)) in enumerate(zip(films, boxed, strict=True))
+        ]

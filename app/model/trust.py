@@ -1,0 +1,79 @@
+"""What may honestly be said of a verdict: fractured at all, how sure in words, and which types remain possible."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from app.model.classifier import Explanation, Prediction
+from app.model.weights import ModelCard, PredictionSets, PresencePoints
+
+__all__ = ["IN_WORDS", "UNLIKE", "Seen", "answers", "how_sure", "possible_types", "presence"]
+
+Seen = Literal["none", "suspicious", "definite"]
+
+IN_WORDS: dict[Seen, str] = {
+    "none": "No fracture seen",
+    "suspicious": "Suspicious of a fracture",
+    "definite": "Fracture seen",
+}
+
+UNLIKE = "Unlike any film the model knows: do not believe this."
+
+WORDS = ((0.9, "very likely"), (0.66, "likely"), (0.5, "more likely than not"), (0.33, "about as likely as not"))
+
+
+def presence(explanation: Explanation, points: PresencePoints | None) -> Seen | None:
+    """Whether a fracture is seen at the model's two operating points; None where it was not taught to tell."""
+    if points is None or explanation.presence is None:
+        return None
+    if explanation.presence < points.sensitive:
+        return "none"
+    return "definite" if explanation.presence >= points.specific else "suspicious"
+
+
+def how_sure(probability: float) -> str:
+    """A calibrated probability, 0 to 1, in words.
+
+    The bounds are those of the Intergovernmental Panel on Climate Change (Mastrandrea et al., 2010, "Guidance note on
+    consistent treatment of uncertainties"); what is under a third is no more than the best of the guesses.
+    """
+    return next((words for bound, words in WORDS if probability >= bound), "best guess, more likely wrong")
+
+
+def possible_types(prediction: Prediction, sets: PredictionSets) -> tuple[str, ...]:
+    """The types that together hold the label as often as ``sets`` says, likeliest first.
+
+    LAC leaves out what is less likely than its limit (Sadinle et al., 2019); APS stops once the likelier types have
+    reached its limit (Romano et al., 2020). The likeliest type is always in.
+    """
+    ranked = prediction.ranking
+    shares = np.array([prediction.probability(name) for name in ranked])
+    scores = 1.0 - shares if sets.score == "LAC" else np.cumsum(shares)
+    inside = max(1, int((scores <= sets.limit).sum()))
+    return tuple(ranked[:inside])
+
+
+def answers(card: ModelCard, explanation: Explanation, *, unlike: bool) -> dict[str, Any]:
+    """What programs are told beside the probabilities; what a model was not taught or calibrated for is None.
+
+    Args:
+        card: of the model.
+        explanation: by it.
+        unlike: whether the picture is like no film the model knows, and somebody insisted.
+
+    Returns:
+        "unlike" and "notes": why not to believe the rest; "fracture": "none", "suspicious" or "definite"; "how_sure":
+        of the predicted type, in words; "possible_types" and "level": the types that hold the label with that
+        probability.
+    """
+    prediction = explanation.prediction
+    return {
+        "unlike": unlike,
+        "notes": list(explanation.film.notes),
+        "fracture": presence(explanation, card.presence),
+        "how_sure": how_sure(prediction.probability(prediction.best)),
+        "possible_types": list(possible_types(prediction, card.sets)) if card.sets else None,
+        "level": card.sets.level if card.sets else None,
+    }

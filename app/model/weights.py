@@ -1,0 +1,235 @@
+"""Models on disk: a folder each, ``model.safetensors`` beside the ``card.json`` that says all there is to know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from app.errors import WeightsError
+from app.model.backbones import ARCHITECTURES
+from app.model.network import FractureNetwork, Head, build_network
+
+__all__ = [
+    "DEFAULT_FOLDER",
+    "FractureType",
+    "ModelCard",
+    "PredictionSets",
+    "PresencePoints",
+    "TypicalFilms",
+    "available",
+    "load_card",
+    "load_network",
+    "ranked",
+]
+
+SHIPPED = "shipped_weights"
+"""What an installed package calls its copy of ``weights/``; ``setup.py`` puts it there, and no working tree has it."""
+
+
+def _default_folder() -> Path:
+    if named := os.environ.get("FRACTURE_WEIGHTS"):
+        return Path(named)
+    package = Path(__file__).resolve().parents[1]
+    shipped = package / SHIPPED
+    return shipped if shipped.is_dir() else package.parent / "weights"
+
+
+DEFAULT_FOLDER = _default_folder()
+
+
+class FractureType(BaseModel):
+    """One of a model's classes: its short ``name`` and the ``title`` people read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+
+
+class WeightsFile(BaseModel):
+    """The file beside the card, and the hash it must have."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class PresencePoints(BaseModel):
+    """Log odds of a fracture: under ``sensitive`` none is seen, from ``specific`` on it is definite."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sensitive: float
+    specific: float
+
+
+class PredictionSets(BaseModel):
+    """How to gather the types that hold the label with probability ``level``: all whose score is at most ``limit``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    score: Literal["LAC", "APS"]
+    level: float = Field(gt=0, lt=1)
+    limit: float
+
+
+class TypicalFilms(BaseModel):
+    """The features of known films beside the weights, and from which distance on a picture is like none of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    stages: tuple[str, ...] = Field(min_length=1)
+    neighbours: int = Field(ge=1)
+    limit: float = Field(gt=0)
+
+
+class ModelCard(BaseModel):
+    """What travels with the weights; the app knows nothing about a model that is not in here.
+
+    Attributes:
+        architecture, stride, head, places: arguments of ``build_network``.
+        classes: in the order of the network's outputs.
+        size: side of the letterboxed square, in pixels.
+        equalise: whether films are equalised in contrast first.
+        mean, std: per channel, of brightness in 0..1.
+        temperature: divides the logits before the softmax (Guo et al., 2017, "On calibration of modern neural
+            networks").
+        typical_evidence: median, over films in cross-validation, of the predicted type's strongest evidence; the unit
+            heat is drawn in.
+        presence: operating points of the fracture map; none where they were not chosen.
+        sets: how prediction sets are gathered; none where they were not calibrated.
+        typical: what tells pictures that are no films; none where that was not measured.
+        checked_by: the model beside this one that tells them instead, where its features do so better.
+        metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    architecture: str
+    stride: int
+    head: Head = "mean"
+    places: bool = False
+    classes: tuple[FractureType, ...] = Field(min_length=2)
+    size: int = Field(ge=32, le=1024)
+    equalise: bool = False
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    temperature: float = Field(gt=0)
+    typical_evidence: float = Field(gt=0)
+    weights: WeightsFile
+    presence: PresencePoints | None = None
+    sets: PredictionSets | None = None
+    typical: TypicalFilms | None = None
+    checked_by: str | None = None
+    date: str
+    seed: int
+    intended_use: str
+    metrics: dict[str, Any] = {}
+    calibration: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    initial: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+    @property
+    def refuses(self) -> bool:
+        """Whether pictures that are no films are told, by whatever model."""
+        return self.typical is not None or self.checked_by is not None
+
+    @property
+    def limits(self) -> list[str]:
+        """What nobody should expect of the model, in sentences."""
+        lacking = [] if self.presence else ["It cannot tell whether a bone is broken at all."]
+        lacking += [] if self.refuses else ["It does not notice when a picture is no X-ray."]
+        return [*self.data.get("limits", []), *lacking]
+
+
+def available(folder: Path = DEFAULT_FOLDER) -> list[str]:
+    """Names of the models under ``folder`` that have a card, sorted; empty where there are none."""
+    return sorted(card.parent.name for card in folder.glob("*/card.json"))
+
+
+def ranked(folder: Path = DEFAULT_FOLDER) -> list[str]:
+    """The same in the order people see: the best in cross-validation first, models without such a figure last.
+
+    Best is who names most types among those judged on most films: folds are not equally hard.
+
+    Among models that the best one's interval does not tell from it, the one comes first that points at fractures best.
+    """
+    found = {name: load_card(name, folder).metrics.get("cross_validation", {}) for name in available(folder)}
+    accuracy = {name: its.get("accuracy", {}) for name, its in found.items()}
+    best = max(accuracy.values(), key=lambda its: (its.get("n", 0), its.get("value", 0.0)), default={})
+
+    def place(name: str) -> tuple[float, float, float]:
+        value = accuracy[name].get("value", 0.0)
+        points = (found[name].get("places") or {}).get("type_peak_in_box", {}).get("value", 0.0)
+        level = value >= best.get("low", best.get("value", 0.0))
+        return float(level), points if level else 0.0, value
+
+    return sorted(found, key=place, reverse=True)
+
+
+def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
+    """Reads a model's card.
+
+    Raises:
+        WeightsError: no such model, or a card that cannot be used.
+    """
+    path = folder / name / "card.json"
+    if name not in available(folder):
+        known = ", ".join(available(folder)) or "none"
+        raise WeightsError(f"There is no model called '{name}' in {folder}. Available: {known}.")
+    try:
+        card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"The card of model '{name}' ({path}) cannot be used: {error}") from None
+    if card.architecture not in ARCHITECTURES:
+        raise WeightsError(f"Model '{name}' needs the architecture '{card.architecture}', which this version lacks.")
+    return card
+
+
+def load_network(name: str, folder: Path = DEFAULT_FOLDER) -> tuple[FractureNetwork, ModelCard]:
+    """A verified network, in float32 and ready to judge, with its card.
+
+    Raises:
+        WeightsError: no such model, a missing file, or one that is not what the card says.
+    """
+    card = load_card(name, folder)
+    path = folder / name / card.weights.file
+    if not path.is_file():
+        raise WeightsError(
+            f"The weights of model '{name}' are missing: {path} is not there. Clone or download it again."
+        )
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.weights.sha256:
+        hint = " It is a Git LFS pointer; run `git lfs pull`." if data.startswith(b"version https://git-lfs") else ""
+        raise WeightsError(
+            f"The weights of model '{name}' ({path}) are damaged: their SHA-256 is not the one in the card.{hint} "
+            "Clone or download the file again."
+        )
+    network = build_network(
+        card.architecture, len(card.classes), stride=card.stride, head=card.head, places=card.places
+    )
+    try:
+        state = {key: _full(tensor) for key, tensor in load(data).items()}
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"The weights of model '{name}' do not fit its architecture: {error}") from None
+    return network.eval().requires_grad_(False), card
+
+
+def _full(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

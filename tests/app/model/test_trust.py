@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.imaging.radiograph import Radiograph
+from app.model.classifier import Classifier, Prediction
+from app.model.trust import answers, how_sure, possible_types, presence
+from app.model.weights import PredictionSets, PresencePoints
+from app.ui.about import _answers
+from app.ui.text import verdict
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def said(*shares: float) -> Prediction:
+    probabilities = np.array(shares, np.float32)
+    return Prediction(CLASSES, np.log(probabilities), probabilities)
+
+
+@pytest.mark.parametrize(
+    ("score", "limit", "expected"),
+    [
+        ("LAC", 0.75, ("b", "a")),
+        ("LAC", 0.10, ("b",)),
+        ("LAC", 1.0, ("b", "a", "d", "c")),
+        ("APS", 0.85, ("b", "a")),
+        ("APS", 0.30, ("b",)),
+        ("APS", float("inf"), ("b", "a", "d", "c")),
+    ],
+)
+def test_the_possible_types_are_the_likeliest(score: str, limit: float, expected: tuple[str, ...]) -> None:
+    sets = PredictionSets(score=score, level=0.9, limit=limit)  # ty: ignore[invalid-argument-type]
+    assert possible_types(said(0.30, 0.5, 0.05, 0.15), sets) == expected
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (1.0, "very likely"),
+        (0.9, "very likely"),
+        (0.89, "likely"),
+        (0.5, "more likely than not"),
+        (0.4, "about as likely as not"),
+        (0.2, "best guess, more likely wrong"),
+    ],
+)
+def test_words_follow_the_probability(probability: float, words: str) -> None:
+    assert how_sure(probability) == words
+
+
+def test_programs_are_told_what_people_are(classifier: Classifier, film: Radiograph) -> None:
+    explained = classifier.explain([film])[0]
+    untaught = answers(classifier.card, explained, unlike=False)
+    assert untaught["fracture"] is untaught["possible_types"] is untaught["level"] is None
+    assert untaught["how_sure"] == how_sure(explained.prediction.probability(explained.prediction.best))
+    sets = PredictionSets(score="LAC", level=0.9, limit=1.0)
+    taught = classifier.card.model_copy(update={"sets": sets, "presence": PresencePoints(sensitive=0.0, specific=2.0)})
+    told = answers(taught, replace(explained, fracture=np.zeros((1, 1), np.float32)), unlike=True)
+    assert told["unlike"]
+    assert told["notes"] == list(film.notes)
+    assert told["fracture"] == "suspicious"
+    assert told["possible_types"] == list(explained.prediction.ranking)
+    assert told["level"] == 0.9
+
+
+def test_the_verdict_is_said_in_words(classifier: Classifier, film: Radiograph) -> None:
+    explained = classifier.explain([film])[0]
+    told = verdict(classifier.card, explained)
+    best = explained.prediction.ranking[0]
+    assert how_sure(explained.prediction.probability(best)).capitalize() in told
+
+
+def test_the_odds_of_a_fracture_are_the_sum_of_the_places_odds(classifier: Classifier, film: Radiograph) -> None:
+    explained = classifier.explain([film])[0]
+    assert explained.presence is None
+    assert presence(explained, PresencePoints(sensitive=0.0, specific=1.0)) is None
+    places = replace(explained, fracture=np.log(np.array([[0.5, 1.5], [0.25, 0.75]], np.float32)))
+    assert np.exp(places.presence) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("odds", "state", "words"),
+    [(-3.0, "none", "No fracture seen"), (0.5, "suspicious", "Suspicious"), (4.0, "definite", "Fracture seen")],
+)
+def test_the_verdict_says_first_whether_there_is_a_fracture(
+    classifier: Classifier, film: Radiograph, odds: float, state: str, words: str
+) -> None:
+    points = PresencePoints(sensitive=0.0, specific=2.0)
+    explained = replace(classifier.explain([film])[0], fracture=np.full((1, 1), odds, np.float32))
+    assert presence(explained, points) == state
+    rate = {"sensitivity": {"value": 0.9}, "specificity": {"value": 0.8}}
+    card = classifier.card.model_copy(
+        update={"presence": points, "metrics": {"presence": {"sensitive": rate, "specific": rate}}}
+    )
+    told = verdict(card, explained)
+    assert words in told
+    assert ("muted" in told) == (state == "none")
+    assert "that a bone is whole" not in told
+    assert "that a bone is whole" in verdict(classifier.card, explained)
+    assert ("10%" in told) == (state == "none")
+
+
+def test_a_mark_that_many_whole_hands_reach_says_so(classifier: Classifier, film: Radiograph) -> None:
+    def rates(whole: float, films: int) -> dict:
+        shares = {"sensitivity": {"value": 0.9}, "specificity": {"value": whole, "n": films}}
+        return {"sensitive": shares, "specific": shares}
+
+    figures = {
+        **rates(0.6, 200),
+        "by_region": {"hand": rates(0.19, 120), "leg": rates(0.77, 260), "hip": rates(0.0, 5)},
+    }
+    points = PresencePoints(sensitive=0.0, specific=2.0)
+    explained = replace(classifier.explain([film])[0], fracture=np.full((1, 1), 0.5, np.float32))
+    card = classifier.card.model_copy(update={"presence": points, "metrics": {"presence": figures}})
+    assert "40% reach this mark too, of the hand 81%." in verdict(card, explained)
+
+
+def test_the_verdict_names_the_types_that_remain(classifier: Classifier, film: Radiograph) -> None:
+    explained = classifier.explain([film])[0]
+    some = classifier.card.model_copy(update={"sets": PredictionSets(score="APS", level=0.9, limit=0.5)})
+    assert "90%: " in verdict(some, explained)
+    everything = classifier.card.model_copy(update={"sets": PredictionSets(score="LAC", level=0.9, limit=1.0)})
+    assert "90%: any of the 10 types" in verdict(everything, explained)
+
+
+def test_the_card_s_page_tells_what_was_measured_of_each_answer(classifier: Classifier) -> None:
+    def share(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 50}
+
+    point = {"sensitivity": share(0.91), "specificity": share(0.72)}
+    metrics = {
+        "presence": {
+            "films": 500,
+            "fractured": 90,
+            "auroc": share(0.88),
+            "sensitive": point,
+            "specific": point,
+            "elsewhere": {"far": {"auroc": share(0.77), "sensitive": {"sensitivity": share(0.81)}}},
+        },
+        "cross_validation": {"sets": {"LAC": {"coverage": share(0.9), "size": {"value": 6.5}}}},
+        "refusal": {"others_refused": share(0.95), "real_films_kept": {"FracAtlas": share(0.97)}},
+    }
+    sets = PredictionSets(score="LAC", level=0.9, limit=0.9)
+    rows = _answers(classifier.card.model_copy(update={"metrics": metrics, "sets": sets}))
+    told = " ".join(" ".join(row) for row in rows)
+    for figure in ("88.0%", "77.0%", "91.0%", "72.0%", "81.0%", "90.0%", "6.5 of 10", "95.0%", "97.0%", "500"):
+        assert figure in told
+    assert _answers(classifier.card) == []

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import torch
+
+from training.data.augmentation import augment, augment_with_masks, mix, random_affine
+from training.recipe import Augment
+
+STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
+
+
+def blob(y: int, x: int, count: int = 1) -> torch.Tensor:
+    films = torch.full((count, 1, 64, 64), 0.2)
+    films[:, :, y - 3 : y + 4, x - 3 : x + 4] = 1.0
+    return films
+
+
+def centre(film: torch.Tensor) -> tuple[float, float]:
+    weight = (film[0] > 0.6).float()
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    return float((rows * weight).sum() / weight.sum()), float((columns * weight).sum() / weight.sum())
+
+
+def test_nothing_asked_nothing_changed() -> None:
+    films = torch.rand(3, 1, 32, 32)
+    torch.testing.assert_close(augment(films, STILL), films, rtol=0, atol=1e-5)
+
+
+def test_each_film_is_changed_differently_and_stays_in_range() -> None:
+    torch.manual_seed(0)
+    changed = augment(blob(20, 40, 8), Augment(rotation=30, zoom=0.3, shift=0.1, brightness=0.3, contrast=0.5))
+    assert changed.shape == (8, 1, 64, 64)
+    assert changed.min() >= 0.0
+    assert changed.max() <= 1.0
+    assert len({film.numpy().tobytes() for film in changed}) == 8
+
+
+def test_mirrors_about_half() -> None:
+    torch.manual_seed(1)
+    changed = augment(blob(20, 40, 200), STILL.model_copy(update={"flip": True}))
+    mirrored = sum(centre(film)[1] < 32 for film in changed)
+    assert 70 < mirrored < 130
+    assert {round(centre(film)[0]) for film in changed} == {20}
+
+
+def test_rotation_keeps_size_and_distance_from_the_middle() -> None:
+    torch.manual_seed(2)
+    for film in augment(blob(20, 40, 20), STILL.model_copy(update={"rotation": 40.0})):
+        y, x = centre(film)
+        assert abs(((y - 31.5) ** 2 + (x - 31.5) ** 2) ** 0.5 - (11.5**2 + 8.5**2) ** 0.5) < 1.0
+
+
+def test_rotation_without_shear_is_orthogonal_up_to_zoom() -> None:
+    torch.manual_seed(3)
+    matrix = random_affine(50, STILL.model_copy(update={"rotation": 90.0, "flip": True}), torch.device("cpu"))[:, :, :2]
+    identity = torch.eye(2).expand(50, 2, 2)
+    torch.testing.assert_close(matrix @ matrix.transpose(1, 2), identity, rtol=0, atol=1e-5)
+
+
+def test_shift_is_a_share_of_the_side() -> None:
+    torch.manual_seed(4)
+    moved = [centre(film) for film in augment(blob(32, 32, 100), STILL.model_copy(update={"shift": 0.1}))]
+    farthest = max(max(abs(y - 32), abs(x - 32)) for y, x in moved)
+    assert 4.5 < farthest < 7.0
+
+
+def test_the_padding_stays_black() -> None:
+    torch.manual_seed(5)
+    films = blob(32, 32, 30)
+    films[:, :, :, :10] = 0.0
+    changed = augment(films, STILL.model_copy(update={"brightness": 0.3, "contrast": 0.3}))
+    assert changed[:, :, :, :10].max() < 1e-5
+
+
+def test_masks_move_with_their_films() -> None:
+    torch.manual_seed(6)
+    films = blob(20, 40, 10)
+    how = STILL.model_copy(update={"rotation": 30.0, "shift": 0.1, "flip": True})
+    changed, masks = augment_with_masks(films, (films > 0.6).float(), how)
+    for film, mask in zip(changed, masks, strict=True):
+        (y, x), (v, u) = centre(film), centre(mask)
+        assert abs(y - v) < 0.5
+        assert abs(x - u) < 0.5
+
+
+def test_mixed_labels_follow_the_mixed_pixels() -> None:
+    films = torch.stack([torch.full((1, 40, 40), float(i)) for i in range(4)])
+    labels = torch.arange(4)
+    alone, shares = mix(films, labels, 4, 0.0, 0.0)
+    assert torch.equal(alone, films)
+    assert torch.equal(shares, torch.eye(4))
+    for seed in range(20):
+        torch.manual_seed(seed)
+        for mixup, cutmix in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
+            mixed, shares = mix(films, labels, 4, mixup, cutmix)
+            # With films as bright as their label, mean brightness is the mean label.
+            torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), shares @ torch.arange(4.0), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(shares.sum(dim=1), torch.ones(4))

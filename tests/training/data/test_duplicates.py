@@ -1,0 +1,75 @@
+"""Planted copies are found, strangers are not; recall is counted for each way of copying."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from app.imaging.radiograph import Radiograph
+from tests.conftest import varied
+from training.data.duplicates import LENIENT, Thresholds, find_links, group
+from training.data.similarity import hash_distances, hashes, polar_correlations, polar_spectra
+from training.studies.search_check import COPIES, recall_of_planted
+
+ORIGINALS = 12
+
+
+def detailed(seed: int) -> np.ndarray:
+    """A drawn film with the fine texture of bone, which flat drawings lack: uint8 (420, 300)."""
+    film = varied(seed).astype(np.float32)
+    rng = np.random.default_rng(1000 + seed)
+    for spread, strength in ((2.0, 60.0), (5.0, 90.0)):
+        film += strength * cv2.GaussianBlur(rng.normal(0, 1, film.shape).astype(np.float32), (0, 0), spread)
+    return np.clip(film, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def originals() -> list[np.ndarray]:
+    return [detailed(seed) for seed in range(ORIGINALS)]
+
+
+def test_a_white_frame_hides_no_copy_but_may_join_strangers(originals: list[np.ndarray]) -> None:
+    framed = [np.pad(film, 20, constant_values=255) for film in originals]
+    groups = group(2 * ORIGINALS, find_links([*originals, *framed]))
+    assert all(groups[i] == groups[ORIGINALS + i] for i in range(ORIGINALS))
+    assert len(set(groups)) >= ORIGINALS - 2
+
+
+@pytest.mark.parametrize("kind", list(COPIES))
+def test_planted_copies_are_found_and_nothing_else(kind: str, originals: list[np.ndarray]) -> None:
+    copies = [np.ascontiguousarray(COPIES[kind](film)) for film in originals]
+    groups = group(2 * ORIGINALS, find_links([*originals, *copies]))
+    assert sum(groups[i] == groups[ORIGINALS + i] for i in range(ORIGINALS)) == ORIGINALS
+    assert len(set(groups[:ORIGINALS])) == ORIGINALS
+
+
+def test_links_are_sorted_and_name_their_measure(originals: list[np.ndarray]) -> None:
+    links = find_links(
+        [originals[0], originals[1], originals[0][:, ::-1].copy(), COPIES["turned by 38 degrees"](originals[1])]
+    )
+    assert [(link.first, link.second) for link in links] == [(0, 2), (1, 3)]
+    assert links[0].measure == "hash"
+    assert links[1].measure in ("turned", "features")
+    assert find_links([originals[0]]) == []
+
+
+def test_measures_tell_a_film_from_strangers(originals: list[np.ndarray]) -> None:
+    hashed = np.stack([hashes(film) for film in originals])
+    bits = hash_distances(hashed, hashed)
+    assert not np.diag(bits).any()
+    assert (bits[~np.eye(ORIGINALS, dtype=bool)] > 84).all()
+    spectra = polar_spectra(np.stack([cv2.resize(film, (128, 128)) for film in originals]))
+    likeness = polar_correlations(spectra, spectra)
+    assert np.allclose(likeness, likeness.T, atol=1e-4)
+    assert (np.diag(likeness) > 0.95).all()
+    assert (likeness[~np.eye(ORIGINALS, dtype=bool)] < 0.7).all()
+
+
+def test_recall_counts_what_the_search_finds(originals: list[np.ndarray]) -> None:
+    films = [Radiograph(film, (0, 255)) for film in originals]
+    recall = recall_of_planted(films, LENIENT)
+    assert list(recall) == list(COPIES)
+    assert recall["turned by 7 degrees"] == "12 of 12"
+    blind = Thresholds(bits=-1, correlation=2.0, matches=10_000, detail_matches=10_000)
+    assert set(recall_of_planted(films, blind).values()) == {"0 of 12"}

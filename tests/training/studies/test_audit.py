@@ -1,0 +1,189 @@
+"""The audit on drawn films with planted faults: every count can be made by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from torchvision.models._api import WeightsEnum
+
+from app.explain.marks import is_coloured, mark_boxes
+from app.imaging.phantom import draw
+from app.imaging.radiograph import Radiograph
+from tests.training.data.test_duplicates import detailed
+from training.data import SETS, bone_break
+from training.data.duplicates import LENIENT
+from training.data.splits import FOLDER, committed, part_films
+from training.studies import search_check
+from training.studies.audit import AUDITS, Audit, audit, looked_at
+from training.studies.audit_page import write_page
+from training.studies.search_check import COPIES, brute_force
+from training.studies.suspects import suspects
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six films a type, and four copies: exact, mirrored under another label, turned by 7 degrees, half a file."""
+    root = tmp_path_factory.mktemp("planted")
+    for label, folder in enumerate(bone_break.CLASSES.values()):
+        for number in range(6):
+            place = root / folder / ("Test" if number == 5 else "Train")
+            place.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(place / f"film{number}.png"), detailed(10 * label + number))
+    avulsion, spiral = root / "Avulsion fracture", root / "Spiral Fracture"
+    shutil.copy(avulsion / "Test" / "film5.png", avulsion / "Train" / "exact.png")
+    cv2.imwrite(str(spiral / "Train" / "mirrored.png"), detailed(0)[:, ::-1])
+    cv2.imwrite(str(spiral / "Train" / "turned.png"), COPIES["turned by 7 degrees"](detailed(95)))
+    (spiral / "Train" / "broken.png").write_bytes((spiral / "Train" / "film0.png").read_bytes()[:4000])
+    return root
+
+
+@pytest.fixture(scope="module")
+def offline() -> Iterator[None]:
+    """No download of pretrained layers: the label check then works on random features, which counts do not mind."""
+
+    def refuse(self: object, **options: object) -> None:
+        raise OSError("offline")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WeightsEnum, "get_state_dict", refuse)
+        yield
+
+
+@pytest.fixture(scope="module")
+def found(planted: Path, offline: None, tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    return audit(bone_break.load(planted), cache=tmp_path_factory.mktemp("cache"))
+
+
+def test_every_planted_fault_is_counted(found: Audit) -> None:
+    summary = found.summary
+    assert summary["films"] == 63
+    assert [problem["film"] for problem in summary["problems"]] == ["Spiral Fracture/Train/broken"]
+    exact = summary["exact_copies"]
+    assert (exact["sets_of_copies"], exact["files_that_are_copies"], exact["with_different_labels"]) == (1, 1, 0)
+    assert exact["across_parts"] == {"test films with a copy in train": 1, "train films with a copy in test": 1}
+    near = summary["near_duplicates"]
+    assert near["different_films"] == 60
+    assert near["groups_of_several"] == 3
+    assert (near["brute_force"]["films"], near["brute_force"]["missed_by_search"]) == (6, 0)
+    assert near["brute_force"]["pairs"] == 6 * 61 - 15
+    assert near["recall_of_planted_copies"]["exact"] == "40 of 40"
+    assert near["across_parts"] == {
+        "test films with a near-duplicate in train": 2,
+        "train films with a near-duplicate in test": 2,
+    }
+    (contradiction,) = near["contradictory_groups"]
+    assert contradiction["labels"] == ["avulsion", "spiral"]
+    assert "Spiral Fracture/Train/mirrored" in contradiction["films"]
+
+
+def test_a_second_run_gives_the_same_summary(planted: Path, offline: None, found: Audit, tmp_path: Path) -> None:
+    again = audit(bone_break.load(planted), cache=tmp_path)
+    assert json.dumps(again.summary) == json.dumps(found.summary)
+
+
+def test_brute_force_tells_when_the_search_misses(found: Audit) -> None:
+    link = found.grouping.links[0]
+    twins = [found.decoded[link.first], found.decoded[link.second]]
+    missed = {"films": 1, "against": 2, "pairs": 1, "twins": 1, "missed_by_search": 1}
+    assert brute_force(twins, np.array([0, 1]), LENIENT) == missed
+    assert brute_force(twins, np.array([0, 0]), LENIENT)["missed_by_search"] == 0
+
+
+def test_in_large_sets_a_tenth_is_held_against_itself(found: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_check, "MOST_PAIRS", 100)
+    told = brute_force(found.decoded, np.arange(len(found.decoded)), LENIENT)
+    assert (told["films"], told["against"], told["pairs"]) == (6, 6, 15)
+
+
+def test_the_page_shows_films_and_the_summary_none(found: Audit, tmp_path: Path) -> None:
+    page = write_page(found, tmp_path).read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") > 10
+    assert "Spiral Fracture/Train/broken" in page
+    assert "not for diagnosis" in page
+    assert "base64" not in json.dumps(found.summary)
+
+
+def test_parts_keep_groups_together_and_test_as_it_is(found: Audit) -> None:
+    parts = part_films(found.data, found.grouping.groups)
+    by_name = {film.name: part for film, part in zip(found.data.films, parts, strict=True)}
+    assert by_name["Avulsion fracture/Train/exact"] == "leaked"
+    assert by_name["Spiral Fracture/Train/turned"] == "leaked"
+    assert by_name["Spiral Fracture/Test/film5"] == "test"
+    assert sum(part == "test" for part in parts) == 10
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.csv")))
+def test_no_committed_split_has_a_group_on_two_sides(name: str) -> None:
+    sides: dict[str, set[str]] = {}
+    counts: dict[str, int] = {}
+    with (FOLDER / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            counts[row["part"]] = counts.get(row["part"], 0) + 1
+            if row["part"] in ("train", "validation", "test"):
+                sides.setdefault(row["group"], set()).add(row["part"])
+    assert counts["train"] > counts["test"] > 0
+    assert all(len(parts) == 1 for parts in sides.values())
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.csv")))
+def test_committed_splits_cover_the_real_films(name: str, real_films: Path) -> None:
+    data = SETS[name](real_films)
+    known = committed(data)
+    assert known is not None
+    if name == "fracatlas":
+        theirs = {part for film, part in zip(data.films, known[1], strict=True) if film.part == "validation"}
+        assert "train" not in theirs
+
+
+@pytest.mark.parametrize("path", sorted(AUDITS.glob("pairs-*.csv")), ids=lambda path: path.stem)
+def test_what_was_looked_at_is_told_and_is_about_films_of_one_group(path: Path) -> None:
+    name = path.stem.removeprefix("pairs-")
+    found = looked_at(name)
+    assert json.loads((AUDITS / f"{name}.json").read_text())["near_duplicates"]["looked_at"] == found
+    assert sum(count for _, count in found.values()) == 50
+    groups = {row["film"]: row["group"] for row in csv.DictReader((FOLDER / f"{name}.csv").open(encoding="utf-8"))}
+    for row in csv.DictReader(path.open(encoding="utf-8")):
+        assert row["one film"] in ("yes", "no")
+        assert groups[row["first"]] == groups[row["second"]]
+
+
+def test_what_nobody_looked_at_is_not_told(tmp_path: Path) -> None:
+    assert looked_at("drawn", tmp_path) == {}
+    (tmp_path / "pairs-drawn.csv").write_text("number,measure,first,second,one film\n1,hash,a,b,yes\n2,hash,a,c,no\n")
+    assert looked_at("drawn", tmp_path) == {"hash": [1, 2]}
+
+
+def test_marks_are_found_on_drawn_films() -> None:
+    found = [mark_boxes(draw("oblique", seed=seed)) for seed in range(20)]
+    bare = [mark_boxes(draw("oblique", seed=seed, marker=False)) for seed in range(20)]
+    assert sum(any(left > 0.8 and top < 0.2 for left, top, _, _ in boxes) for boxes in found) >= 18
+    assert sum(len(boxes) > 0 for boxes in bare) <= 2
+
+
+def test_colour_is_told_from_grey() -> None:
+    film = np.dstack([draw()] * 3)
+    assert not is_coloured(film)
+    film[40:80, 40:80] = (200, 40, 40)
+    assert is_coloured(film)
+
+
+def test_swapped_labels_are_suspected() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    probabilities = np.full((300, 3), 0.05)
+    probabilities[np.arange(300), labels] = 0.9
+    swapped = rng.choice(300, 15, replace=False)
+    labels[swapped] = (labels[swapped] + 1) % 3
+    assert set(suspects(labels, probabilities)) == set(swapped)
+
+
+def test_blank_films_break_nothing() -> None:
+    blank = Radiograph(np.full((64, 64), 7, np.uint8), (0, 255))
+    assert brute_force([blank, blank], np.zeros(2, int), LENIENT)["missed_by_search"] == 0

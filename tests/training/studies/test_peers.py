@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.ui import data as data_tab
+from training.data import SETS, splits
+from training.data.image import DataSet, Film
+from training.studies.peers.networks import NETWORKS, load_initial
+from training.studies.peers.protocol import leak_free, published
+from training.studies.peers.recipe import load_all
+from training.studies.peers.run import run
+from training.studies.peers.table import load_rows, markdown, save
+
+RECIPES = load_all()
+
+
+@pytest.fixture
+def films() -> tuple[DataSet, np.ndarray]:
+    """400 films of ten classes in 200 groups of two; twins carry one label and straddle the official split at times."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(400) // 2
+    labels = rng.integers(0, 10, 200)[groups]
+    parts = np.where(rng.random(400) < 0.15, "test", "train")
+    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(400))
+    return DataSet("bone-break", "", tuple("abcdefghij"), listed, ()), groups
+
+
+def test_every_claim_has_a_recipe_that_can_be_built() -> None:
+    assert {r.claimed for r in RECIPES.values()} >= {0.172, 0.298, 0.416, 0.886, 0.513, 0.98}
+    for recipe in RECIPES.values():
+        assert recipe.network in NETWORKS
+        assert recipe.data in ("bone-break", "multi-region")
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_networks_answer(name: str) -> None:
+    with torch.inference_mode():
+        assert NETWORKS[name](10, 0.1).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("protocol", ["official", "random", "overlapping"])
+def test_the_published_split_leaks_and_ours_does_not(protocol: str, films: tuple[DataSet, np.ndarray]) -> None:
+    data, groups = films
+    theirs, ours = published(data, protocol, groups, 0.2), leak_free(data, protocol, groups, 0.2)
+    assert np.isin(groups[theirs.judge], groups[theirs.train]).mean() > 0.5
+    assert not np.isin(groups[ours.judge], groups[ours.train]).any()
+    assert len(ours.judge) == pytest.approx(len(theirs.judge), rel=0.3)
+    if protocol == "overlapping":
+        assert np.isin(theirs.judge, theirs.train).any()
+    else:
+        assert not np.isin(theirs.judge, theirs.train).any()
+
+
+def test_films_there_many_times_do_not_judge_alone() -> None:
+    """Of groups so large that the publisher's test films leave nothing to train on, each judges with one film."""
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 40, 100)
+    groups = np.repeat(np.arange(100), sizes)
+    labels = np.repeat(np.arange(100) % 4 == 0, sizes).astype(int)
+    parts = np.where(rng.random(len(groups)) < 0.3, "test", "train")
+    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(len(groups)))
+    sides = leak_free(DataSet("multi-region", "", ("a", "b"), listed, ()), "official", groups, 0.4)
+    assert np.bincount(labels[sides.judge]).tolist() == [10, 10]
+    assert len(np.unique(groups[sides.judge])) == 20
+    assert set(groups[sides.train]) == set(range(100)) - set(groups[sides.judge])
+
+
+def test_with_and_without_twins_the_same_films_judge_and_as_many_train() -> None:
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(60), 6)
+    labels = (groups % 3 == 0).astype(int)
+    turned = np.tile([True, True, True, False, True, True], 60)
+    turned[:12] = True
+    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), "train", turned=bool(turned[i])) for i in rng.permutation(360))
+    order = np.array([int(film.name[1:]) for film in listed])
+    data, of = DataSet("multi-region", "", ("a", "b"), listed, ()), groups[order]
+    leaky, clean = published(data, "twins", of, 0.5), leak_free(data, "twins", of, 0.5)
+    assert np.array_equal(leaky.judge, clean.judge)
+    assert len(leaky.train) == len(clean.train)
+    assert not np.isin(of[clean.judge], of[clean.train]).any()
+    assert np.isin(of[leaky.judge], of[leaky.train]).all()
+    assert not np.isin(leaky.judge, leaky.train).any()
+    assert not any(listed[i].turned for i in clean.judge)
+    assert not np.isin(of[clean.judge], [0, 1]).any()
+    assert leaky.digest(data) != clean.digest(data)
+    assert clean.digest(data) == leak_free(data, "twins", of, 0.5).digest(data)
+
+
+def test_a_run_learns_from_what_it_is_given(films: tuple[DataSet, np.ndarray]) -> None:
+    """Films whose brightness is their class are told apart; shuffled labels are not."""
+    labels = np.arange(160) % 2
+    squares = np.where(labels[:, None, None] == 1, 200, 30) * np.ones((160, 32, 32))
+    squares = np.clip(squares + np.random.default_rng(0).normal(0, 10, squares.shape), 0, 255).astype(np.uint8)
+    recipe = RECIPES["custom-cnn-pytorch"].model_copy(update={"epochs": 4, "size": 32, "batch_size": 16})
+    sides = published(replace(films[0], films=films[0].films[:160]), "random", np.arange(160), 0.2)
+    sides = type(sides)(sides.train[sides.train < 160], sides.judge[sides.judge < 160])
+    told = run(recipe, squares, labels, np.arange(160), sides, None, "32-true")
+    assert told["accuracy"]["value"] > 0.9
+    assert told["start"] == "from scratch"
+    mixed = recipe.model_copy(update={"mixup": 0.2, "focal": 2.0, "flip_judging": True, "class_weighted": True})
+    assert run(mixed, squares, labels, np.arange(160), sides, None, "32-true")["accuracy"]["value"] > 0.8
+    shuffled = np.random.default_rng(3).permutation(labels)
+    assert run(recipe, squares, shuffled, np.arange(160), sides, None, "32-true")["accuracy"]["value"] < 0.8
+
+
+def test_initial_layers_of_another_network_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="nothing for this network"):
+        load_initial(NETWORKS["custom-cnn"](10, 0.1), tmp_path / "other.safetensors")
+
+
+def test_what_was_not_run_says_so(tmp_path: Path) -> None:
+    rows = load_rows(RECIPES, tmp_path / "none.json")
+    text = markdown(rows)
+    assert text.count("not run") == 2 * len(RECIPES)
+    (tmp_path / "recipes" / "peers").mkdir(parents=True)
+    path = tmp_path / "recipes" / "peers" / "results.json"
+    share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 99}
+    rows["convnext-tiny"]["published"] = {"accuracy": share, "epochs": 3, "start": "from scratch"}
+    save(rows, path)
+    assert "50.0 % (40.0 to 60.0; 99 films)" in markdown(load_rows(RECIPES, path))
+    page = data_tab.describe(tmp_path)
+    assert "50.0% (40.0% to 60.0%), 99 films" in page
+    assert page.count("not run") == 2 * len(RECIPES) - 1
+    assert "No audit is at hand" in page
+
+
+def test_the_page_shows_what_is_committed() -> None:
+    page = data_tab.describe()
+    audits = {path.stem: json.loads(path.read_text()) for path in Path("training/data/audits").glob("*.json")}
+    assert set(audits) == {"bone-break", "fracatlas", "multi-region"}
+    for audit in audits.values():
+        assert f"{audit['near_duplicates']['different_films']:,}" in page
+
+
+def test_committed_runs_were_made_on_the_sides_that_a_run_would_use_now() -> None:
+    folder = os.environ.get("FRACTURE_DATA")
+    if not folder:
+        pytest.skip("FRACTURE_DATA is not set")
+    data = {name: SETS[name](Path(folder)) for name in ("bone-break", "multi-region")}
+    rows = load_rows(RECIPES)
+    ran = {row["data"] for row in rows.values() if row["published"] and row["leak_free"]}
+    assert ran == {"bone-break", "multi-region"}
+    for name, row in rows.items():
+        known = splits.committed(data[row["data"]])
+        assert known is not None
+        recipe = RECIPES[name]
+        for kind, sides in (("published", published), ("leak_free", leak_free)):
+            if row[kind]:
+                now = sides(data[row["data"]], recipe.protocol, known[0], recipe.judged)
+                assert row[kind]["sides_sha256"] == now.digest(data[row["data"]]), (name, kind)
+                assert row[kind]["accuracy"]["n"] == len(now.judge), (name, kind)
+                if kind == "leak_free" or "groups" in row[kind]["accuracy"]:
+                    assert row[kind]["accuracy"]["groups"] == len(np.unique(known[0][now.judge])), (name, kind)

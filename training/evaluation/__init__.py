@@ -1,0 +1,1 @@
+"""How weights are judged, each figure with its interval."""

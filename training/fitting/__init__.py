@@ -1,0 +1,1 @@
+"""How weights are fitted: the Lightning module, teachers, runs and cross-validation."""

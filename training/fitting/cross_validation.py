@@ -1,0 +1,348 @@
+"""Cross-validation of a recipe: ``python -m training cross-validate RECIPE --data FOLDER``.
+
+Every fold's model judges the films it was not trained on, so that together they give one out-of-fold prediction a
+film; each also judges FracAtlas' validation films, if it was taught places. Finished folds are kept under the run's
+folder and not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.metrics import roc_auc_score
+
+from app.model.backbones import ARCHITECTURES
+from training.data.bone_break import CLASSES
+from training.data.boxed import BoxedFilms
+from training.data.cache import CACHE, placements
+from training.data.datamodule import BoneBreakFilms
+from training.evaluation.localisation import hit
+from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, report
+from training.fitting.fit import read_groups, refuse_another, save_whole, trained
+from training.fitting.linear_probe import judge_frozen
+from training.fitting.task import FractureTypes
+from training.fitting.views import VIEWS, View, averaged_views, seen_as
+from training.recipe import Precision, Recipe
+
+__all__ = [
+    "REFERENCE",
+    "RESULTS",
+    "OutOfFold",
+    "cross_validate",
+    "finished_folds",
+    "judge_types",
+    "read_folds",
+    "record",
+    "summarise",
+    "summarise_types",
+]
+
+log = logging.getLogger(__name__)
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+REFERENCE = "resnet18"
+"""The recipe others are compared with, film by film."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What models said of films they were not trained on.
+
+    Attributes:
+        films: indices into the set's films, int (N,), each at most once.
+        labels: int (N,).
+        groups: int (N,), near-duplicates share a number.
+        logits: float32 (N, C).
+        views: the same for every view of the films, float32 (V, N, C).
+        evidence: strongest evidence for the predicted type on the film, float32 (N,), in logits.
+        presence: a fold's scores of FracAtlas' validation films, float (M,); empty for networks without places.
+        fractured: bool (M,), of the same films.
+        peaks: of the fractured ones and each fold: fracture map's peak in a box, predicted type's peak in a box.
+        minutes: of training, all folds together.
+        folds: which were judged.
+        started: what training started from, as the folds' initial layers name it, or "random".
+        device: what trained, as the folds tell it.
+    """
+
+    films: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    logits: np.ndarray
+    views: np.ndarray
+    evidence: np.ndarray
+    presence: list[np.ndarray]
+    fractured: list[np.ndarray]
+    peaks: list[np.ndarray]
+    minutes: float
+    folds: tuple[int, ...]
+    started: str
+    device: str
+
+
+def _see(task: FractureTypes, squares: np.ndarray, view: View = VIEWS[0]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    logits, maps, fracture = [], [], []
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = task.to(device)
+    with torch.inference_mode():
+        for start in range(0, len(squares), 64):
+            films = torch.from_numpy(squares[start : start + 64])[:, None].to(device).float() / 255.0
+            evidence = task(seen_as(films, view))
+            best = evidence.logits.argmax(dim=1)
+            logits.append(evidence.logits.cpu())
+            maps.append(evidence.maps[torch.arange(len(best)), best].cpu())
+            if evidence.fracture is not None:
+                fracture.append(evidence.fracture.cpu())
+    seen = torch.cat(fracture).numpy() if fracture else np.zeros((0, 0, 0), np.float32)
+    return torch.cat(logits).numpy(), torch.cat(maps).numpy(), seen
+
+
+def judge_types(task: FractureTypes, films: BoneBreakFilms, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """What a trained task says of some films: the arrays of ``OutOfFold`` from "films" to "evidence"."""
+    logits, maps, _ = _see(task, films.squares[indices])
+    others = [_see(task, films.squares[indices], view)[0] for view in VIEWS[1:]]
+    placed = placements([films.films[i].path for i in indices], task.recipe.size)
+    evidence = [float(m[p.padding(*m.shape) <= 0.5].max(initial=0.0)) for m, p in zip(maps, placed, strict=True)]
+    return {
+        "films": indices,
+        "labels": films.labels[indices],
+        "logits": logits,
+        "views": np.stack([logits, *others]),
+        "evidence": np.array(evidence, np.float32),
+    }
+
+
+def _judge(task: FractureTypes, films: BoneBreakFilms, data: Path, cache: Path) -> dict[str, np.ndarray]:
+    judged = judge_types(task, films, films.split.validation)
+    if task.recipe.places:
+        boxed = BoxedFilms(data, "validation", task.recipe.size, cache, task.recipe.equalise)
+        _, maps, fracture = _see(task, boxed.squares)
+        judged["presence"] = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
+        judged["fractured"] = boxed.fractured
+        judged["peaks"] = np.array(
+            [
+                [hit(m, boxed.films[i], boxed.placements[i]).inside for m in (fracture[i], maps[i])]
+                for i in np.flatnonzero(boxed.fractured)
+            ]
+        )
+    return judged
+
+
+def cross_validate(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    *,
+    folds: Sequence[int] | None = None,
+    init: Path | None = None,
+    precision: Precision = "auto",
+    cache: Path = CACHE,
+    progress: bool = False,
+) -> OutOfFold:
+    """Trains and judges a model a fold.
+
+    Args:
+        recipe: what to train.
+        data: folder with the sets.
+        run: folder for the folds' runs; an unfinished fold is resumed, a finished one read.
+        folds: which to run; all of the recipe's where not given.
+        init: initial layers.
+        precision: of training.
+        cache: where decoded films are kept.
+        progress: draw progress bars.
+
+    Raises:
+        ValueError: the folder holds folds of another recipe.
+    """
+    chosen_folds = tuple(folds if folds is not None else range(recipe.folds))
+    for fold in chosen_folds:
+        chosen = recipe.model_copy(update={"fold": fold})
+        where = run / f"fold{fold}"
+        refuse_another(where, chosen)
+        if not (where / "judged.npz").is_file():
+            if chosen.frozen:
+                judged = judge_frozen(chosen, chosen.frozen, data, where, "validation", init=init, cache=cache)
+            else:
+                teacher = run.parent / chosen.distil.teacher / where.name if chosen.distil else None
+                task, films = trained(
+                    chosen, data, where, init=init, precision=precision, cache=cache, progress=progress, teacher=teacher
+                )
+                judged = _judge(task, films, data, cache)
+            save_whole(where / "judged.npz", judged)
+            (where / "last.ckpt").unlink(missing_ok=True)
+    return _join(run, chosen_folds)
+
+
+def finished_folds(run: Path, recipe: Recipe) -> tuple[int, ...]:
+    """The folds of a cross-validation that were trained and judged."""
+    return tuple(fold for fold in range(recipe.folds) if (run / f"fold{fold}" / "judged.npz").is_file())
+
+
+def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequence[int] | None = None) -> OutOfFold:
+    """The finished cross-validation of a recipe; the recipe's own fold and seed do not matter.
+
+    Args:
+        run: folder of the folds.
+        recipe: that all of them were trained by.
+        partial: whether some of the folds are enough.
+        only: folds to read; all that are finished where not given.
+
+    Raises:
+        FileNotFoundError: a fold, or, where some are enough, every fold, is not finished.
+        ValueError: the folds are another recipe's.
+    """
+    finished = tuple(fold for fold in finished_folds(run, recipe) if only is None or fold in only)
+    if not finished or (len(finished) < recipe.folds and not partial):
+        raise FileNotFoundError(
+            f"{len(finished)} of {recipe.folds} folds in {run} are finished; run `python -m training cross-validate` "
+            "first"
+        )
+    for fold in finished:
+        where = run / f"fold{fold}"
+        theirs = Recipe.model_validate_json((where / "recipe.json").read_text())
+        if theirs != recipe.model_copy(update={"fold": fold, "seed": theirs.seed}):
+            raise ValueError(f"{where} holds a run of another recipe")
+    return _join(run, finished)
+
+
+def _read(where: Path) -> dict[str, np.ndarray]:
+    with np.load(where / "judged.npz") as stored:
+        return {**stored, "groups": read_groups(where)[stored["films"]]}
+
+
+def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
+    wheres = [run / f"fold{fold}" for fold in folds]
+    parts = [_read(where) for where in wheres]
+    efforts = [json.loads((where / "effort.json").read_text()) for where in wheres]
+
+    def joined(key: str) -> np.ndarray:
+        return np.concatenate([part[key] for part in parts])
+
+    def listed(key: str) -> list[np.ndarray]:
+        return [part[key] for part in parts if key in part]
+
+    films = joined("films")
+    if len(np.unique(films)) < len(films):
+        raise ValueError(f"folds in {run} judged the same films, so they were dealt differently; train them again")
+    return OutOfFold(
+        films=films,
+        labels=joined("labels"),
+        groups=joined("groups"),
+        logits=joined("logits"),
+        views=np.concatenate([part["views"] for part in parts], axis=1),
+        evidence=joined("evidence"),
+        presence=listed("presence"),
+        fractured=listed("fractured"),
+        peaks=listed("peaks"),
+        minutes=round(sum(effort["minutes"] for effort in efforts), 1),
+        folds=folds,
+        started=json.loads((wheres[0] / "initial.json").read_text())["source"],
+        device=efforts[0]["device"],
+    )
+
+
+def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """Figures and calibration of out-of-fold predictions, ready for JSON.
+
+    Calibration is judged by temperatures fitted on the other half of the groups, so that no film judges itself.
+
+    Args:
+        logits: float (N, C).
+        labels: int (N,).
+        groups: int (N,), of near-duplicates.
+    """
+    temperature = fit_temperature(logits, labels)
+    _, of = np.unique(groups, return_inverse=True)
+    half = (np.random.default_rng(0).permutation(of.max() + 1) % 2 == 0)[of]
+    scaled = np.empty_like(logits)
+    for side in (half, ~half):
+        scaled[side] = logits[side] / fit_temperature(logits[~side], labels[~side])
+    before, crossed = (expected_calibration_error(softmax(each, axis=1), labels) for each in (logits, scaled))
+    return {
+        "types": report(logits, labels, list(CLASSES), temperature, groups),
+        "temperature": temperature,
+        "calibration_error_before": before["value"],
+        "calibration_error_crossed": crossed["value"],
+        "reliability": {"before scaling": before["bins"], "after, temperature of the other half": crossed["bins"]},
+    }
+
+
+def summarise(found: OutOfFold) -> dict[str, Any]:
+    """Figures over all folds' films, ready for JSON: types, calibration, all views and, where taught, places."""
+    averaged = averaged_views(found.views)
+    summary = {
+        **summarise_types(found.logits, found.labels, found.groups),
+        "views_averaged": bootstrap(averaged.argmax(axis=1) == found.labels, found.groups),
+        "minutes": found.minutes,
+        "folds": list(found.folds),
+    }
+    if found.presence:
+        # Folds share these films, so intervals are over films, each the mean of the folds' models.
+        peaks = np.stack(found.peaks).mean(axis=0)
+        summary["places"] = {
+            "presence_auroc": [
+                float(roc_auc_score(fractured, score))
+                for fractured, score in zip(found.fractured, found.presence, strict=True)
+            ],
+            "fracture_peak_in_box": bootstrap(peaks[:, 0]),
+            "type_peak_in_box": bootstrap(peaks[:, 1]),
+        }
+    return summary
+
+
+def _beside(found: OutOfFold, run: Path) -> dict[str, float] | None:
+    """How much oftener than the reference the labelled type was named, film by film, if its folds are there."""
+    other = run.parent / REFERENCE
+    if other == run or any(not (other / f"fold{fold}" / "judged.npz").is_file() for fold in found.folds):
+        return None
+    known = Recipe.model_validate_json((other / f"fold{found.folds[0]}" / "recipe.json").read_text())
+    theirs = read_folds(other, known, partial=True, only=found.folds)
+    if not np.array_equal(found.films, theirs.films):
+        return None
+    right, reference = (each.logits.argmax(axis=1) == each.labels for each in (found, theirs))
+    return {**bootstrap(right.astype(float) - reference, found.groups), "reference": float(reference.mean())}
+
+
+def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS) -> dict[str, Any]:
+    """Writes what was found where the report reads it, unless that holds more folds already.
+
+    Args:
+        found: some folds' predictions, or all.
+        recipe: that they were trained by; ``whole`` decides which of two folders gets the file.
+        run: folder of the folds; where the reference's lie beside it, both are compared on the same films.
+        results: folder of committed figures.
+
+    Returns:
+        The summary, and of the recipe what tells it from others.
+    """
+    written = {
+        "recipe": recipe.name,
+        "title": f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px"
+        + (", training labels cleaned" if recipe.clean else "")
+        + (", frozen features, logistic regression" if recipe.frozen else ""),
+        "epochs": recipe.head_epochs + recipe.tune_epochs,
+        "started": found.started,
+        "teacher": recipe.distil.teacher if recipe.distil else None,
+        "device": found.device,
+        "of": recipe.folds,
+        "against_reference": _beside(found, run),
+        **summarise(found),
+    }
+    folder = results / ("whole" if recipe.whole else "folds")
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{recipe.name}.json"
+    known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {"folds": []}
+    if len(known["folds"]) > len(found.folds):
+        log.warning("%s holds %d folds and is left as it is", target, len(known["folds"]))
+    else:
+        # The reference's folds may be gone since.
+        kept = {"against_reference": written["against_reference"] or known.get("against_reference")}
+        target.write_text(json.dumps({**written, **kept}, indent=1) + "\n", encoding="utf-8")
+    return written

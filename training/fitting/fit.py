@@ -1,0 +1,288 @@
+"""Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml --data FOLDER [--init FILE] [--resume]``.
+
+Everything lands in ``runs/<name>/``: the last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
+``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation films
+would only make those films useless for judging. ``export`` makes the model under ``weights/`` out of it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    ModelCheckpoint,
+    RichProgressBar,
+    Timer,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
+
+from app.model.backbones import ARCHITECTURES
+from app.model.network import FractureNetwork, build_network, channels_last
+from training.data.bone_break import CLASSES
+from training.data.cache import CACHE
+from training.data.datamodule import BoneBreakFilms
+from training.fitting.initial import Initial, load_initial, local_layers
+from training.fitting.task import FractureTypes
+from training.fitting.teacher import Teacher, keep, load_kept
+from training.recipe import Distil, Precision, Recipe
+
+__all__ = [
+    "curve",
+    "fit",
+    "keep_effort",
+    "load_task",
+    "network_of",
+    "processor",
+    "read_groups",
+    "refuse_another",
+    "save_whole",
+    "trained",
+]
+
+log = logging.getLogger(__name__)
+
+
+def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
+    """bf16 or float32, whichever trains this network faster here: both are timed for two steps on random pixels."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    seconds: dict[Literal["32-true", "bf16-mixed"], float] = {}
+    for precision in ("32-true", "bf16-mixed"):
+        network = channels_last(network_of(recipe))
+        pixels = torch.randn(8, 3, recipe.size, recipe.size).contiguous(memory_format=torch.channels_last)
+        for step in range(3):
+            if step == 1:
+                start = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+                loss = network(pixels).logits.logsumexp(1).mean()
+            loss.backward()
+        seconds[precision] = time.perf_counter() - start
+    log.info("seconds for two steps: %s", seconds)
+    return min(seconds, key=lambda precision: seconds[precision])
+
+
+def network_of(recipe: Recipe) -> FractureNetwork:
+    """The network a recipe trains, before anything is loaded into it."""
+    return build_network(
+        recipe.architecture,
+        len(CLASSES),
+        stride=recipe.stride,
+        dropout=recipe.dropout,
+        head=recipe.head,
+        places=recipe.places is not None,
+    )
+
+
+def _build(
+    recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None, teacher: Path | None = None
+) -> tuple:
+    network = network_of(recipe)
+    if initial is None:
+        initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
+    network = channels_last(network)
+    taught_by = None
+    if recipe.distil and teacher:
+        taught_by = _teacher(recipe, recipe.distil, teacher, network.body, films.split_table())
+    return FractureTypes(recipe, network, initial.fresh, films.class_counts(), taught_by), initial
+
+
+def _teacher(recipe: Recipe, how: Distil, run: Path, learner: nn.Module, split_table: str) -> Teacher:
+    theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
+    if (run / "split.csv").read_text(encoding="utf-8") != split_table:
+        raise ValueError(f"the teacher in {run} was trained on other films, some of which would judge the learner")
+    network = load_kept(network_of(theirs), run)
+    known, learned = (ARCHITECTURES[each.architecture].stages for each in (theirs, recipe))
+    return Teacher(channels_last(network), how, known, learner, learned)
+
+
+def fit(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    *,
+    init: Path | None = None,
+    resume: bool = False,
+    precision: Precision = "auto",
+    cache: Path = CACHE,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    teacher: Path | None = None,
+) -> Path:
+    """Trains for the recipe's epochs.
+
+    Args:
+        recipe: what to train.
+        data: folder with the bone-break set.
+        run: folder for everything that is written.
+        init: file with initial layers, or folder of such files; torchvision's download where absent.
+        resume: go on from the run's last checkpoint, if there is one.
+        precision: "auto", "32-true" or "bf16-mixed".
+        cache: where decoded films are kept.
+        progress: draw a progress bar.
+        callbacks: what else watches the training.
+        teacher: run to learn from, for recipes that do; it kept its weights and was split alike.
+
+    Returns:
+        The checkpoint after the last epoch.
+
+    Raises:
+        FileNotFoundError: films, initial layers or the teacher are not there.
+        ValueError: no teacher is named, or one that was split otherwise, what is to go on is another recipe's run, or
+            the recipe reads frozen features off.
+    """
+    if recipe.frozen:
+        raise ValueError("nothing is trained of features that are frozen; cross-validate the recipe instead")
+    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    run.mkdir(parents=True, exist_ok=True)
+    films = BoneBreakFilms(recipe, data, cache)
+    last = run / "last.ckpt"
+    going_on = resume and last.is_file()
+    if going_on:
+        theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
+        # More epochs are what a run may be resumed for.
+        if theirs.model_copy(update={"tune_epochs": recipe.tune_epochs}) != recipe:
+            raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
+    (run / "effort.json").unlink(missing_ok=True)
+    known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
+    if recipe.distil and teacher is None:
+        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
+    task, initial = _build(recipe, films, known, init, teacher)
+    (run / "initial.json").write_text(json.dumps(vars(initial)))
+    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
+    if precision == "auto":
+        precision = faster_precision(recipe)
+    # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
+    attempt = 1 + len(list(run.glob("logs/csv-*")))
+    newest = ModelCheckpoint(run, "last", enable_version_counter=False)
+    timer = Timer(duration=None)
+    watching: list[Callback] = [newest, timer, *callbacks, *([RichProgressBar()] if progress else [])]
+    trainer = lightning.Trainer(
+        max_epochs=recipe.head_epochs + recipe.tune_epochs,
+        precision=precision,
+        accelerator="auto",
+        devices=1,
+        callbacks=watching,
+        logger=[TensorBoardLogger(run, "logs", "tensorboard"), CSVLogger(run, "logs", f"csv-{attempt}")],
+        log_every_n_steps=10,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, datamodule=films, ckpt_path=last if going_on else None, weights_only=False)
+    device = "GPU" if torch.cuda.is_available() else processor()
+    keep_effort(run, trainer.current_epoch, timer.time_elapsed("train"), precision, device)
+    return last
+
+
+def processor() -> str:
+    """The processor, by the threads that torch takes of it."""
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
+
+
+def keep_effort(run: Path, epochs: int, seconds: float, precision: str, device: str) -> None:
+    """Writes what a run cost; that the file is there says that the run has ended."""
+    effort = {"epochs": epochs, "minutes": round(seconds / 60, 1), "precision": precision, "device": device}
+    (run / "effort.json").write_text(json.dumps(effort, indent=2))
+
+
+def refuse_another(run: Path, recipe: Recipe) -> None:
+    """Raises ValueError where a folder holds a run of another recipe."""
+    known = run / "recipe.json"
+    if known.is_file() and Recipe.model_validate_json(known.read_text()) != recipe:
+        raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
+
+
+def save_whole(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays aside and renames, so that a file that is there is never a torn one."""
+    aside = path.with_name(f"writing-{path.name}")
+    np.savez(aside, **arrays)  # ty: ignore[invalid-argument-type]
+    aside.rename(path)
+
+
+def curve(run: Path) -> list[dict[str, float]]:
+    """What a run logged, one row an epoch: "epoch" and whatever losses there are; later attempts overwrite earlier."""
+    rows: dict[int, dict[str, float]] = {}
+    for log in sorted(run.glob("logs/csv-*/metrics.csv"), key=lambda path: int(path.parent.name.split("-")[1])):
+        with log.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                losses = {key: round(float(value), 4) for key, value in row.items() if key.endswith("loss") and value}
+                if losses:
+                    rows.setdefault(int(row["epoch"]), {}).update(losses)
+    return [{"epoch": epoch, **rows[epoch]} for epoch in sorted(rows)]
+
+
+def trained(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    *,
+    init: Path | None,
+    precision: Precision,
+    cache: Path,
+    progress: bool = False,
+    teacher: Path | None = None,
+) -> tuple[FractureTypes, BoneBreakFilms]:
+    """Trains, or goes on where training stopped, and keeps the weights for networks that learn from this one.
+
+    Args:
+        as of ``fit``.
+
+    Returns:
+        The trained network and its films, ready to judge.
+    """
+    fit(
+        recipe,
+        data,
+        run,
+        init=init,
+        resume=True,
+        precision=precision,
+        cache=cache,
+        progress=progress,
+        teacher=teacher,
+    )
+    task, films, _ = load_task(run, data, cache)
+    keep(task.trained, run)
+    return task, films
+
+
+def read_groups(run: Path) -> np.ndarray:
+    """The groups of near-duplicates that a run's split kept together, int (films of the set,)."""
+    with (run / "split.csv").open(newline="", encoding="utf-8") as file:
+        return np.array([int(row["group"]) for row in csv.DictReader(file)])
+
+
+def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakFilms, Initial]:
+    """The trained network of a run with its films, ready to predict.
+
+    Raises:
+        FileNotFoundError: the run has no finished training.
+        ValueError: the films would be split otherwise than when the run was trained.
+    """
+    effort = run / "effort.json"
+    if not effort.is_file():
+        raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
+    recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
+    initial = Initial(**json.loads((run / "initial.json").read_text()))
+    films = BoneBreakFilms(recipe, data, cache)
+    if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
+        raise ValueError(
+            f"the split of {run} is not the one these films are dealt into now, so films it was trained on could be "
+            "judged as validation; train again"
+        )
+    task, _ = _build(recipe, films, initial, None)
+    state = torch.load(run / "last.ckpt", map_location="cpu", weights_only=False)["state_dict"]
+    task.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("teacher.")})
+    return task.eval(), films, initial

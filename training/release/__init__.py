@@ -1,0 +1,1 @@
+"""A run becomes ``weights/<name>/``: weights, card and its page."""
