@@ -117,6 +117,8 @@ def serve(
     """Serves the demo; so does naming no command."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     _check_port(host, port)
+    if ":" in host:
+        host = f"[{host.strip('[]')}]"  # or else Gradio takes an IPv6 address for one with a port
     # Gradio asks its own address whether it is up, and would ask a proxy for it.
     # The page asks nothing of other servers.
     os.environ["no_proxy"] = "*"
