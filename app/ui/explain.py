@@ -77,7 +77,8 @@ def _film_input() -> gr.Image:
         buttons=[],
         placeholder=(
             "Drop an X-ray here, or click to choose one\n"
-            "PNG, JPEG, WebP, TIFF or DICOM, one file or a series, up to 50 MB"
+            "PNG, JPEG, WebP, TIFF or DICOM, up to 50 MB\n"
+            "One file, or a series of DICOM slices"
         ),
     )
     guard(source, _as_it_came)
