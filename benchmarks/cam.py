@@ -21,10 +21,9 @@ from torch import nn
 
 from app.explain import cam
 from app.explain import perturbation as attribution
-from app.explain.perturbation import Logits
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
-from app.model.network import FractureNetwork, build_network, channels_last
+from app.model.network import FractureNetwork, Logits, build_network, channels_last
 from app.model.weights import ranked
 from app.watch import Watch
 from benchmarks.explain import plain, side_by_side, table
@@ -35,13 +34,16 @@ CLASSES = 10
 TARGET = 3
 
 
-def measure(title: str, bare: nn.Module, layer: nn.Module, ours: FractureNetwork, side: int) -> dict[str, Any]:
+def measure(
+    title: str, bare: nn.Module, layer: nn.Module, backbone: nn.Module, ours: FractureNetwork, side: int
+) -> dict[str, Any]:
     """Cost of five methods relative to the bare forward of one network.
 
     Args:
         title: of the network.
         bare: pixels to logits, as pytorch-grad-cam wants it.
         layer: of ``bare``, the one whose maps are drawn.
+        backbone: of ``bare``, what gives the features that Score-CAM shows the picture through.
         ours: the network as the app has it.
         side: of the picture in pixels.
     """
@@ -51,9 +53,13 @@ def measure(title: str, bare: nn.Module, layer: nn.Module, ours: FractureNetwork
         with torch.inference_mode():
             return bare(pixels)
 
-    def features() -> torch.Tensor:
+    def last() -> torch.Tensor:
         with torch.inference_mode():
-            return ours.body(pixels)
+            return ours.features(pixels)[0]
+
+    def class_map() -> torch.Tensor:
+        with torch.inference_mode():
+            return ours(pixels).maps[0, TARGET].clamp(min=0)
 
     def package(method: Callable[[], BaseCAM]) -> object:
         with method() as drawn, redirect_stderr(io.StringIO()):
@@ -71,22 +77,23 @@ def measure(title: str, bare: nn.Module, layer: nn.Module, ours: FractureNetwork
 
     few = {"rounds": 2, "warm_up": 1}
     figures: dict[str, Any] = {}
-    for name, method in (("gradcam", GradCAM), ("hirescam", HiResCAM), ("layercam", LayerCAM)):
+    figures |= compared("gradcam", class_map, lambda: GradCAM(bare, [layer]))
+    for name, method in (("hirescam", HiResCAM), ("layercam", LayerCAM)):
         figures |= compared(
             name,
-            lambda name=name: cam.last_layer_map(ours, features(), TARGET, name),
+            lambda name=name: cam.last_layer_map(ours.head, last(), TARGET, name),
             lambda method=method: method(bare, [layer]),
         )
     figures |= compared(
         "ablationcam",
-        lambda: cam.ablation_cam(ours, features(), TARGET),
+        lambda: cam.ablation_cam(ours.head, last(), TARGET),
         lambda: AblationCAM(bare, [layer], ablation_layer=AblationLayer()),
         **few,
     )
     figures |= compared(
         "scorecam",
-        lambda: attribution.score_cam(ours, pixels, features(), TARGET, Watch()),
-        lambda: ScoreCAM(bare, [layer]),
+        lambda: attribution.score_cam(ours, pixels, TARGET, Watch()),
+        lambda: ScoreCAM(bare, [backbone]),
         **few,
     )
     return figures
@@ -96,14 +103,14 @@ def main() -> None:
     torch.manual_seed(0)
     bare = plain("resnet18", CLASSES)
     ours = channels_last(build_network("resnet18", CLASSES).eval()).requires_grad_(False)
-    figures = measure("ResNet-18", bare, bare.get_submodule("layer4"), ours, SIDE)
+    last = bare.get_submodule("layer4")
+    figures = measure("ResNet-18", bare, last, last, ours, SIDE)
     shipped = Classifier.load(ranked()[0])
     network = shipped.network
     # The package wants gradients of weights that the app has frozen.
     whole = Logits(copy.deepcopy(network)).eval().requires_grad_(True)
-    figures |= measure(
-        ARCHITECTURES[shipped.card.architecture].title, whole, whole.network.body, network, shipped.card.size
-    )
+    title = ARCHITECTURES[shipped.card.architecture].title
+    figures |= measure(title, whole, whole.network.gate, whole.network.body, network, shipped.card.size)
     keep("cam", figures)
 
 

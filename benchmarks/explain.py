@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torchvision import models
 
 from app.imaging.phantom import draw
@@ -81,8 +82,8 @@ def main() -> None:
 
         with torch.inference_mode():
             calls = {
-                "body and pooled head only": lambda c=classifier, p=pixels: c.network.head(
-                    c.network.body(p).mean(dim=(2, 3))
+                "body and pooled head only": lambda c=classifier, p=pixels: functional.linear(
+                    c.network.features(p)[0].mean(dim=(2, 3)), c.network.head.weight, c.network.head.bias
                 ),
                 "film in, prediction and ten heatmaps out": whole,
             }

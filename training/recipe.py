@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.backbones import ARCHITECTURES
-from app.model.network import Head
+from app.model.network import Pooling
 
 __all__ = ["Augment", "Distil", "Frozen", "Places", "Precision", "Recipe", "load_recipe"]
 
@@ -74,7 +74,7 @@ class Recipe(BaseModel):
     architecture: str
     size: int = Field(224, ge=32, le=1024, description="side of the letterboxed square in pixels")
     stride: int = Field(32, description="pixels per place of the class maps, as its body has them")
-    head: Head = "mean"
+    head: Pooling = "mean"
     places: Places | None = Field(None, description="none: the network learns types only")
     distil: Distil | None = Field(None, description="none: the network learns from labels only")
     frozen: Frozen | None = Field(None, description="none: the network learns; else its features are only read off")

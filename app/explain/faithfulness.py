@@ -315,7 +315,7 @@ def _learnt(network: FractureNetwork, part: str) -> dict[str, torch.Tensor]:
     everything = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     if part == REST:
         return everything
-    starts = ("head.", "attended.", "places.") if part == HEAD else (f"body.{part}.",)
+    starts = ("head.", "places.") if part == HEAD else (f"body.{part}.",)
     return {name: tensor for name, tensor in everything.items() if name.startswith(starts)}
 
 

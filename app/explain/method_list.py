@@ -13,7 +13,7 @@ __all__ = ["DEFAULT", "METHODS", "Cost", "Method"]
 
 Cost = Literal["instant", "seconds", "slow"]
 
-DEFAULT = "evidence"
+DEFAULT = "gradcam"
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,9 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "evidence": Method(
-        "Evidence (exact)",
-        "What the score is made of, place by place, and adds up to. Says nothing about what made the features.",
-        "instant",
-    ),
     "gradcam": Method(
         "Grad-CAM",
-        "Features weighted by how much each would raise the score everywhere. Blind to where a feature matters.",
+        "Exact: it adds up to the score, place by place. Says nothing about what made the features.",
         "instant",
     ),
     "gradcam++": Method(
@@ -49,13 +44,13 @@ METHODS: dict[str, Method] = {
     ),
     "hirescam": Method(
         "HiResCAM",
-        "Features times gradient, place by place. True to the score of a linear head, nearly so where places are "
-        "weighed; silent about earlier layers.",
+        "Features times gradient, place by place. The same map as Grad-CAM here, where the head is linear.",
         "instant",
     ),
     "xgradcam": Method(
         "XGrad-CAM",
-        "Grad-CAM with gradients weighted by where features are. Adds up to the score in some networks only.",
+        "Grad-CAM with gradients weighted by where features are. The same map as Grad-CAM here, where the head is "
+        "linear.",
         "instant",
     ),
     "layercam": Method(

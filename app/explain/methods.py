@@ -33,7 +33,7 @@ class Question:
         classifier: the model.
         square: the film's brightness in the model's square, float32 (S, S) in 0..1.
         pixels, black: the film and a black one, normalised, float (1, 3, S, S).
-        features: the body's of the film, float (1, K, h, w).
+        last: the film's last feature map, which the head reads, float (1, L, h, w).
         target: index of the class to explain.
         against: index of the class to tell it from.
         watch: told how far slow methods are.
@@ -43,33 +43,33 @@ class Question:
     square: np.ndarray
     pixels: torch.Tensor
     black: torch.Tensor
-    features: torch.Tensor
+    last: torch.Tensor
     target: int
     against: int
     watch: Watch
 
 
-def _evidence(question: Question) -> np.ndarray:
+def _gradcam(question: Question) -> np.ndarray:
+    # The class map is Grad-CAM times the number of cells, in logits, and needs no gradient.
     with torch.inference_mode():
-        maps = question.classifier.network.judge(question.features).maps
+        maps = question.classifier.network.head.maps(question.last)
     return np.maximum(maps[0, question.target].numpy(), 0.0)
 
 
 def _last_layer(name: str, question: Question) -> np.ndarray:
-    return cam.last_layer_map(question.classifier.network, question.features, question.target, name)
+    return cam.last_layer_map(question.classifier.network.head, question.last, question.target, name)
 
 
 def _finer(question: Question) -> np.ndarray:
-    return cam.finer_cam(question.classifier.network, question.features, question.target, question.against)
+    return cam.finer_cam(question.classifier.network.head, question.last, question.target, question.against)
 
 
 def _ablation(question: Question) -> np.ndarray:
-    return cam.ablation_cam(question.classifier.network, question.features, question.target)
+    return cam.ablation_cam(question.classifier.network.head, question.last, question.target)
 
 
 def _score(question: Question) -> np.ndarray:
-    network = question.classifier.network
-    return attribution.score_cam(network, question.pixels, question.features, question.target, question.watch)
+    return attribution.score_cam(question.classifier.network, question.pixels, question.target, question.watch)
 
 
 def _fullgrad(question: Question) -> np.ndarray:
@@ -97,8 +97,7 @@ def _patches(how: Callable[..., np.ndarray], question: Question) -> np.ndarray:
 
 
 _DRAWN: dict[str, Callable[[Question], np.ndarray]] = {
-    "evidence": _evidence,
-    "gradcam": partial(_last_layer, "gradcam"),
+    "gradcam": _gradcam,
     "gradcam++": partial(_last_layer, "gradcam++"),
     "hirescam": partial(_last_layer, "hirescam"),
     "xgradcam": partial(_last_layer, "xgradcam"),
@@ -152,8 +151,8 @@ def ask_square(
     """``ask`` for a film that lies in the model's square already, float (S, S) in 0..1."""
     pixels, black = classifier.pixels([square, np.zeros_like(square)]).split(1)
     with torch.inference_mode():
-        features = classifier.network.body(pixels)
-        logits = classifier.network.judge(features).logits[0]
+        last, _ = classifier.network.features(pixels)
+        logits = classifier.network.head(last)[0]
     order = [classifier.classes[i] for i in logits.argsort(descending=True).tolist()]
     target = target or order[0]
     against = against or next(name for name in order if name != target)
@@ -163,19 +162,19 @@ def ask_square(
     if target == against:
         raise ValueError("A type cannot be told from itself; choose another one.")
     index = classifier.classes.index
-    return Question(classifier, square, pixels, black, features, index(target), index(against), watch or Watch())
+    return Question(classifier, square, pixels, black, last, index(target), index(against), watch or Watch())
 
 
 def with_square(question: Question, square: np.ndarray) -> Question:
     """The same question about another picture, or about the same one to another network: float (S, S) in 0..1."""
     pixels = question.classifier.pixels([square])
     with torch.inference_mode():
-        features = question.classifier.network.body(pixels)
-    return replace(question, square=square, pixels=pixels, features=features)
+        last, _ = question.classifier.network.features(pixels)
+    return replace(question, square=square, pixels=pixels, last=last)
 
 
 def heat(found: np.ndarray, placement: Placement) -> np.ndarray:
-    """A map on the film, in units of its own peak: methods but the exact evidence have no common unit.
+    """A map on the film, in units of its own peak: methods but Grad-CAM have no common unit.
 
     Args:
         found: from ``draw``.

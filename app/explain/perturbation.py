@@ -17,16 +17,14 @@ from captum._utils.models.model import Model
 from captum.attr import IntegratedGradients, KernelShap, Lime, Occlusion
 from pytorch_grad_cam import FullGrad, GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from app.model.network import FractureNetwork
+from app.model.network import FractureNetwork, Logits
 from app.watch import Watch
 
 __all__ = [
     "BATCH",
-    "Logits",
     "fullgrad",
     "integrated_gradients",
     "layer_maps",
@@ -43,17 +41,6 @@ BATCH = 16
 SUPERPIXELS = 48
 STEPS = 32
 SAMPLES = 320
-
-
-class Logits(nn.Module):
-    """The network as packages expect one: pixels to logits."""
-
-    def __init__(self, network: FractureNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.network(pixels).logits
 
 
 def _counted(network: FractureNetwork, watch: Watch, expected: int) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -74,15 +61,14 @@ def _positive(attributed: torch.Tensor) -> np.ndarray:
     return np.maximum(attributed[0].sum(dim=0).detach().numpy(), 0.0).astype(np.float32)
 
 
-def score_cam(
-    network: FractureNetwork, pixels: torch.Tensor, features: torch.Tensor, class_index: int, watch: Watch
-) -> np.ndarray:
+def score_cam(network: FractureNetwork, pixels: torch.Tensor, class_index: int, watch: Watch) -> np.ndarray:
     """Score-CAM (Wang et al., 2020): features weighted by the score of the film seen through each of them alone.
+
+    The features are the body's. A gate would double them, and the time, with copies dimmed by one and the same weight.
 
     Args:
         network: in evaluation mode.
         pixels: normalised, float (1, 3, H, W).
-        features: the body's of them, float (1, K, h, w).
         class_index: of the class to explain.
         watch: told after every batch.
 
@@ -91,6 +77,7 @@ def score_cam(
     """
     scores = []
     with torch.inference_mode():
+        features = network.body(pixels)
         ask = _counted(network, watch, features.shape[1])
         for some in features[0].split(BATCH):
             masks = functional.interpolate(some[:, None], pixels.shape[2:], mode="bilinear", align_corners=True)

@@ -1,18 +1,14 @@
-"""Networks as body + head, so that every prediction comes apart into exact evidence per place.
+"""Networks as backbone + head: pixels to a last feature map, and one linear layer on its average.
 
-The body turns pixels into features F (N, K, h, w). Two heads are linear in what they pool, so that logits are sums of
-places in both:
+The last feature map A (N, L, h, w) is the backbone's features F (N, K, h, w) themselves or, where the network attends,
+what a gate makes of them: F beside hw w F, L = 2K channels. Here w is the softmax over cells of the fracture map,
+itself one more linear read-out of F, and hw the number of cells, so that averaging the second half over cells is
+attention pooling (Ilse et al., 2018, "Attention-based deep multiple instance learning").
 
-- "mean": one linear layer with weights W (C, K) and bias b (C) on globally averaged features. The class map M = W F
-  (N, C, h, w) satisfies mean(M) + b == logit: the class activation map of Zhou et al., 2016 ("Learning deep features
-  for discriminative localization"), which at the last layer is Grad-CAM (Selvaraju et al., 2017) before its ReLU and
-  up to the factor 1 / (h w).
-- "attended": beside the mean, the mean weighted by where a fracture seems to be: w = softmax over places of the
-  fracture map, logit = sum_p (w_p F_p W_a + F_p W_g / hw) + b, as in attention pooling (Ilse et al., 2018,
-  "Attention-based deep multiple instance learning"). The map M_p = hw w_p F_p W_a + F_p W_g satisfies
-  mean(M) + b == logit too, w taken as given; Grad-CAM, which differentiates through w, is no longer the same map.
-
-The fracture map itself is one more linear read-out a place, in logits; only networks that were taught places have it.
+Whatever A is, the head averages it over cells and applies one linear layer with weights W (C, L) and bias b (C). The
+class map M = W A (N, C, h, w) therefore satisfies mean(M) + b == logit: it is the class activation map of Zhou et al.,
+2016 ("Learning deep features for discriminative localization"). Gradients of a logit at the gate are W / hw in every
+cell, so that Grad-CAM there (Selvaraju et al., 2017) is this map after its ReLU and up to the factor 1 / hw.
 """
 
 from __future__ import annotations
@@ -25,10 +21,10 @@ from torch.nn import functional
 
 from app.model.backbones import ARCHITECTURES
 
-__all__ = ["Evidence", "FractureNetwork", "Head", "build_network", "channels_last"]
+__all__ = ["Evidence", "FractureNetwork", "Gate", "Head", "Logits", "Pooling", "build_network", "channels_last"]
 
 Network = TypeVar("Network", bound=nn.Module)
-Head = Literal["mean", "attended"]
+Pooling = Literal["mean", "attended"]
 
 
 class Evidence(NamedTuple):
@@ -37,7 +33,7 @@ class Evidence(NamedTuple):
     Attributes:
         logits: (N, C).
         maps: (N, C, h, w), which average to the logits less the bias.
-        fracture: (N, h, w), logits of a fracture lying at each place; None from networks that were not taught places.
+        fracture: (N, h, w), logits of a fracture lying in each cell; None from networks that were not taught places.
     """
 
     logits: torch.Tensor
@@ -45,19 +41,62 @@ class Evidence(NamedTuple):
     fracture: torch.Tensor | None = None
 
 
+class Gate(nn.Module):
+    """The layer that ends the backbone; its output is where class activation maps are drawn.
+
+    While training it drops whole channels of the features. A dropped channel is missing from both halves of the output;
+    the fracture map, and with it the attention, was read off the features before.
+
+    Args:
+        attends: whether the features weighted by attention are put beside the features.
+        dropout: probability of dropping a channel of the features while training, 0 to 1.
+    """
+
+    def __init__(self, attends: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attends = attends
+        self.dropout = dropout
+
+    def forward(self, features: torch.Tensor, fracture: torch.Tensor | None) -> torch.Tensor:
+        """Features (N, K, h, w) and the fracture map (N, h, w), which attention needs, to (N, K or 2K, h, w)."""
+        features = functional.dropout2d(features, self.dropout, self.training)
+        if not self.attends or fracture is None:
+            return features
+        cells = fracture.shape[1] * fracture.shape[2]
+        weight = fracture.flatten(1).softmax(dim=1).view_as(fracture) * cells
+        return torch.cat([features, weight[:, None] * features], dim=1)
+
+
+class Head(nn.Linear):
+    """Global average pooling and one linear layer, from the last feature map (N, L, h, w) to logits (N, C)."""
+
+    def maps(self, last: torch.Tensor) -> torch.Tensor:
+        """Every class's map (N, C, h, w): the layer's weights applied in each cell."""
+        return _per_cell(last, self)
+
+    def pool(self, maps: torch.Tensor) -> torch.Tensor:
+        """The logits (N, C) that class maps add up to; averaging and weighing commute."""
+        return maps.mean(dim=(2, 3)) + self.bias
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.maps(input))
+
+
 class FractureNetwork(nn.Module):
-    """A body and a head whose logits are sums of places.
+    """A backbone that ends in a gate, and a head whose logits are sums over cells.
+
+    Weights written when the two halves of an attending head were two matrices, ``head`` and ``attended``, load too.
 
     Args:
         body: pixels (N, 3, H, W) to features (N, K, h, w).
         channels: K.
         num_classes: C.
         dropout: probability of dropping a feature channel while training, 0 to 1.
-        head: how places are pooled.
+        head: "mean" pools the features themselves, "attended" those that leave the gate with attention.
         places: whether to read a fracture map off the features; "attended" needs it.
 
     Raises:
-        ValueError: an attended head without places.
+        ValueError: attention without a fracture map.
     """
 
     def __init__(
@@ -66,17 +105,21 @@ class FractureNetwork(nn.Module):
         channels: int,
         num_classes: int,
         dropout: float = 0.0,
-        head: Head = "mean",
+        head: Pooling = "mean",
         places: bool = False,
     ) -> None:
         super().__init__()
-        if head == "attended" and not places:
+        attends = head == "attended"
+        if attends and not places:
             raise ValueError("an attended head needs a fracture map to attend to")
         self.body = body
-        self.head = nn.Linear(channels, num_classes)
-        self.attended = nn.Linear(channels, num_classes, bias=False) if head == "attended" else None
+        self.gate = Gate(attends, dropout)
+        self.head = Head(channels * (2 if attends else 1), num_classes)
+        if attends:
+            # Each half starts as a layer of its own K channels would.
+            nn.init.uniform_(self.head.weight, -(channels**-0.5), channels**-0.5)
         self.places = nn.Linear(channels, 1) if places else None
-        self.dropout = dropout
+        self.register_load_state_dict_pre_hook(_join_halves)
 
     def forward(self, pixels: torch.Tensor) -> Evidence:
         """Logits and every class's map in one pass.
@@ -87,21 +130,35 @@ class FractureNetwork(nn.Module):
         Returns:
             Evidence in float32 (float64 from a network of doubles), mean(maps) + bias == logits.
         """
-        return self.judge(self.body(pixels))
+        last, fracture = self.features(pixels)
+        maps = self.head.maps(last)
+        return Evidence(self.head.pool(maps), maps, fracture)
 
-    def judge(self, features: torch.Tensor) -> Evidence:
-        """The head alone, for methods that need no more than the last layer: features (N, K, h, w) to Evidence."""
-        fracture = None if self.places is None else _per_place(features, self.places)[:, 0] + self.places.bias
-        # Dropping a whole channel is the same as dropping its pooled value, and keeps the maps exact in training too.
-        features = functional.dropout2d(features, self.dropout, self.training)
-        maps = _per_place(features, self.head)
-        if self.attended is not None and fracture is not None:
-            weight = fracture.flatten(1).softmax(dim=1).view_as(fracture) * fracture[0].numel()
-            maps = maps + weight[:, None] * _per_place(features, self.attended)
-        return Evidence(maps.mean(dim=(2, 3)) + self.head.bias, maps, fracture)
+    def features(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the head reads: pixels (N, 3, H, W) to the gate's output (N, L, h, w), and the fracture map."""
+        features = self.body(pixels)
+        fracture = None if self.places is None else _per_cell(features, self.places)[:, 0] + self.places.bias
+        return self.gate(features, fracture), fracture
 
 
-def _per_place(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+class Logits(nn.Module):
+    """A network as packages expect one: pixels (N, 3, H, W) to logits (N, C)."""
+
+    def __init__(self, network: FractureNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.network(pixels).logits
+
+
+def _join_halves(_: nn.Module, state: dict[str, torch.Tensor], prefix: str, *rest: object) -> None:
+    head, attended = f"{prefix}head.weight", f"{prefix}attended.weight"
+    if head in state and attended in state:
+        state[head] = torch.cat([state[head], state.pop(attended)], dim=1)
+
+
+def _per_cell(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     mapped = functional.conv2d(features, layer.weight.to(features.dtype)[:, :, None, None])
     return mapped.to(torch.promote_types(mapped.dtype, torch.float32))
 
@@ -112,7 +169,7 @@ def build_network(
     *,
     stride: int = 32,
     dropout: float = 0.0,
-    head: Head = "mean",
+    head: Pooling = "mean",
     places: bool = False,
 ) -> FractureNetwork:
     """A randomly initialised network by name.
@@ -120,13 +177,13 @@ def build_network(
     Args:
         architecture: a key of ``ARCHITECTURES``.
         num_classes: C, at least 1.
-        stride: pixels per place of the class maps; 16 gives maps of twice the side of 32.
+        stride: pixels per cell of the class maps; 16 gives maps of twice the side of 32.
         dropout: probability of dropping a feature channel while training, 0 to 1.
-        head: how places are pooled.
+        head: what is pooled, as of ``FractureNetwork``.
         places: whether to read a fracture map off the features.
 
     Raises:
-        ValueError: unknown architecture, a stride it cannot have, or an attended head without places.
+        ValueError: unknown architecture, a stride it cannot have, or attention without a fracture map.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; known are {', '.join(ARCHITECTURES)}")

@@ -15,7 +15,7 @@ from safetensors.torch import load
 
 from app.errors import WeightsError
 from app.model.backbones import ARCHITECTURES
-from app.model.network import FractureNetwork, Head, build_network
+from app.model.network import FractureNetwork, Pooling, build_network
 
 __all__ = [
     "DEFAULT_FOLDER",
@@ -120,7 +120,7 @@ class ModelCard(BaseModel):
     title: str
     architecture: str
     stride: int
-    head: Head = "mean"
+    head: Pooling = "mean"
     places: bool = False
     classes: tuple[FractureType, ...] = Field(min_length=2)
     size: int = Field(ge=32, le=1024)

@@ -23,11 +23,11 @@ __all__ = ["build", "sums", "told"]
 
 log = logging.getLogger(__name__)
 
-AT_FIRST = [DEFAULT, "gradcam", "hirescam", "layercam", "finercam", "ablationcam"]
+AT_FIRST = [DEFAULT, "gradcam++", "layercam", "eigencam", "finercam", "ablationcam"]
 COSTS = {"instant": "at once", "seconds": "seconds", "slow": "slow: up to minutes"}
 
 INTRO = """
-<p class='reading'>The film of the first tab, explained by as many methods as you like. The exact evidence has a scale
+<p class='reading'>The film of the first tab, explained by as many methods as you like. Grad-CAM has a scale
 in logits; every other map is drawn up to its own peak, since these methods have no common unit: compare places, not
 strengths. Methods that disagree are a reason to doubt all of them.</p>
 """

@@ -47,7 +47,7 @@ RANDOM = 2
 """Random maps a film and method."""
 
 
-VERSION = 3
+VERSION = 4
 """Of what is measured: figures kept of single films by another one are not mixed with these."""
 
 
@@ -141,6 +141,8 @@ def faithfulness(
 ) -> dict[str, Any]:
     """Judges every method on a model and writes ``faithfulness.json`` beside its weights.
 
+    What stands there of other methods stays, if it was measured of these weights on as many films.
+
     Args:
         name: folder under ``weights``.
         data: folder that holds FracAtlas.
@@ -196,7 +198,12 @@ def faithfulness(
         "weights_sha256": checksum,
         "methods": summarise(chosen, [twins[index] for index in order]),
     }
-    (weights / name / "faithfulness.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    target = weights / name / "faithfulness.json"
+    before = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {}
+    if all(before.get(key) == found[key] for key in ("part", "films", "random_maps", "weights_sha256")):
+        rows = {**before["methods"], **found["methods"]}
+        found["methods"] = {method: rows[method] for method in METHODS if method in rows}
+    target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     _plot(found, weights / name / "faithfulness.png")
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import lightning
 import torch
@@ -207,6 +207,19 @@ class FractureTypes(lightning.LightningModule):
         if how.where > 0:
             loss = loss + how.where * where_loss(fracture, masks)
         return loss
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Joins what the optimiser of an older run knows of the head's two matrices, as the network joins these."""
+        if "network.attended.weight" not in checkpoint["state_dict"]:
+            return
+        at = sum(name in self.fresh for name, _ in self.network.body.named_parameters())
+        for optimiser in checkpoint["optimizer_states"]:
+            # Behind the body's new layers stood the head's weight and bias, then the second matrix.
+            numbers = optimiser["param_groups"][0]["params"]
+            joined, second = optimiser["state"].get(numbers[at]), optimiser["state"].pop(numbers.pop(at + 2), None)
+            if joined and second:
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    joined[moment] = torch.cat([joined[moment], second[moment]], dim=1)
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         if self.average is not None:

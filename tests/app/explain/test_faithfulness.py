@@ -177,7 +177,7 @@ def test_a_blind_method_is_caught_by_scrambling(classifier: Classifier, film: Ra
     before = {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
     asked = ask(classifier, film)
     blind = scramble(asked, "eigencam", draw(asked, "eigencam"))
-    seeing = scramble(asked, "evidence", draw(asked, "evidence"))
+    seeing = scramble(asked, "gradcam", draw(asked, "gradcam"))
     assert [step.down_to for step in blind] == ["head", "layer4", "layer3", "layer2", "layer1", REST]
     assert blind[0].correlation == pytest.approx(1.0)
     assert blind[0].similarity == pytest.approx(1.0)
@@ -216,7 +216,7 @@ def test_networks_that_leave_no_heat_are_not_called_different(classifier: Classi
     network.head.weight.fill_(-1.0)
     asked = ask(Classifier(network, classifier.card), film)
     found = draw(ask(classifier, film))
-    for step in scramble(asked, "evidence", found):
+    for step in scramble(asked, "gradcam", found):
         assert step.correlations == ()
         assert step.correlation is None
         assert np.ptp(step.found) == 0.0
@@ -284,12 +284,12 @@ def test_chance_alone_seldom_wins() -> None:
 
 
 def test_maps_of_what_is_there_are_stable_and_chance_is_not(question: Question) -> None:
-    found = stability(question, "evidence", draw(question))
+    found = stability(question, "gradcam", draw(question))
     assert [each.title for each in found] == [change.title for change in CHANGES]
     by_title = {each.title: each.correlation for each in found}
     assert by_title["mirrored"] == pytest.approx(1.0, abs=0.02)
     rng = np.random.default_rng(0)
-    noise = stability(question, "evidence", rng.random(draw(question).shape).astype(np.float32))
+    noise = stability(question, "gradcam", rng.random(draw(question).shape).astype(np.float32))
     assert np.mean([each.correlation for each in noise]) < 0.3 < np.mean(list(by_title.values()))
 
 
@@ -327,7 +327,7 @@ def test_a_trial_stops_when_told(question: Question) -> None:
     found = draw(question)
     for slow in (
         lambda: trial(stopped, found, PLACEMENT),
-        lambda: stability(stopped, "evidence", found),
+        lambda: stability(stopped, "gradcam", found),
     ):
         with pytest.raises(Stopped):
             slow()

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from app.errors import Stopped
 from app.explain import perturbation as attribution
-from app.explain.methods import METHODS, ask, draw
+from app.explain.methods import DEFAULT, METHODS, ask, draw
 from app.imaging.phantom import draw as phantom
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
@@ -66,6 +66,19 @@ def test_a_map_is_a_map_and_nothing_is_left_behind(
     assert all(torch.equal(before[name], tensor) for name, tensor in classifier.network.state_dict().items())
 
 
+def test_the_default_map_is_what_the_page_draws_and_stands_in_the_list_once(
+    classifier: Classifier, film: Radiograph
+) -> None:
+    explanation = classifier.explain([film])[0]
+    for name in explanation.prediction.ranking[:3]:
+        found = draw(ask(classifier, film, name))
+        np.testing.assert_allclose(found, np.maximum(explanation.evidence(name), 0.0), rtol=1e-4, atol=1e-5)
+    titles = [method.title for method in METHODS.values()]
+    assert DEFAULT == "gradcam"
+    assert METHODS[DEFAULT].title == "Grad-CAM"
+    assert len(set(titles)) == len(titles)
+
+
 def test_eight_users_with_mixed_methods_get_the_serial_maps(classifier: Classifier, quick: None) -> None:
     films = [Radiograph(phantom("jagged", seed=i, height=150 + i, width=110), (0, 255)) for i in range(2)]
     jobs = [(film, method) for film in films for method in METHODS]
@@ -107,11 +120,10 @@ def test_score_cam_and_fullgrad_equal_the_package_on_the_whole_network() -> None
     plain, last = untouched("resnet18", network)
     pixels = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
-        features = network.body(pixels)
-    target = int(network.judge(features).logits[0].argmax())
+        target = int(network(pixels).logits[0].argmax())
     with ScoreCAM(model=plain, target_layers=[last]) as cam:
         theirs = cam(pixels, [ClassifierOutputTarget(target)])[0]
-    ours = attribution.score_cam(network, pixels, features, target, Watch())
+    ours = attribution.score_cam(network, pixels, target, Watch())
     stretched = scale_cam_image(scale_cam_image(ours[None], (64, 64)))[0]
     assert np.abs(stretched - theirs).max() < 1e-3
     with FullGrad(model=plain, target_layers=[]) as cam:

@@ -146,7 +146,7 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
             "judge_files": [[film], *looks],
             "ask_again": [None, {"background": film, "layers": [film], "composite": film}, ""],
             "explain": [film, classifier.card.name, True],
-            "heatmap": [film, "evidence", classifier.card.name, "", "", True],
+            "heatmap": [film, "gradcam", classifier.card.name, "", "", True],
         }
 
     try:
@@ -247,7 +247,7 @@ def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_
         question = ask(classifier, explanation.film)
         drawn = (
             explanation.heat(answer["explained"])
-            if method == "evidence"
+            if method == "gradcam"
             else heat(methods.draw(question, method), explanation.placement)
         )
         assert grey.shape == picture.shape

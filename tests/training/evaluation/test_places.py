@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from training.data.boxed import BoxedFilms, box_mask
 from training.data.image import Film
 from training.evaluation.localisation import ASKED, BASELINES, hit, with_mirrored
 from training.fitting.cross_validation import cross_validate, summarise
+from training.fitting.fit import fit, load_task
 from training.fitting.task import FractureTypes, place_targets, where_loss
 from training.recipe import Augment, Places, Recipe
 
@@ -196,6 +199,47 @@ def test_a_joint_cross_validation_judges_types_and_places(drawn_atlas: Path, tmp
     assert not trained & {film.name for film in boxed.films}
     again = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", cache=cache)
     assert np.array_equal(again.logits, found.logits)
+
+
+def in_two_matrices(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint as it was written when the halves of an attending head were two matrices."""
+    state = checkpoint["state_dict"]
+    for owner in ("network", "average.module"):
+        if f"{owner}.head.weight" in state:
+            halves = state[f"{owner}.head.weight"].split(128, dim=1)
+            state[f"{owner}.head.weight"], state[f"{owner}.attended.weight"] = halves
+    (optimiser,) = checkpoint["optimizer_states"]
+    numbers = optimiser["param_groups"][0]["params"]
+    (at,) = (i for i, number in enumerate(numbers) if optimiser["state"][number]["exp_avg"].shape == (10, 256))
+    first = optimiser["state"][numbers[at]]
+    # The second matrix stood behind the first one and its bias.
+    added = 1 + max(number for group in optimiser["param_groups"] for number in group["params"])
+    numbers.insert(at + 2, added)
+    optimiser["state"][added] = second = dict(first)
+    for moment in ("exp_avg", "exp_avg_sq"):
+        first[moment], second[moment] = first[moment].split(128, dim=1)
+    return checkpoint
+
+
+def test_a_run_begun_with_two_matrices_goes_on_alike(drawn_atlas: Path, tmp_path: Path) -> None:
+    """It loads and goes on, optimiser and moving average included, as the same run with one matrix does."""
+    options = {"precision": "32-true", "cache": tmp_path / "cache", "progress": False}
+    recipe = JOINT.model_copy(update={"average": 0.9})
+    begun = fit(recipe, drawn_atlas, tmp_path / "one", **options)
+    shutil.copytree(begun.parent, tmp_path / "two")
+    older = in_two_matrices(torch.load(begun, weights_only=False))
+    torch.save(older, tmp_path / "two" / "last.ckpt")
+    task, _, _ = load_task(tmp_path / "two", drawn_atlas, tmp_path / "cache")
+    expected, _, _ = load_task(tmp_path / "one", drawn_atlas, tmp_path / "cache")
+    assert all(torch.equal(tensor, task.state_dict()[name]) for name, tensor in expected.state_dict().items())
+    longer = recipe.model_copy(update={"tune_epochs": 2})
+    states = [
+        torch.load(fit(longer, drawn_atlas, tmp_path / name, resume=True, **options), weights_only=False)
+        for name in ("one", "two")
+    ]
+    for name, tensor in states[0]["state_dict"].items():
+        torch.testing.assert_close(states[1]["state_dict"][name], tensor)
+    assert not torch.equal(states[0]["state_dict"]["network.head.weight"], expected.state_dict()["network.head.weight"])
 
 
 def test_the_first_three_count_apart_from_the_first() -> None:

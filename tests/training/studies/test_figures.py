@@ -169,7 +169,7 @@ def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
     weights = tmp_path / "weights"
     shutil.copytree(repository / "weights", weights)
     options = {"films": 3, "runs": tmp_path / "runs"}
-    first = faithfulness("resnet18", drawn_atlas, weights, methods=["evidence", "eigencam"], **options)
+    first = faithfulness("resnet18", drawn_atlas, weights, methods=["gradcam", "eigencam"], **options)
     kept = next((tmp_path / "runs").glob("*.json"))
     known = json.loads(kept.read_text())
     assert len(known) == 3
@@ -178,15 +178,20 @@ def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
     assert margin["value"] == pytest.approx(np.mean([row["margins"]["ROAD"] for row in rows]))
     assert margin["n"] == 3
     lost = next(iter(known))
-    seconds = {name: film["evidence"]["seconds"] for name, film in known.items()}
+    seconds = {name: film["gradcam"]["seconds"] for name, film in known.items()}
     kept.write_text(json.dumps({name: film for name, film in known.items() if name != lost}))
-    again = faithfulness("resnet18", drawn_atlas, weights, methods=["evidence", "eigencam", "gradcam"], **options)
+    again = faithfulness("resnet18", drawn_atlas, weights, methods=["gradcam", "eigencam", "layercam"], **options)
     judged = json.loads(kept.read_text())
-    assert {n for n, film in judged.items() if film["evidence"]["seconds"] != seconds[n]} == {lost}
-    assert set(again["methods"]) == {"evidence", "eigencam", "gradcam"}
+    assert {n for n, film in judged.items() if film["gradcam"]["seconds"] != seconds[n]} == {lost}
+    assert set(again["methods"]) == {"gradcam", "eigencam", "layercam"}
     for measure in ("deletion", "insertion", "road", "inside"):
-        assert again["methods"]["evidence"][measure] == first["methods"]["evidence"][measure]
+        assert again["methods"]["gradcam"][measure] == first["methods"]["gradcam"][measure]
     assert verified.load("resnet18", weights) == again
+    one = faithfulness("resnet18", drawn_atlas, weights, methods=["eigencam"], films=3, runs=tmp_path / "elsewhere")
+    assert list(one["methods"]) == ["gradcam", "layercam", "eigencam"]
+    assert one["methods"]["layercam"] == again["methods"]["layercam"]
+    fewer = faithfulness("resnet18", drawn_atlas, weights, methods=["eigencam"], films=2, runs=tmp_path / "elsewhere")
+    assert list(fewer["methods"]) == ["eigencam"]
     assert len(verified.rows(again)) == 3
     with pytest.raises(KeyError, match="unknown methods: guess"):
         faithfulness("resnet18", drawn_atlas, weights, methods=["guess"], **options)
@@ -226,7 +231,7 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
             "scrambled": {HEAD: {**share, "value": head}, REST: {**share, "value": correlation}},
         }
 
-    methods = {"evidence": row(0.1, 0.05), "eigencam": row(0.6, -0.1), "fullgrad": row(0.1, 0.05, 0.95)}
+    methods = {"gradcam": row(0.1, 0.05), "eigencam": row(0.6, -0.1), "fullgrad": row(0.1, 0.05, 0.95)}
     found = {"films": 9, "threads": 1, "methods": methods}
     told = [cells[-2] for cells in verified.rows(found)]
     assert told == [
@@ -234,13 +239,13 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
         "0.60 (-0.10 to 0.20, 9 films), does not depend on the model",
         "0.10 (0.05 to 0.20, 9 films), does not depend on the type asked about",
     ]
-    assert all(verified.beats_random(found["methods"]["evidence"]).values())
+    assert all(verified.beats_random(found["methods"]["gradcam"]).values())
     assert not any(verified.beats_random(found["methods"]["eigencam"]).values())
     page = bench("A model", found)
     assert "does not depend on the model" in page
     assert "does not beat random maps" not in page
     assert "does not beat random maps" in bench(
-        "A model", {"films": 9, "threads": 1, "methods": {"evidence": row(0.1, -0.1)}}
+        "A model", {"films": 9, "threads": 1, "methods": {"gradcam": row(0.1, -0.1)}}
     )
 
 
