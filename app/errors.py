@@ -1,11 +1,11 @@
 """The ways things go wrong for a user; their messages are shown as they are, so they are sentences."""
 
 
-class FilmError(ValueError):
+class ImageError(ValueError):
     """This file cannot be read as a radiograph; the message says why in words a layman understands."""
 
 
-class UnlikeError(FilmError):
+class RejectedError(ImageError):
     """A picture is like none of the films a model knows; people may insist on a verdict all the same."""
 
 
@@ -13,7 +13,7 @@ class WeightsError(RuntimeError):
     """A model cannot be used; the message says which one, why, and what to do."""
 
 
-class Stopped(Exception):
+class Cancelled(Exception):
     """Slow work that was stopped, or ran out of time; the message is for people."""
 
 

@@ -15,17 +15,17 @@ import numpy as np
 import typer
 from PIL import Image
 
-from app.errors import FilmError, UnlikeError
+from app.errors import ImageError, RejectedError
 from app.explain import methods
 from app.explain.method_list import DEFAULT, METHODS
 from app.explain.overlay import heatmap, overlay, panel
 from app.imaging.dicom import is_dicom, parse
-from app.imaging.radiograph import MAX_BYTES, Radiograph, decode, dicom_film, load
+from app.imaging.radiograph import MAX_BYTES, Radiograph, decode, dicom_image, load
 from app.model.classifier import Classifier, Explanation
 from app.model.trust import IN_WORDS, UNLIKE, answers, presence
 from app.model.weights import ModelCard
 from app.result_folders import SUMMARY, ResultFolders, Source
-from app.watch import Watch
+from app.watch import Progress
 
 __all__ = ["STDIN", "Wanted", "explain_file", "printable"]
 
@@ -78,10 +78,10 @@ def explain_file(classifier: Classifier, path: str, wanted: Wanted, folders: Res
         explanation = classifier.explain([film])[0]
         target = wanted.target or explanation.prediction.best
         heat = _heat(classifier, explanation, target, wanted)
-    except UnlikeError as error:
+    except RejectedError as error:
         warn(f"{error} --anyway explains it nevertheless.")
         return False
-    except ValueError as error:  # a FilmError, or types that cannot be told apart
+    except ValueError as error:  # a ImageError, or types that cannot be told apart
         warn(str(error))
         return False
     source = Source(_name(path), hashlib.sha256(data).hexdigest(), wanted.frame)
@@ -113,20 +113,20 @@ def _bytes(path: str) -> bytes:
     try:
         if path == STDIN:
             if sys.stdin is None:
-                raise FilmError("The standard input is closed.")
+                raise ImageError("The standard input is closed.")
             return _limited(sys.stdin.buffer.read(MAX_BYTES + 1))
         place = Path(path)
         if place.exists() and not place.is_file() and not place.is_dir():
             with place.open("rb") as stream:
                 return _limited(stream.read(MAX_BYTES + 1))
     except OSError:
-        raise FilmError("It cannot be opened; perhaps it may not be read.") from None
+        raise ImageError("It cannot be opened; perhaps it may not be read.") from None
     return load(path)
 
 
 def _limited(data: bytes) -> bytes:
     if len(data) > MAX_BYTES:
-        raise FilmError(f"More than {MAX_BYTES // 2**20} MB came in, which is more than can be read.")
+        raise ImageError(f"More than {MAX_BYTES // 2**20} MB came in, which is more than can be read.")
     return data
 
 
@@ -134,8 +134,8 @@ def _film(data: bytes, frame: int) -> Radiograph:
     if frame == 1:
         return decode(data)
     if not is_dicom(data):
-        raise FilmError(f"There is no frame {frame}: frames can be chosen in DICOM files only, and this is none.")
-    return dicom_film(parse(data), frame - 1)
+        raise ImageError(f"There is no frame {frame}: frames can be chosen in DICOM files only, and this is none.")
+    return dicom_image(parse(data), frame - 1)
 
 
 def _heat(classifier: Classifier, explanation: Explanation, target: str, wanted: Wanted) -> np.ndarray:
@@ -143,8 +143,8 @@ def _heat(classifier: Classifier, explanation: Explanation, target: str, wanted:
         return explanation.heat(target)
     # To standard error, so that what is piped onwards is the verdicts alone.
     with typer.progressbar(length=100, label=METHODS[wanted.method].title, file=sys.stderr) as bar:
-        watch = Watch(tell=lambda share: bar.update(max(0, round(100 * share) - bar.pos)))
-        question = methods.ask(classifier, explanation.film, target, wanted.against, watch)
+        watch = Progress(tell=lambda share: bar.update(max(0, round(100 * share) - bar.pos)))
+        question = methods.ask(classifier, explanation.radiograph, target, wanted.against, watch)
         return methods.heat(methods.draw(question, wanted.method), explanation.placement)
 
 
@@ -170,8 +170,8 @@ def _summary(
         "explained": target,
         "method": method,
         "film": {
-            "height": explanation.film.height,
-            "width": explanation.film.width,
+            "height": explanation.radiograph.height,
+            "width": explanation.radiograph.width,
         },
         "full_colour": explanation.full_colour,
         "types": [
@@ -202,6 +202,6 @@ def _write(
         (folder / name).unlink(missing_ok=True)
     summary = json.dumps(_summary(source, told, explanation, target, method), indent=1)
     (folder / SUMMARY).write_text(summary + "\n", encoding="utf-8")
-    painted = panel(explanation, target) if method == DEFAULT else overlay(explanation.film.display(), heat)
+    painted = panel(explanation, target) if method == DEFAULT else overlay(explanation.radiograph.display(), heat)
     Image.fromarray(painted).save(folder / OVERLAY)
     Image.fromarray(heatmap(heat)).save(folder / HEATMAP)

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from threading import Event
 
-from app.errors import Stopped
+from app.errors import Cancelled
 
-__all__ = ["Watch"]
+__all__ = ["Progress"]
 
 
-class Watch:
+class Progress:
     """Counts the steps of one piece of work; another thread may stop it.
 
     Args:
@@ -33,12 +33,12 @@ class Watch:
         """Says that so much is done.
 
         Raises:
-            Stopped: somebody stopped the work, or its time is over.
+            Cancelled: somebody stopped the work, or its time is over.
         """
         if self._stop.is_set():
-            raise Stopped("This was stopped before it was done.")
+            raise Cancelled("This was stopped before it was done.")
         if self.seconds is not None and time.monotonic() - self.began > self.seconds:
-            raise Stopped(
+            raise Cancelled(
                 f"This took longer than the {self.seconds:.0f} seconds it may have here. A quicker method "
                 "will do, or a machine of your own."
             )

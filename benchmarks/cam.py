@@ -25,7 +25,7 @@ from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork, Logits, build_network, channels_last
 from app.model.weights import ranked
-from app.watch import Watch
+from app.watch import Progress
 from benchmarks.explain import plain, side_by_side, table
 from benchmarks.record import keep
 
@@ -92,7 +92,7 @@ def measure(
     )
     figures |= compared(
         "scorecam",
-        lambda: attribution.score_cam(ours, pixels, TARGET, Watch()),
+        lambda: attribution.score_cam(ours, pixels, TARGET, Progress()),
         lambda: ScoreCAM(bare, [backbone]),
         **few,
     )

@@ -32,7 +32,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.dicom import COLOURED, is_dicom
 from app.imaging.phantom import draw
 from app.imaging.radiograph import EXIF_ORIENTATION, MAX_PIXELS, decode
@@ -78,7 +78,7 @@ def corpus() -> list[bytes]:
 def _readable(data: bytes) -> bool:
     try:
         decode(data)
-    except FilmError:
+    except ImageError:
         return False
     return True
 
@@ -179,7 +179,7 @@ def _outcome(data: bytes) -> str:
     try:
         decode(data)
         return "a film"
-    except FilmError as error:
+    except ImageError as error:
         return "a sentence" if str(error).endswith(".") else f"no sentence: {error}"
     except BaseException as error:  # noqa: BLE001 - this is what is looked for
         return f"{type(error).__name__}"

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.imaging.examples import held_out_films
+from app.imaging.examples import held_out_images
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
 from app.model.weights import available
@@ -33,7 +33,7 @@ def test_the_cards_figures_come_out_again(name: str, real_films: Path, tmp_path:
 
 def test_ten_test_films_are_explained_on_the_film(real_films: Path, tmp_path: Path) -> None:
     classifier = Classifier.load(available()[0])
-    films = [path for path, _ in held_out_films(classifier.card.classes, real_films)][::14]
+    films = [path for path, _ in held_out_images(classifier.card.classes, real_films)][::14]
     assert len(films) == 10
     result = CliRunner().invoke(cli, ["explain", *map(str, films), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
@@ -51,7 +51,7 @@ def test_threads_and_batches_agree_on_the_shipped_model(real_films: Path) -> Non
     from concurrent.futures import ThreadPoolExecutor
 
     classifier = Classifier.load(available()[0])
-    films = [read(path) for path, _ in held_out_films(classifier.card.classes, real_films)[:50]]
+    films = [read(path) for path, _ in held_out_images(classifier.card.classes, real_films)[:50]]
     serial = [classifier.explain([film])[0] for film in films]
     for one, batched in zip(serial, classifier.explain(films), strict=True):
         assert np.abs(one.maps - batched.maps).max() < 1e-3

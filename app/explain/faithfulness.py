@@ -23,7 +23,7 @@ import torch
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from scipy.stats import rankdata
 
-from app.explain.methods import METHODS, Cost, Question, draw, with_square
+from app.explain.methods import METHODS, Cost, MapRequest, draw, with_square
 from app.explain.perturbation import BATCH
 from app.imaging.letterbox import Placement
 from app.model.backbones import ARCHITECTURES
@@ -38,11 +38,11 @@ __all__ = [
     "SHUFFLES",
     "Change",
     "Curves",
-    "Scrambled",
+    "Randomised",
     "Stable",
     "Trial",
+    "randomise_weights",
     "rank_correlation",
-    "scramble",
     "stability",
     "structural_similarity",
     "surrogate",
@@ -145,7 +145,7 @@ def _on_film(found: np.ndarray, placement: Placement) -> np.ndarray:
 
 
 def _order(on_film: np.ndarray, placement: Placement) -> np.ndarray:
-    """Film pixels of the square, hottest first: indices into the flattened square; equals stand in a fixed shuffle."""
+    """Pixels of the image in the square, hottest first: indices into the flattened square; equals are shuffled."""
     pixels = np.flatnonzero(_inside(placement))
     shuffle = np.random.default_rng(0).permutation(len(pixels))
     return pixels[shuffle[np.argsort(-on_film.ravel()[shuffle], kind="stable")]]
@@ -207,7 +207,7 @@ def _probabilities(classifier: Classifier, squares: Sequence[np.ndarray], target
 
 
 def _curves(
-    question: Question, blurred: np.ndarray, ends: np.ndarray, on_film: np.ndarray, placement: Placement
+    question: MapRequest, blurred: np.ndarray, ends: np.ndarray, on_film: np.ndarray, placement: Placement
 ) -> Curves:
     """Curves of one map; ``ends`` are the probabilities of the film and of the film all blurred."""
     order = _order(on_film, placement)
@@ -223,7 +223,7 @@ def _curves(
 
 
 def trial(
-    question: Question, found: np.ndarray, placement: Placement, *, random: int = SURROGATES, seed: int = 0
+    question: MapRequest, found: np.ndarray, placement: Placement, *, random: int = SURROGATES, seed: int = 0
 ) -> Trial:
     """Deletion, insertion and ROAD of a map and of random ones.
 
@@ -235,7 +235,7 @@ def trial(
         seed: of the random maps.
 
     Raises:
-        Stopped: the watch stopped it.
+        Cancelled: the watch stopped it.
     """
     # Other films get other maps, lest one lucky draw decide over all of them; the same film gets the same again.
     rng = np.random.default_rng([seed, zlib.crc32(question.square.tobytes())])
@@ -279,7 +279,7 @@ def structural_similarity(one: np.ndarray, other: np.ndarray, window: float = 1.
 
 
 @dataclass(frozen=True)
-class Scrambled:
+class Randomised:
     """Maps drawn after the weights from the head down to one part were shuffled, several times anew.
 
     Attributes:
@@ -331,7 +331,7 @@ SHUFFLES: dict[Cost, int] = {"instant": 5, "seconds": 3, "slow": 1}
 """How often weights are shuffled anew for a method of each cost: smooth maps are alike by chance now and then."""
 
 
-def scramble(question: Question, method: str, found: np.ndarray, *, seed: int = 0) -> tuple[Scrambled, ...]:
+def randomise_weights(question: MapRequest, method: str, found: np.ndarray, *, seed: int = 0) -> tuple[Randomised, ...]:
     """The maps of ever more scrambled networks.
 
     Weights keep their values and lose their order, so that features keep their size; the networks asked are copies.
@@ -343,10 +343,10 @@ def scramble(question: Question, method: str, found: np.ndarray, *, seed: int = 
         seed: of the shuffling.
 
     Returns:
-        One Scrambled a part, from the head down.
+        One Randomised a part, from the head down.
 
     Raises:
-        Stopped: the question's watch stopped it.
+        Cancelled: the question's watch stopped it.
     """
     classifier = question.classifier
     parts = [HEAD, *reversed(ARCHITECTURES[classifier.card.architecture].stages), REST]
@@ -368,7 +368,7 @@ def scramble(question: Question, method: str, found: np.ndarray, *, seed: int = 
         hot = [each for each in maps if np.ptp(each) > 0.0]
         first = (hot or maps)[0]
         correlations = tuple(rank_correlation(found, each) for each in hot)
-        results.append(Scrambled(part, first, correlations, structural_similarity(found, first)))
+        results.append(Randomised(part, first, correlations, structural_similarity(found, first)))
     return tuple(results)
 
 
@@ -430,7 +430,7 @@ class Stable:
 
 
 def stability(
-    question: Question, method: str, found: np.ndarray, changes: Sequence[Change] = CHANGES
+    question: MapRequest, method: str, found: np.ndarray, changes: Sequence[Change] = CHANGES
 ) -> tuple[Stable, ...]:
     """The map under small changes of the film, mapped back.
 
@@ -441,7 +441,7 @@ def stability(
         changes: which.
 
     Raises:
-        Stopped: the question's watch stopped it.
+        Cancelled: the question's watch stopped it.
     """
     results = []
     for number, change in enumerate(changes, start=1):

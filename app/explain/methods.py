@@ -20,13 +20,13 @@ from app.imaging.letterbox import Placement, letterbox
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
-from app.watch import Watch
+from app.watch import Progress
 
-__all__ = ["DEFAULT", "METHODS", "Cost", "Method", "Question", "ask", "ask_square", "draw", "heat", "with_square"]
+__all__ = ["DEFAULT", "METHODS", "Cost", "MapRequest", "Method", "ask", "ask_square", "draw", "heat", "with_square"]
 
 
 @dataclass(frozen=True)
-class Question:
+class MapRequest:
     """What a method may look at.
 
     Attributes:
@@ -46,57 +46,57 @@ class Question:
     last: torch.Tensor
     target: int
     against: int
-    watch: Watch
+    watch: Progress
 
 
-def _gradcam(question: Question) -> np.ndarray:
+def _gradcam(question: MapRequest) -> np.ndarray:
     # The class map is Grad-CAM times the number of cells, in logits, and needs no gradient.
     with torch.inference_mode():
         maps = question.classifier.network.head.maps(question.last)
     return np.maximum(maps[0, question.target].numpy(), 0.0)
 
 
-def _last_layer(name: str, question: Question) -> np.ndarray:
+def _last_layer(name: str, question: MapRequest) -> np.ndarray:
     return cam.last_layer_map(question.classifier.network.head, question.last, question.target, name)
 
 
-def _finer(question: Question) -> np.ndarray:
+def _finer(question: MapRequest) -> np.ndarray:
     return cam.finer_cam(question.classifier.network.head, question.last, question.target, question.against)
 
 
-def _ablation(question: Question) -> np.ndarray:
+def _ablation(question: MapRequest) -> np.ndarray:
     return cam.ablation_cam(question.classifier.network.head, question.last, question.target)
 
 
-def _score(question: Question) -> np.ndarray:
+def _score(question: MapRequest) -> np.ndarray:
     return attribution.score_cam(question.classifier.network, question.pixels, question.target, question.watch)
 
 
-def _fullgrad(question: Question) -> np.ndarray:
+def _fullgrad(question: MapRequest) -> np.ndarray:
     return attribution.fullgrad(question.classifier.network, question.pixels, question.target)
 
 
-def _layers(which: slice, question: Question) -> np.ndarray:
+def _layers(which: slice, question: MapRequest) -> np.ndarray:
     layers = ARCHITECTURES[question.classifier.card.architecture].stages[which]
     return attribution.layer_maps(question.classifier.network, question.pixels, question.target, layers)
 
 
-def _integrated(question: Question) -> np.ndarray:
+def _integrated(question: MapRequest) -> np.ndarray:
     network = question.classifier.network
     return attribution.integrated_gradients(network, question.pixels, question.black, question.target, question.watch)
 
 
-def _occlusion(question: Question) -> np.ndarray:
+def _occlusion(question: MapRequest) -> np.ndarray:
     network = question.classifier.network
     return attribution.occlusion(network, question.pixels, question.black, question.target, question.watch)
 
 
-def _patches(how: Callable[..., np.ndarray], question: Question) -> np.ndarray:
+def _patches(how: Callable[..., np.ndarray], question: MapRequest) -> np.ndarray:
     network = question.classifier.network
     return how(network, question.pixels, question.black, question.square, question.target, question.watch)
 
 
-_DRAWN: dict[str, Callable[[Question], np.ndarray]] = {
+_DRAWN: dict[str, Callable[[MapRequest], np.ndarray]] = {
     "gradcam": _gradcam,
     "gradcam++": partial(_last_layer, "gradcam++"),
     "hirescam": partial(_last_layer, "hirescam"),
@@ -123,8 +123,8 @@ def ask(
     film: Radiograph,
     target: str | None = None,
     against: str | None = None,
-    watch: Watch | None = None,
-) -> Question:
+    watch: Progress | None = None,
+) -> MapRequest:
     """A film as methods want it.
 
     Args:
@@ -146,8 +146,8 @@ def ask_square(
     square: np.ndarray,
     target: str | None = None,
     against: str | None = None,
-    watch: Watch | None = None,
-) -> Question:
+    watch: Progress | None = None,
+) -> MapRequest:
     """``ask`` for a film that lies in the model's square already, float (S, S) in 0..1."""
     pixels, black = classifier.pixels([square, np.zeros_like(square)]).split(1)
     with torch.inference_mode():
@@ -162,10 +162,10 @@ def ask_square(
     if target == against:
         raise ValueError("A type cannot be told from itself; choose another one.")
     index = classifier.classes.index
-    return Question(classifier, square, pixels, black, last, index(target), index(against), watch or Watch())
+    return MapRequest(classifier, square, pixels, black, last, index(target), index(against), watch or Progress())
 
 
-def with_square(question: Question, square: np.ndarray) -> Question:
+def with_square(question: MapRequest, square: np.ndarray) -> MapRequest:
     """The same question about another picture, or about the same one to another network: float (S, S) in 0..1."""
     pixels = question.classifier.pixels([square])
     with torch.inference_mode():
@@ -186,10 +186,10 @@ def heat(found: np.ndarray, placement: Placement) -> np.ndarray:
     peak = float(found.max())
     if peak <= 0.0:
         found, peak = np.zeros_like(found), 1.0
-    return np.clip(placement.onto_film(found / peak), 0.0, 1.0)
+    return np.clip(placement.onto_image(found / peak), 0.0, 1.0)
 
 
-def draw(question: Question, method: str = DEFAULT) -> np.ndarray:
+def draw(question: MapRequest, method: str = DEFAULT) -> np.ndarray:
     """One method's answer.
 
     Args:
@@ -201,6 +201,6 @@ def draw(question: Question, method: str = DEFAULT) -> np.ndarray:
 
     Raises:
         KeyError: unknown method.
-        Stopped: the question's watch stopped it.
+        Cancelled: the question's watch stopped it.
     """
     return _DRAWN[method](question)

@@ -241,7 +241,7 @@ def panel(explanation: Explanation, name: str, *, colour_map: str = "inferno", o
         RGB uint8 (film height, film width + bar, 3).
     """
     heat = explanation.heat(name)
-    picture = overlay(explanation.film.display(), heat, colour_map=colour_map, opacity=opacity)
+    picture = overlay(explanation.radiograph.display(), heat, colour_map=colour_map, opacity=opacity)
     if not explanation.has_evidence(name):
         letter = float(np.clip(picture.shape[1] / 22.0, 8.0, 40.0))
         _write(picture, NO_EVIDENCE, (round(letter / 2), round(letter * 1.5)), letter)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from app.model.network import FractureNetwork, Logits
-from app.watch import Watch
+from app.watch import Progress
 
 __all__ = [
     "BATCH",
@@ -43,7 +43,7 @@ STEPS = 32
 SAMPLES = 320
 
 
-def _counted(network: FractureNetwork, watch: Watch, expected: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def _counted(network: FractureNetwork, watch: Progress, expected: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's logits, telling ``watch`` after every batch how many of the expected pictures were asked for."""
     done = 0
 
@@ -61,7 +61,7 @@ def _positive(attributed: torch.Tensor) -> np.ndarray:
     return np.maximum(attributed[0].sum(dim=0).detach().numpy(), 0.0).astype(np.float32)
 
 
-def score_cam(network: FractureNetwork, pixels: torch.Tensor, class_index: int, watch: Watch) -> np.ndarray:
+def score_cam(network: FractureNetwork, pixels: torch.Tensor, class_index: int, watch: Progress) -> np.ndarray:
     """Score-CAM (Wang et al., 2020): features weighted by the score of the film seen through each of them alone.
 
     The features are the body's. A gate would double them, and the time, with copies dimmed by one and the same weight.
@@ -124,7 +124,7 @@ def layer_maps(network: FractureNetwork, pixels: torch.Tensor, class_index: int,
 
 
 def integrated_gradients(
-    network: FractureNetwork, pixels: torch.Tensor, black: torch.Tensor, class_index: int, watch: Watch
+    network: FractureNetwork, pixels: torch.Tensor, black: torch.Tensor, class_index: int, watch: Progress
 ) -> np.ndarray:
     """Integrated gradients (Sundararajan et al., 2017), from a black film to this one.
 
@@ -146,7 +146,7 @@ def integrated_gradients(
 
 
 def occlusion(
-    network: FractureNetwork, pixels: torch.Tensor, black: torch.Tensor, class_index: int, watch: Watch
+    network: FractureNetwork, pixels: torch.Tensor, black: torch.Tensor, class_index: int, watch: Progress
 ) -> np.ndarray:
     """Occlusion (Zeiler and Fergus, 2014): how far the score falls when a window, an eighth of the side, is black.
 
@@ -254,7 +254,7 @@ def lime(
     black: torch.Tensor,
     square: np.ndarray,
     class_index: int,
-    watch: Watch,
+    watch: Progress,
 ) -> np.ndarray:
     """LIME (Ribeiro et al., 2016): a linear model of which patches, left in or blackened, make the score.
 
@@ -285,7 +285,7 @@ def shap(
     black: torch.Tensor,
     square: np.ndarray,
     class_index: int,
-    watch: Watch,
+    watch: Progress,
 ) -> np.ndarray:
     """Kernel SHAP (Lundberg and Lee, 2017): each patch's share of the score, fair over all orders of adding patches.
 

@@ -121,7 +121,7 @@ def judge(film: np.ndarray, heat: np.ndarray, placement: Placement) -> Shortcuts
     if total <= 0.0:
         return Shortcuts(dict.fromkeys(KINDS, 0.0))
     outside = float((positive * placement.padding(*positive.shape)).sum()) / total
-    on_film = np.clip(placement.onto_film(positive), 0.0, None)
+    on_film = np.clip(placement.onto_image(positive), 0.0, None)
     inside = float(on_film.sum())
     found = find(film)
     # Heat lies no finer than the map's places: what is within one of them from flesh may be meant for the flesh.

@@ -17,7 +17,7 @@ from hashlib import blake2b
 import numpy as np
 from pydicom import Dataset
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.dicom_display import levels_of, show
 from app.imaging.dicom_pixels import PixelFormat, decode_pixels, pixel_format
 from app.imaging.dicom_read import elements, is_dicom
@@ -111,11 +111,11 @@ class DicomFile:
             uint16 (rows, columns), 0 black and 65535 white, and sentences about what had to be done to it.
 
         Raises:
-            FilmError: no such frame, or it cannot be decoded.
+            ImageError: no such frame, or it cannot be decoded.
             KeyError: unknown window.
         """
         if not 0 <= index < self.frames:
-            raise FilmError(f"The file holds {self.frames} pictures; there is no number {index + 1}.")
+            raise ImageError(f"The file holds {self.frames} pictures; there is no number {index + 1}.")
         chosen = None if window is None else CT_WINDOWS[window]
         notes: list[str] = []
         with _damaged():
@@ -129,10 +129,10 @@ def _damaged() -> Generator[None]:
     """What is raised inside becomes one sentence: what decoders raise on damaged files is not documented."""
     try:
         yield
-    except (FilmError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (ImageError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException:  # noqa: BLE001 - the decoder of RLE is Rust, whose panics are no Exception
-        raise FilmError("The DICOM file is damaged, incomplete or of a kind that cannot be decoded here.") from None
+        raise ImageError("The DICOM file is damaged, incomplete or of a kind that cannot be decoded here.") from None
 
 
 def parse(data: bytes) -> DicomFile:
@@ -142,14 +142,14 @@ def parse(data: bytes) -> DicomFile:
         data: a whole file, preamble included.
 
     Raises:
-        FilmError: no DICOM, no picture in it, damaged, or larger than may be unfolded.
+        ImageError: no DICOM, no picture in it, damaged, or larger than may be unfolded.
     """
     with _damaged():
         dataset, uid, notes = elements(data)
         series = blake2b(uid.encode(), key=SALT, digest_size=16).hexdigest() if uid else ""
         form = pixel_format(dataset, notes)
         if form.samples > 1 and form.rows * form.columns > COLOURED:
-            raise FilmError(f"The picture is in colour; at most {COLOURED // 1_000_000} megapixels can be read so.")
+            raise ImageError(f"The picture is in colour; at most {COLOURED // 1_000_000} megapixels can be read so.")
         modality = word(dataset, "Modality").upper()
         spacing = _spacing(dataset)
         high, wide = spacing or lengths(dataset, "PixelAspectRatio") or (1.0, 1.0)

@@ -15,7 +15,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.colour import IN_COLOUR, count_coloured, is_coloured
 from app.imaging.dicom_pixels import Stored
 from app.imaging.dicom_read import FUNCTIONAL, GROUPS
@@ -92,7 +92,7 @@ def show(
         uint16 (rows, columns), 0 black and 65535 white.
 
     Raises:
-        FilmError: pixels have no value.
+        ImageError: pixels have no value.
     """
     if stored.words.ndim == 3 or photometric == "PALETTE COLOR":
         return _coloured(stored, dataset, photometric, notes)
@@ -190,7 +190,7 @@ def _modality(stored: Stored, levels: Sequence[Dataset], notes: list[str]) -> Ch
     def quantities(values: np.ndarray) -> np.ndarray:
         found = values.astype(np.float64) * slope + intercept
         if not np.isfinite(found).all():
-            raise FilmError("The picture holds pixels without a value, so it cannot be shown truthfully.")
+            raise ImageError("The picture holds pixels without a value, so it cannot be shown truthfully.")
         return found
 
     return quantities

@@ -27,7 +27,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.dicom_values import held, number, numbers, word
 from app.imaging.lossless_jpeg import decode_lossless
 from app.imaging.streams import StreamHeader, headers, shapes
@@ -129,11 +129,11 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
         notes: to which sentences about what was guessed are added.
 
     Raises:
-        FilmError: there is no picture, or no telling how large it is.
+        ImageError: there is no picture, or no telling how large it is.
     """
     keyword = next((name for name in ("PixelData", *FLOATS) if held(dataset, name) is not None), None)
     if keyword is None:
-        raise FilmError("This DICOM file holds no picture.")
+        raise ImageError("This DICOM file holds no picture.")
     syntax = dataset.file_meta.TransferSyntaxUID
     header = _header(dataset, syntax)
     rows, columns = (int(number(dataset, name) or 0) for name in ("Rows", "Columns"))
@@ -141,7 +141,7 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
         rows, columns = header.rows, header.columns
         notes.append("The file does not say how large its picture is; the picture itself does.")
     if rows < 1 or columns < 1:
-        raise FilmError("This DICOM file holds no picture, or does not say how large it is.")
+        raise ImageError("This DICOM file holds no picture, or does not say how large it is.")
     told = number(dataset, "NumberOfFrames")
     frames = max(1, int(told or 1))
     samples = _samples(dataset, header, rows * columns * frames, notes)
@@ -285,7 +285,7 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
     """Decodes one frame.
 
     Raises:
-        FilmError: it has another size, or more colours, than the file says; nothing is decoded then.
+        ImageError: it has another size, or more colours, than the file says; nothing is decoded then.
         Exception: whatever decoders raise on damaged pixels.
     """
     options: dict[str, Any] = {
@@ -311,7 +311,7 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
             element.value, index, number_of_frames=form.frames, extended_offsets=options.get("extended_offsets")
         )
         if form.syntax != RLELossless and shapes(frame) != {(form.rows, form.columns, form.samples)}:
-            raise FilmError("The DICOM file tells one size of its picture and holds another.")
+            raise ImageError("The DICOM file tells one size of its picture and holds another.")
     if form.syntax in (JPEGLossless, JPEGLosslessSV1):
         words = decode_lossless(frame, next(iter(headers(frame))))
         if form.photometric.startswith("YBR"):

@@ -33,7 +33,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.dicom_values import held, items, word
 from app.imaging.streams import headers
 
@@ -143,7 +143,7 @@ def elements(data: bytes) -> tuple[Dataset, str, list[str]]:
         where there is none, which tells of whom the picture is; sentences about what had to be guessed.
 
     Raises:
-        FilmError: it unfolds to more than may be held.
+        ImageError: it unfolds to more than may be held.
     """
     notes: list[str] = []
     start = 132 if data[128:132] == b"DICM" else 4 if data[:4] == b"DICM" else 0
@@ -222,7 +222,7 @@ def _unfolded(data: bytes, start: int) -> tuple[bytes, int]:
     except zlib.error:
         return data, start
     if unfold.unconsumed_tail:
-        raise FilmError(f"The file unfolds to more than {INFLATED // 2**20} MB.")
+        raise ImageError(f"The file unfolds to more than {INFLATED // 2**20} MB.")
     return flat, 0
 
 

@@ -17,7 +17,7 @@ import cv2
 from app.imaging.phantom import BREAKS, draw
 from app.model.weights import FractureType
 
-__all__ = ["Example", "examples", "held_out_films", "random_film"]
+__all__ = ["Example", "examples", "held_out_images", "random_image"]
 
 EXAMPLES = Path("examples")
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
@@ -52,7 +52,7 @@ def examples(folder: Path = EXAMPLES) -> list[Example]:
     return drawn
 
 
-def held_out_films(classes: Sequence[FractureType], data: Path | None = None) -> list[tuple[Path, FractureType]]:
+def held_out_images(classes: Sequence[FractureType], data: Path | None = None) -> list[tuple[Path, FractureType]]:
     """Labelled films of the bone-break set's official test part, which no model here was trained on.
 
     Args:
@@ -72,6 +72,6 @@ def held_out_films(classes: Sequence[FractureType], data: Path | None = None) ->
     return found
 
 
-def random_film(films: Sequence[tuple[Path, FractureType]]) -> tuple[Path, FractureType]:
+def random_image(films: Sequence[tuple[Path, FractureType]]) -> tuple[Path, FractureType]:
     """Any one of them; a different one each time."""
     return random.choice(films)

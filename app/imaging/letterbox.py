@@ -23,42 +23,42 @@ class Placement:
 
     Attributes:
         size: side of the square, in model pixels.
-        film_height, film_width: the film's own size, in film pixels.
+        image_height, image_width: the film's own size, in film pixels.
         top, left, height, width: the part of the square that shows the film, in model pixels.
     """
 
     size: int
-    film_height: int
-    film_width: int
+    image_height: int
+    image_width: int
     top: int
     left: int
     height: int
     width: int
 
     @classmethod
-    def fit(cls, film_height: int, film_width: int, size: int) -> Placement:
+    def fit(cls, image_height: int, image_width: int, size: int) -> Placement:
         """The largest undistorted, centred place for a film in a square of ``size`` pixels."""
-        scale = size / max(film_height, film_width)
-        height = max(1, round(film_height * scale))
-        width = max(1, round(film_width * scale))
-        return cls(size, film_height, film_width, (size - height) // 2, (size - width) // 2, height, width)
+        scale = size / max(image_height, image_width)
+        height = max(1, round(image_height * scale))
+        width = max(1, round(image_width * scale))
+        return cls(size, image_height, image_width, (size - height) // 2, (size - width) // 2, height, width)
 
     def crop(self, square: np.ndarray) -> np.ndarray:
         """The part of a square (size, size) that shows the film: (height, width), a view."""
         return square[self.top : self.top + self.height, self.left : self.left + self.width]
 
-    def onto_film(self, class_map: np.ndarray) -> np.ndarray:
+    def onto_image(self, class_map: np.ndarray) -> np.ndarray:
         """A map of the model's square, laid on the film.
 
         Args:
             class_map: float (h, w), covering the whole square, padding included.
 
         Returns:
-            float32, (film_height, film_width), bicubic, so that a peak between two places is drawn between them, not
+            float32, (image_height, image_width), bicubic, so that a peak between two places is drawn between them, not
             at either; it may exceed the map's range a little. What lies in the padding is cut off.
         """
         square = cv2.resize(class_map.astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_CUBIC)
-        return cv2.resize(self.crop(square), (self.film_width, self.film_height), interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(self.crop(square), (self.image_width, self.image_height), interpolation=cv2.INTER_LINEAR)
 
     def padding(self, height: int, width: int) -> np.ndarray:
         """Share of each place of a map (height, width) that lies in the padding: float32, 0 to 1."""

@@ -21,7 +21,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGLossless
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.streams import StreamHeader
 
 __all__ = ["decode_lossless"]
@@ -44,16 +44,16 @@ def decode_lossless(stream: bytes, header: StreamHeader) -> np.ndarray:
         uint8 or uint16, (rows, columns) or (rows, columns, colours).
 
     Raises:
-        FilmError: it is damaged, or GDCM is needed and absent.
+        ImageError: it is damaged, or GDCM is needed and absent.
         OSError: it is damaged.
     """
     if header.bits not in BITS:
-        raise FilmError(DAMAGED)
+        raise ImageError(DAMAGED)
     if (header.bits, header.colours) == (8, 1):
         with Image.open(io.BytesIO(stream), formats=("JPEG",)) as picture:
             return np.array(picture.convert("L"))
     if find_spec("gdcm") is None:
-        raise FilmError(
+        raise ImageError(
             "The picture is packed as lossless JPEG of many bits; GDCM, which decodes it, is not installed."
         )
     kind = np.dtype(np.uint8 if header.bits <= 8 else np.uint16)
@@ -67,7 +67,7 @@ def decode_lossless(stream: bytes, header: StreamHeader) -> np.ndarray:
     except subprocess.TimeoutExpired:
         answer = b""
     if len(answer) != kind.itemsize * int(np.prod(shape)):
-        raise FilmError(DAMAGED)
+        raise ImageError(DAMAGED)
     return np.frombuffer(answer, kind).reshape(shape)
 
 

@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.colour import IN_COLOUR, count_coloured, is_coloured
 from app.imaging.dicom import DicomFile, is_dicom, parse
 from app.imaging.streams import tiff_sizes
 from app.imaging.strips import strips
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_film", "load", "read"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_image", "load", "read"]
 
 # OpenCV writes what it thinks of damaged files to the error stream, past every log.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -109,7 +109,7 @@ def read(path: str | Path) -> Radiograph:
     """Reads a film from disk.
 
     Raises:
-        FilmError: no such file, or anything ``decode`` refuses.
+        ImageError: no such file, or anything ``decode`` refuses.
     """
     return decode(load(path))
 
@@ -118,21 +118,21 @@ def load(path: str | Path) -> bytes:
     """The bytes of a file, if they are few enough.
 
     Raises:
-        FilmError: no such file, too large, or it cannot be opened.
+        ImageError: no such file, too large, or it cannot be opened.
     """
     path = Path(path)
     try:
         if path.is_dir():
-            raise FilmError("This is a folder, not a file.")
+            raise ImageError("This is a folder, not a file.")
         if not path.is_file():
-            raise FilmError("There is no such file.")
+            raise ImageError("There is no such file.")
         if path.stat().st_size > MAX_BYTES:
-            raise FilmError(_too_large(path.stat().st_size))
+            raise ImageError(_too_large(path.stat().st_size))
         return path.read_bytes()
-    except FilmError:
+    except ImageError:
         raise
     except (OSError, ValueError):
-        raise FilmError("The file cannot be opened; perhaps it may not be read.") from None
+        raise ImageError("The file cannot be opened; perhaps it may not be read.") from None
 
 
 def decode(data: bytes) -> Radiograph:
@@ -142,14 +142,14 @@ def decode(data: bytes) -> Radiograph:
         data: a whole PNG, JPEG, WebP, TIFF or DICOM file, at most ``MAX_BYTES``.
 
     Raises:
-        FilmError: too large, too small, damaged, blank, or not one of these formats.
+        ImageError: too large, too small, damaged, blank, or not one of these formats.
     """
     if len(data) > MAX_BYTES:
-        raise FilmError(_too_large(len(data)))
+        raise ImageError(_too_large(len(data)))
     if not data:
-        raise FilmError("The file is empty.")
+        raise ImageError("The file is empty.")
     if is_dicom(data):
-        return dicom_film(parse(data))
+        return dicom_image(parse(data))
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -158,25 +158,25 @@ def decode(data: bytes) -> Radiograph:
                 _check_size(*picture.size)
                 tall = _density(picture)
                 pixels = _grey(picture, data, notes)
-    except FilmError:
+    except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        raise FilmError(
+        raise ImageError(
             "This file is not a picture that can be read here. Please use PNG, JPEG, WebP, TIFF or DICOM."
         ) from None
     except Image.DecompressionBombError:
-        raise FilmError(_too_many_pixels()) from None
+        raise ImageError(_too_many_pixels()) from None
     except Exception as error:  # noqa: BLE001 - what decoders raise on damaged files is not documented
         log.info("a picture could not be decoded: %s", type(error).__name__)
-        raise FilmError(DAMAGED) from None
+        raise ImageError(DAMAGED) from None
     if pixels.min() == pixels.max():
-        raise FilmError(BLANK)
+        raise ImageError(BLANK)
     window = _window(pixels, notes)
     pixels = _squared(np.ascontiguousarray(pixels), tall, notes)
     return Radiograph(pixels, window, tuple(notes))
 
 
-def dicom_film(file: DicomFile, index: int = 0, window: str | None = None) -> Radiograph:
+def dicom_image(file: DicomFile, index: int = 0, window: str | None = None) -> Radiograph:
     """One frame of a DICOM file as a film.
 
     Args:
@@ -185,13 +185,13 @@ def dicom_film(file: DicomFile, index: int = 0, window: str | None = None) -> Ra
         window: one of ``file.windows``; the file's own where absent.
 
     Raises:
-        FilmError: too large, too small, damaged, blank, or no such frame.
+        ImageError: too large, too small, damaged, blank, or no such frame.
         KeyError: unknown window.
     """
     _check_size(file.columns, file.rows)
     stored, said = file.frame(index, window)
     if stored.min() == stored.max():
-        raise FilmError(BLANK)
+        raise ImageError(BLANK)
     notes = [*file.notes]
     if file.frames > 1:
         notes.append(f"The file holds {file.frames} pictures; this is number {index + 1}.")
@@ -254,13 +254,13 @@ def _too_many_pixels() -> str:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise FilmError(_too_many_pixels())
+        raise ImageError(_too_many_pixels())
     if min(width, height) < MIN_SIDE:
-        raise FilmError(
+        raise ImageError(
             f"The picture is {width} x {height} pixels; its shorter side needs at least {MIN_SIDE} to show anything."
         )
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise FilmError(f"The picture is {width} x {height} pixels; no film is that long and thin.")
+        raise ImageError(f"The picture is {width} x {height} pixels; no film is that long and thin.")
 
 
 def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
@@ -268,7 +268,7 @@ def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
     if picture.format == "TIFF":
         aside = picture.getexif().get(EXIF_ORIENTATION) in ORIENTATION_ASIDE
         if tiff_sizes(data) not in (set(), {picture.size[::-1] if aside else picture.size}):
-            raise FilmError(DAMAGED)
+            raise ImageError(DAMAGED)
         if _has_second(picture):
             notes.append("The file holds several pictures; only the first one is shown.")
     if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
@@ -287,7 +287,7 @@ def _deep(picture: Image.Image) -> np.ndarray:
     pixels = np.asarray(picture)
     if picture.mode in ("I", "F") and not (pixels.min() >= 0 and pixels.max() <= 65535 and picture.mode == "I"):
         if not np.isfinite(pixels).all():
-            raise FilmError("The picture holds pixels without a value, so it cannot be shown truthfully.")
+            raise ImageError("The picture holds pixels without a value, so it cannot be shown truthfully.")
         low, high = float(pixels.min()), float(pixels.max())
         spread = np.empty(pixels.shape, np.uint16)
         for rows in strips(*pixels.shape):

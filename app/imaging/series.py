@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.dicom import DicomFile, is_dicom, parse
-from app.imaging.radiograph import Radiograph, decode, dicom_film, load
+from app.imaging.radiograph import Radiograph, decode, dicom_image, load
 
 __all__ = ["MOST_FILES", "MOST_PICTURES", "OWN_WINDOW", "Slices", "gather"]
 
@@ -38,17 +38,17 @@ class Slices:
         shown = min(max(0, shown), len(self.places) - 1)
         return replace(self, shown=shown, window=window if window in self.windows else OWN_WINDOW)
 
-    def film(self) -> Radiograph:
+    def radiograph(self) -> Radiograph:
         """The chosen picture.
 
         Raises:
-            FilmError: it is gone, or anything ``decode`` refuses.
+            ImageError: it is gone, or anything ``decode`` refuses.
         """
         path, frame = self.places[self.shown]
         data = load(path)
         if not is_dicom(data):
             return decode(data)
-        return dicom_film(parse(data), frame, None if self.window == OWN_WINDOW else self.window)
+        return dicom_image(parse(data), frame, None if self.window == OWN_WINDOW else self.window)
 
 
 def gather(paths: Sequence[str | Path]) -> Slices:
@@ -58,19 +58,19 @@ def gather(paths: Sequence[str | Path]) -> Slices:
         paths: one picture of any kind, or several DICOM files of one series.
 
     Raises:
-        FilmError: nothing, too many files, several that are no series, or one that cannot be read.
+        ImageError: nothing, too many files, several that are no series, or one that cannot be read.
     """
     if not paths:
-        raise FilmError("No file was chosen.")
+        raise ImageError("No file was chosen.")
     if len(paths) > MOST_FILES:
-        raise FilmError(f"These are {len(paths)} files; at most {MOST_FILES} slices can be looked through.")
+        raise ImageError(f"These are {len(paths)} files; at most {MOST_FILES} slices can be looked through.")
     if len(paths) == 1 and not is_dicom(load(paths[0])):
         return Slices(((str(paths[0]), 0),))
     files: list[tuple[float, str, DicomFile]] = []
     for path in paths:
         data = load(path)
         if not is_dicom(data):
-            raise FilmError("Several files can be opened together only if all of them are DICOM slices of one series.")
+            raise ImageError("Several files can be opened together only if all of them are DICOM slices of one series.")
         file = parse(data)
         # Without its pixels, since a whole series may not fit into memory.
         files.append((file.place, str(path), file.without_pixels()))
@@ -80,11 +80,11 @@ def gather(paths: Sequence[str | Path]) -> Slices:
         != (first.modality, first.rows, first.columns, first.series)
         for *_, file in files
     ):
-        raise FilmError("These files are not slices of one series: they differ in kind, size or series.")
+        raise ImageError("These files are not slices of one series: they differ in kind, size or series.")
     files.sort(key=lambda each: each[:2])
     count = sum(file.frames for *_, file in files)
     if count > MOST_PICTURES:
-        raise FilmError(f"This holds {count:,} pictures; at most {MOST_PICTURES:,} can be looked through.")
+        raise ImageError(f"This holds {count:,} pictures; at most {MOST_PICTURES:,} can be looked through.")
     places = tuple((path, frame) for _, path, file in files for frame in range(file.frames))
     middle = len(places) // 2 if len(files) > 1 else 0
     return Slices(places, first.windows, middle)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.errors import UnlikeError, WeightsError
+from app.errors import RejectedError, WeightsError
 from app.imaging.letterbox import Placement, letterbox, normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import FractureNetwork, channels_last
-from app.model.ood import Typical, real_films_kept
+from app.model.ood import OODDetector, real_films_kept
 from app.model.weights import DEFAULT_FOLDER, ModelCard, load_card, load_network
 
 __all__ = ["Classifier", "Explanation", "Prediction"]
@@ -57,7 +57,7 @@ class Explanation:
     """One film, what was predicted, and the evidence behind every class.
 
     Attributes:
-        film: as decoded.
+        radiograph: as decoded.
         placement: where the film lies in the model's square.
         prediction: over all classes.
         maps: float32 (C, h, w), in logits: the mean of a class's map plus its bias is its logit.
@@ -67,7 +67,7 @@ class Explanation:
         model: name of the model.
     """
 
-    film: Radiograph
+    radiograph: Radiograph
     placement: Placement
     prediction: Prediction
     maps: np.ndarray
@@ -85,11 +85,11 @@ class Explanation:
         """Log odds of a fracture anywhere: the odds of all places add up to its own. None without a fracture map."""
         return None if self.fracture is None else float(np.logaddexp.reduce(self.fracture, axis=None))
 
-    def fracture_places(self) -> np.ndarray | None:
+    def fracture_odds(self) -> np.ndarray | None:
         """Odds of a fracture on the film relative to its likeliest place: float32 (film height, film width) up to 1."""
         if self.fracture is None:
             return None
-        return np.clip(self.placement.onto_film(np.exp(self.fracture - self.fracture.max())), 0.0, 1.0)
+        return np.clip(self.placement.onto_image(np.exp(self.fracture - self.fracture.max())), 0.0, 1.0)
 
     @cached_property
     def _film_share(self) -> np.ndarray:
@@ -118,7 +118,7 @@ class Explanation:
         positive = np.clip(self.evidence(name) / (full_colour or self.full_colour), 0.0, None)
         if not self.has_evidence(name):
             positive = np.zeros_like(positive)
-        return np.clip(self.placement.onto_film(positive), 0.0, 1.0)
+        return np.clip(self.placement.onto_image(positive), 0.0, 1.0)
 
     def padding_share(self, name: str) -> float:
         """Share of a class's positive evidence that lies outside the film, 0 to 1: heat nobody gets to see."""
@@ -132,11 +132,11 @@ class Explanation:
         Args:
             longest: longest side wanted, in pixels; films that are smaller stay as they are.
         """
-        if max(self.film.height, self.film.width) <= longest:
+        if max(self.radiograph.height, self.radiograph.width) <= longest:
             return self
-        film = self.film.scaled(longest)
+        film = self.radiograph.scaled(longest)
         placement = Placement.fit(film.height, film.width, self.placement.size)
-        return replace(self, film=film, placement=placement)
+        return replace(self, radiograph=film, placement=placement)
 
 
 class Classifier:
@@ -155,7 +155,7 @@ class Classifier:
         self,
         network: FractureNetwork,
         card: ModelCard,
-        typical: Typical | None = None,
+        typical: OODDetector | None = None,
         checker: Classifier | None = None,
     ) -> None:
         self.network = channels_last(network)
@@ -174,7 +174,7 @@ class Classifier:
             WeightsError: the model cannot be used.
         """
         network, card = load_network(name, folder)
-        typical = Typical.load(network.body, card.typical, folder / name) if card.typical else None
+        typical = OODDetector.load(network.body, card.typical, folder / name) if card.typical else None
         checker = None
         if card.checked_by:
             checker = (loaded or {}).get(card.checked_by) or cls.load(card.checked_by, folder)
@@ -194,7 +194,7 @@ class Classifier:
         """Whether a picture is like none of the films the model knows, so that its verdict is void.
 
         Raises:
-            UnlikeError: it is, and nobody wants the verdict anyway.
+            RejectedError: it is, and nobody wants the verdict anyway.
         """
         if self.checker is not None:
             return self.checker.check(film, anyway=anyway)
@@ -205,7 +205,7 @@ class Classifier:
         )
         unlike = distance > self.typical.limit
         if unlike and not anyway:
-            raise UnlikeError(
+            raise RejectedError(
                 "This is not like any radiograph the model has learnt from, so whatever it said would mean nothing. "
                 f"(Its features lie {distance / self.typical.limit:.2f} times as far from the films it knows as they "
                 f"may.{self._told_so()})"
@@ -256,7 +256,7 @@ class Classifier:
         biases = self.network.head.bias.numpy()
         return [
             Explanation(
-                film=film,
+                radiograph=film,
                 placement=placement,
                 prediction=Prediction(self.classes, logits[i].numpy(), probabilities[i].numpy()),
                 maps=maps[i].contiguous().numpy(),

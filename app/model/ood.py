@@ -18,9 +18,9 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from app.errors import WeightsError
-from app.model.weights import TypicalFilms
+from app.model.weights import ReferenceSet
 
-__all__ = ["Typical", "pooled", "real_films_kept", "stage_features"]
+__all__ = ["OODDetector", "pooled", "real_films_kept", "stage_features"]
 
 
 def stage_features(body: nn.Module, stages: tuple[str, ...]) -> nn.Module:
@@ -53,7 +53,7 @@ def real_films_kept(refused: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
 
 
-class Typical:
+class OODDetector:
     """The films a model knows.
 
     Args:
@@ -72,7 +72,7 @@ class Typical:
         self.limit = limit
 
     @classmethod
-    def load(cls, body: nn.Module, films: TypicalFilms, folder: Path) -> Typical:
+    def load(cls, body: nn.Module, films: ReferenceSet, folder: Path) -> OODDetector:
         """Raises WeightsError where the file is missing or another one than the card says."""
         path = folder / films.file
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != films.sha256:

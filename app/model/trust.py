@@ -9,11 +9,11 @@ import numpy as np
 from app.model.classifier import Explanation, Prediction
 from app.model.weights import ModelCard, PredictionSets, PresencePoints
 
-__all__ = ["IN_WORDS", "UNLIKE", "Seen", "answers", "how_sure", "possible_types", "presence"]
+__all__ = ["IN_WORDS", "UNLIKE", "FractureFinding", "answers", "how_sure", "possible_types", "presence"]
 
-Seen = Literal["none", "suspicious", "definite"]
+FractureFinding = Literal["none", "suspicious", "definite"]
 
-IN_WORDS: dict[Seen, str] = {
+IN_WORDS: dict[FractureFinding, str] = {
     "none": "No fracture seen",
     "suspicious": "Suspicious of a fracture",
     "definite": "Fracture seen",
@@ -24,7 +24,7 @@ UNLIKE = "Unlike any film the model knows: do not believe this."
 WORDS = ((0.9, "very likely"), (0.66, "likely"), (0.5, "more likely than not"), (0.33, "about as likely as not"))
 
 
-def presence(explanation: Explanation, points: PresencePoints | None) -> Seen | None:
+def presence(explanation: Explanation, points: PresencePoints | None) -> FractureFinding | None:
     """Whether a fracture is seen at the model's two operating points; None where it was not taught to tell."""
     if points is None or explanation.presence is None:
         return None
@@ -71,7 +71,7 @@ def answers(card: ModelCard, explanation: Explanation, *, unlike: bool) -> dict[
     prediction = explanation.prediction
     return {
         "unlike": unlike,
-        "notes": list(explanation.film.notes),
+        "notes": list(explanation.radiograph.notes),
         "fracture": presence(explanation, card.presence),
         "how_sure": how_sure(prediction.probability(prediction.best)),
         "possible_types": list(possible_types(prediction, card.sets)) if card.sets else None,

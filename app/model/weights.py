@@ -23,7 +23,7 @@ __all__ = [
     "ModelCard",
     "PredictionSets",
     "PresencePoints",
-    "TypicalFilms",
+    "ReferenceSet",
     "available",
     "load_card",
     "load_network",
@@ -82,7 +82,7 @@ class PredictionSets(BaseModel):
     limit: float
 
 
-class TypicalFilms(BaseModel):
+class ReferenceSet(BaseModel):
     """The features of known films beside the weights, and from which distance on a picture is like none of them."""
 
     model_config = ConfigDict(frozen=True)
@@ -132,7 +132,7 @@ class ModelCard(BaseModel):
     weights: WeightsFile
     presence: PresencePoints | None = None
     sets: PredictionSets | None = None
-    typical: TypicalFilms | None = None
+    typical: ReferenceSet | None = None
     checked_by: str | None = None
     date: str
     seed: int

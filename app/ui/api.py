@@ -12,14 +12,14 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from app.errors import FilmError, Stopped
+from app.errors import Cancelled, ImageError
 from app.explain.methods import DEFAULT, METHODS, ask, draw, heat
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier, Explanation
 from app.model.trust import answers
 from app.ui.session import COMPUTE, LIMIT, OURS, PATIENT
 from app.ui.uploads import uploaded
-from app.watch import Watch
+from app.watch import Progress
 
 __all__ = ["build"]
 
@@ -34,7 +34,7 @@ class _Choice(ValueError):
 def _in_words() -> Generator[None]:
     try:
         yield
-    except (FilmError, Stopped, _Choice) as error:
+    except (ImageError, Cancelled, _Choice) as error:
         raise gr.Error(str(error), print_exception=False) from None
     except Exception as error:  # noqa: BLE001 - Gradio would log the traceback
         log.error("a film could not be explained: %s", type(error).__name__)
@@ -85,7 +85,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
                 raise _Choice(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
             classifier, explanation, unlike = look(film, model, anyway)
             try:
-                question = ask(classifier, explanation.film, target or None, against or None, Watch(LIMIT))
+                question = ask(classifier, explanation.radiograph, target or None, against or None, Progress(LIMIT))
             except ValueError as error:
                 raise _Choice(str(error)) from None
             name = classifier.classes[question.target]
@@ -94,7 +94,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
                 "notice": classifier.card.intended_use,
                 "model": explanation.model,
                 "unlike": unlike,
-                "notes": list(explanation.film.notes),
+                "notes": list(explanation.radiograph.notes),
                 "method": method,
                 "explained": name,
                 "heatmap": _picture(drawn),

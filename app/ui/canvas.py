@@ -16,7 +16,7 @@ import numpy as np
 from fastapi import HTTPException
 from PIL import Image
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.ui.session import SCREEN
 from app.ui.uploads import guard
 
@@ -86,7 +86,7 @@ def bound(canvas: gr.ImageEditor) -> Drawings:
         sent = drawings.pop(payload.id, None) if payload.id is not None else payload
         found = [layer for layer in (sent.layers if sent else None) or [] if layer is not None]
         if len(found) > LAYERS:
-            raise FilmError(TOO_LARGE)
+            raise ImageError(TOO_LARGE)
         return [_opened(io.BytesIO(layer) if isinstance(layer, bytes) else layer.path) for layer in found]
 
     guard(canvas, layers)
@@ -96,5 +96,5 @@ def bound(canvas: gr.ImageEditor) -> Drawings:
 def _opened(source: Any) -> np.ndarray:
     with Image.open(source, formats=("PNG",)) as picture:
         if max(picture.size) > SCREEN:
-            raise FilmError(TOO_LARGE)
+            raise ImageError(TOO_LARGE)
         return np.asarray(picture.convert("RGBA"))

@@ -12,12 +12,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app.errors import FilmError, Stopped
+from app.errors import Cancelled, ImageError
 from app.explain import measured as verified
-from app.explain.methods import DEFAULT, METHODS, Question, ask, ask_square, draw, heat
+from app.explain.methods import DEFAULT, METHODS, MapRequest, ask, ask_square, draw, heat
 from app.explain.overlay import COLD, WARM, difference, overlay
 from app.model.classifier import Classifier, Explanation
-from app.ui.session import LIMIT, NO_FILM, OURS, PATIENT, SCREEN, Seen, progress, watched
+from app.ui.session import LIMIT, NO_FILM, OURS, PATIENT, SCREEN, Session, progress, watched
 
 __all__ = ["build", "sums", "told"]
 
@@ -153,14 +153,14 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
     why = gr.Image(show_label=False, format="png", interactive=False, elem_id="compare-why", buttons=[], height=420)
     adding = gr.HTML("", elem_id="compare-sums")
 
-    def pair(seen: Seen, name: str, against: str) -> tuple[str, str]:
+    def pair(seen: Session, name: str, against: str) -> tuple[str, str]:
         ranking = seen.explanation.prediction.ranking
         name = name or ranking[0]
         return name, against or next(each for each in ranking if each != name)
 
     def questions(
-        seen: Seen, chosen: Sequence[str], name: str, against: str
-    ) -> tuple[dict[str, tuple[Explanation, Question]], list[str]]:
+        seen: Session, chosen: Sequence[str], name: str, against: str
+    ) -> tuple[dict[str, tuple[Explanation, MapRequest]], list[str]]:
         """The film as each model explains it and is asked about it, and titles of models that would not judge it.
 
         The first tab's model is asked where none is chosen.
@@ -169,7 +169,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         by_model, unlike = {}, []
         others = [model for model in chosen if model != explanation.model]
         # Models look at the film itself, not at the page's smaller copy.
-        film = seen.slices.film() if others else explanation.film
+        film = seen.slices.radiograph() if others else explanation.radiograph
         for model in chosen or [explanation.model]:
             if model == explanation.model:
                 by_model[model] = explanation, ask_square(models[model], seen.square, name, against)
@@ -180,7 +180,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             by_model[model] = explained, ask(models[model], film, name, against)
         return by_model, unlike
 
-    def compare(seen: Seen | None, name: str, against: str, names: list[str], asked: list[str]) -> Iterator[tuple]:
+    def compare(seen: Session | None, name: str, against: str, names: list[str], asked: list[str]) -> Iterator[tuple]:
         if seen is None:
             yield NO_FILM, [], sentences(names, asked), "", None, ""
             return
@@ -196,8 +196,8 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
                 "",
             )
             return
-        film = explanation.film.display()
-        signed = explanation.placement.onto_film(explanation.evidence(name) - explanation.evidence(against))
+        film = explanation.radiograph.display()
+        signed = explanation.placement.onto_image(explanation.evidence(name) - explanation.evidence(against))
         signed = signed / max(float(np.abs(signed).max()), 1e-6)
         pictures: list[tuple[np.ndarray, str]] = []
         late: list[str] = []
@@ -225,7 +225,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
                         found = done
                         doing = f"{METHODS[method].title}, {number + 1} of {len(cells)}"
                         yield progress((number + share) / len(cells), doing), gr.skip(), *same
-                except Stopped:
+                except Cancelled:
                     late.append(METHODS[method].title)
                 if found is None:
                     # Its place stays, so that a column is a model's.
@@ -244,7 +244,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
             if unlike:
                 line += f" {' and '.join(unlike)} would not judge this film, as it is like none they know."
             yield f"<p class='glossary'>{html.escape(line)}</p>", gr.skip(), *same
-        except FilmError as error:
+        except ImageError as error:
             yield f"<p class='glossary'>{html.escape(str(error))}</p>", gr.skip(), *same
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("methods could not be compared: %s", type(error).__name__)
@@ -268,4 +268,4 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")
+    stop.click(lambda: "<p class='glossary'>Cancelled.</p>", None, state, cancels=[running], api_visibility="private")

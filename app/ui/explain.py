@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app.errors import FilmError, UnlikeError
+from app.errors import ImageError, RejectedError
 from app.explain.overlay import COLOUR_MAPS, fracture_outline, outline_marks, overlay, scale_bar
 from app.imaging import examples as library
 from app.imaging.letterbox import letterbox
@@ -19,7 +19,7 @@ from app.imaging.series import OWN_WINDOW, Slices, gather
 from app.model.classifier import Classifier
 from app.model.trust import presence
 from app.ui import text as words
-from app.ui.session import COMPUTE, HOUR, OURS, SCREEN, Seen
+from app.ui.session import COMPUTE, HOUR, OURS, SCREEN, Session
 from app.ui.uploads import guard
 
 __all__ = ["build"]
@@ -125,11 +125,11 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     """Lays out the tab inside the current Blocks; the first model is asked unless people choose another.
 
     Returns:
-        What is known of the film on the page: ``Seen``, or None.
+        What is known of the film on the page: ``Session``, or None.
     """
     models = {classifier.card.name: classifier for classifier in classifiers}
     card = classifiers[0].card
-    tests = library.held_out_films(card.classes)
+    tests = library.held_out_images(card.classes)
     offered = library.examples()
     known = gr.State(None, time_to_live=HOUR)
     refused = gr.State(None, time_to_live=HOUR)
@@ -188,20 +188,20 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
     results = [source, steps, bench, known, verdict, bars, types, plain, *drawn, refused, anyway]
 
     def draw(
-        seen: Seen | None, name: str | None, colours: str, strength: float, outline: bool, broken: bool
+        seen: Session | None, name: str | None, colours: str, strength: float, outline: bool, broken: bool
     ) -> tuple[Any, Any, str, str]:
         """Everything that changes with the chosen type or look, from what is already known of the film."""
         if seen is None or name is None:
             return None, None, "", FORGOTTEN
         explanation = seen.explanation
         card = models[explanation.model].card
-        film = explanation.film.display()
+        film = explanation.radiograph.display()
         hot = overlay(film, explanation.heat(name), colour_map=colours, opacity=strength, contour=outline)
-        seen_there, places = presence(explanation, card.presence), explanation.fracture_places()
+        seen_there, places = presence(explanation, card.presence), explanation.fracture_odds()
         if broken and places is not None and seen_there in ("suspicious", "definite"):
             hot = fracture_outline(hot, places, dashed=seen_there == "suspicious")
-        if explanation.film.spacing is not None:
-            hot = scale_bar(hot, explanation.film.spacing)
+        if explanation.radiograph.spacing is not None:
+            hot = scale_bar(hot, explanation.radiograph.spacing)
         both = (np.dstack([film] * 3), hot)
         return hot, both, words.legend(explanation, colours, strength), words.describe(card, explanation, name)
 
@@ -225,7 +225,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             return nothing(WELCOME)
         try:
             return judged(slices, models[asked], colours, strength, outline, broken, truth, insisting)
-        except FilmError as error:
+        except ImageError as error:
             return nothing(words.refusal(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("a film could not be explained: %s", type(error).__name__)
@@ -241,11 +241,11 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         truth: str | None,
         insisting: bool,
     ) -> tuple:
-        film = slices.film()
+        film = slices.radiograph()
         try:
             if not insisting:
                 classifier.check(film)
-        except UnlikeError as error:
+        except RejectedError as error:
             # What was refused can still be looked at, and through, until people insist.
             return nothing(
                 words.refusal(str(error), film.notes),
@@ -256,7 +256,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         square = letterbox(film, classifier.card.size, classifier.card.equalise)[0]
         best = explanation.prediction.best
         choices, style = words.bars(classifier.card, explanation)
-        seen = Seen(explanation, square, slices, truth, insisting)
+        seen = Session(explanation, square, slices, truth, insisting)
         return (
             gr.update(visible=False),
             gr.update(visible=True),
@@ -264,7 +264,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
             words.verdict(classifier.card, explanation, truth, insisting),
             style,
             gr.update(choices=choices, value=best),
-            _plain(explanation.film),
+            _plain(explanation.radiograph),
             *draw(seen, best, colours, strength, outline, broken),
             None,
             gr.update(visible=False),
@@ -281,14 +281,14 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         return (*ONE, results[PLAIN], *results)
 
     def judge_random(*settings: Any) -> tuple:
-        path, kind = library.random_film(tests)
+        path, kind = library.random_image(tests)
         results = judge_file(str(path), *settings, kind.name)
         return (*ONE, results[PLAIN], *results)
 
     def judge_files(paths: list[str] | None, *settings: Any) -> tuple:
         try:
             slices = gather(paths or [])
-        except FilmError as error:
+        except ImageError as error:
             return (*ONE, None, *nothing(words.refusal(str(error))))
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("an upload could not be read: %s", type(error).__name__)
@@ -301,7 +301,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         )
         return (*look_through, results[PLAIN], *results)
 
-    def judge_slice(seen: Seen | None, refused: Slices | None, shown: float, name: str, *settings: Any) -> tuple:
+    def judge_slice(seen: Session | None, refused: Slices | None, shown: float, name: str, *settings: Any) -> tuple:
         slices = seen.slices if seen else refused
         if slices is None:
             return (gr.skip(), *nothing(FORGOTTEN))
@@ -309,7 +309,7 @@ def build(classifiers: Sequence[Classifier]) -> gr.State:
         results = judge(chosen, *settings, insisting=seen is not None and seen.insisted)
         return (results[PLAIN], *results)
 
-    def judge_again(seen: Seen | None, refused: Slices | None, *settings: Any) -> tuple:
+    def judge_again(seen: Session | None, refused: Slices | None, *settings: Any) -> tuple:
         if seen is None:
             return judge(refused, *settings)
         return judge(seen.slices, *settings, seen.truth, insisting=seen.insisted)

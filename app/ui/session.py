@@ -11,9 +11,9 @@ import numpy as np
 
 from app.imaging.series import Slices
 from app.model.classifier import Explanation
-from app.watch import Watch
+from app.watch import Progress
 
-__all__ = ["COMPUTE", "HOUR", "LIMIT", "NO_FILM", "OURS", "PATIENT", "SCREEN", "Seen", "progress", "watched"]
+__all__ = ["COMPUTE", "HOUR", "LIMIT", "NO_FILM", "OURS", "PATIENT", "SCREEN", "Session", "progress", "watched"]
 
 Result = TypeVar("Result")
 
@@ -40,7 +40,7 @@ HOUR = 3600
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Session:
     """The film on the page.
 
     Attributes:
@@ -66,7 +66,7 @@ def progress(share: float, doing: str) -> str:
     )
 
 
-def watched(work: Callable[[Watch], Result], seconds: float = LIMIT) -> Iterator[tuple[float, Result | None]]:
+def watched(work: Callable[[Progress], Result], seconds: float = LIMIT) -> Iterator[tuple[float, Result | None]]:
     """Runs slow work beside the page.
 
     Args:
@@ -77,7 +77,7 @@ def watched(work: Callable[[Watch], Result], seconds: float = LIMIT) -> Iterator
         The share done and None until it is done, then 1 and the result.
 
     Raises:
-        Whatever the work raises; Stopped where its time was over.
+        Whatever the work raises; Cancelled where its time was over.
     """
     share = 0.0
 
@@ -85,7 +85,7 @@ def watched(work: Callable[[Watch], Result], seconds: float = LIMIT) -> Iterator
         nonlocal share
         share = done
 
-    watch = Watch(seconds, tell)
+    watch = Progress(seconds, tell)
     with ThreadPoolExecutor(1, "slow-work") as pool:
         future = pool.submit(work, watch)
         try:

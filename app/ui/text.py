@@ -10,7 +10,7 @@ from app.explain.marks import mark_boxes
 from app.explain.overlay import NO_EVIDENCE, gradient
 from app.imaging.dicom import trained_on
 from app.model.classifier import Explanation, Prediction
-from app.model.trust import IN_WORDS, UNLIKE, Seen, how_sure, possible_types, presence
+from app.model.trust import IN_WORDS, UNLIKE, FractureFinding, how_sure, possible_types, presence
 from app.model.weights import ModelCard
 from app.ui.glossary import GLOSSARY
 
@@ -42,7 +42,7 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None,
     seen = presence(explanation, card.presence)
     lines = [f"<p class='truth wrong'><strong>{UNLIKE}</strong></p>"]
     lines = lines if insisted else []
-    film, notes = explanation.film, list(explanation.film.notes)
+    film, notes = explanation.radiograph, list(explanation.radiograph.notes)
     if strange := not trained_on(film.modality) and bool(notes):
         lines.append(f"<p class='truth wrong'><strong>{html.escape(notes.pop(0))}</strong></p>")
     if seen is not None:
@@ -69,7 +69,7 @@ def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None,
     return f"<div class='verdict' aria-live='polite'>{''.join(lines)}</div>"
 
 
-def _broken(card: ModelCard, seen: Seen) -> str:
+def _broken(card: ModelCard, seen: FractureFinding) -> str:
     """Whether a fracture is seen, and how often that is right, from the films that judged the operating points."""
     figures = card.metrics.get("presence", {})
     told = ""

@@ -12,20 +12,30 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from app.errors import NoHeat, Stopped
+from app.errors import Cancelled, NoHeat
 from app.explain import measured as verified
 from app.explain import shortcuts
-from app.explain.faithfulness import CHANGES, FEW_CHANGES, SHARES, Scrambled, Stable, Trial, scramble, stability, trial
+from app.explain.faithfulness import (
+    CHANGES,
+    FEW_CHANGES,
+    SHARES,
+    Randomised,
+    Stable,
+    Trial,
+    randomise_weights,
+    stability,
+    trial,
+)
 from app.explain.measured import UNCHANGED
-from app.explain.methods import DEFAULT, METHODS, Question, ask_square, draw, heat
+from app.explain.methods import DEFAULT, METHODS, MapRequest, ask_square, draw, heat
 from app.explain.overlay import overlay
 from app.explain.shortcuts import KINDS, Shortcuts
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.ui.about import table
 from app.ui.canvas import Drawings, bound
-from app.ui.session import COMPUTE, HOUR, NO_FILM, OURS, PATIENT, Seen, progress, watched
-from app.watch import Watch
+from app.ui.session import COMPUTE, HOUR, NO_FILM, OURS, PATIENT, Session, progress, watched
+from app.watch import Progress
 
 __all__ = ["bench", "build", "dependence", "pointing", "verdict"]
 
@@ -103,14 +113,14 @@ def pointing(found: Trial) -> tuple[str, str, str]:
     return "poor", "It does not point at what the score needs better than chance does.", words
 
 
-def dependence(scrambled: Sequence[Scrambled]) -> tuple[str, str, str]:
+def dependence(scrambled: Sequence[Randomised]) -> tuple[str, str, str]:
     """Whether the map is of what the model has learnt: kind, words and figures."""
     head, last = scrambled[0].correlation, scrambled[-1].correlation
     if last is None:
         return (
             "mixed",
             "Whether it depends on the model cannot be said.",
-            "Scrambled, the network leaves no heat to compare with.",
+            "Randomised, the network leaves no heat to compare with.",
         )
     figures = (
         f"Rank correlation, whatever its sign, with maps of the network scrambled throughout: {last:.2f}, "
@@ -130,7 +140,7 @@ def dependence(scrambled: Sequence[Scrambled]) -> tuple[str, str, str]:
     return "good", "It depends on the model.", figures
 
 
-def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stable], lies: Shortcuts) -> str:
+def verdict(found: Trial, scrambled: Sequence[Randomised], stable: Sequence[Stable], lies: Shortcuts) -> str:
     """What the trial found in words, each with its figure, as HTML."""
     steady = float(np.mean([each.correlation for each in stable]))
     rows = [
@@ -164,22 +174,22 @@ def verdict(found: Trial, scrambled: Sequence[Scrambled], stable: Sequence[Stabl
     )
 
 
-def _on_trial(question: Question, method: str, seen: Seen) -> tuple:
+def _on_trial(question: MapRequest, method: str, seen: Session) -> tuple:
     """Everything the tab shows; one watch over all of it."""
     whole = question.watch
     placement = seen.explanation.placement
 
-    def part(start: float, end: float) -> Question:
-        return replace(question, watch=Watch(tell=lambda share: whole.step(start + (end - start) * share)))
+    def part(start: float, end: float) -> MapRequest:
+        return replace(question, watch=Progress(tell=lambda share: whole.step(start + (end - start) * share)))
 
     found = draw(part(0.0, PARTS[0]), method)
     if np.ptp(found) == 0.0:
         raise NoHeat("This method finds no heat on this film, so there is nothing to put on trial.")
     curves = trial(part(PARTS[0], PARTS[1]), found, placement)
     slow = METHODS[method].cost == "slow"
-    scrambled = scramble(part(PARTS[1], PARTS[2]), method, found)
+    scrambled = randomise_weights(part(PARTS[1], PARTS[2]), method, found)
     stable = stability(part(PARTS[2], PARTS[3]), method, found, FEW_CHANGES if slow else CHANGES)
-    lies = shortcuts.judge(seen.explanation.film.display(), found, placement)
+    lies = shortcuts.judge(seen.explanation.radiograph.display(), found, placement)
     return found, curves, scrambled, stable, lies
 
 
@@ -277,13 +287,13 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> Drawings:
         if found := verified.load(name):
             gr.HTML(bench(classifier.card.title, found))
 
-    def put_on_trial(seen: Seen | None, name: str, target: str) -> Iterator[tuple]:
+    def put_on_trial(seen: Session | None, name: str, target: str) -> Iterator[tuple]:
         if seen is None:
             yield NO_FILM, "", "", []
             return
         explanation = seen.explanation
         target = target or explanation.prediction.best
-        film = explanation.film.display()
+        film = explanation.radiograph.display()
         try:
             results = None
             for share, done in watched(
@@ -308,18 +318,18 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> Drawings:
             line = f"{METHODS[name].title} for {titles[target].lower()}. {METHODS[name].says}"
             told = verdict(curves, scrambled, stable, lies)
             yield f"<p class='glossary'>{html.escape(line)}</p>", told, SHUFFLED, pictures
-        except (NoHeat, Stopped) as error:
+        except (NoHeat, Cancelled) as error:
             yield f"<p class='glossary'>{html.escape(str(error))}</p>", "", "", []
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("a map could not be put on trial: %s", type(error).__name__)
             yield f"<p class='glossary'>{OURS}</p>", "", "", []
 
-    def show(seen: Seen | None) -> tuple:
+    def show(seen: Session | None) -> tuple:
         if seen is None:
             return None, None, NO_FILM
-        return seen, np.dstack([seen.explanation.film.display()] * 3), ""
+        return seen, np.dstack([seen.explanation.radiograph.display()] * 3), ""
 
-    def ask_again(seen: Seen | None, layers: list[np.ndarray], target: str) -> tuple:
+    def ask_again(seen: Session | None, layers: list[np.ndarray], target: str) -> tuple:
         if seen is None:
             return [], "<p class='glossary'>There is no film here yet. Press &ldquo;Show the film here&rdquo;.</p>"
         try:
@@ -328,8 +338,8 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> Drawings:
             log.error("a film could not be asked about again: %s", type(error).__name__)
             return [], f"<p class='glossary'>{OURS}</p>"
 
-    def without(seen: Seen, layers: list[np.ndarray], target: str) -> tuple:
-        film = seen.explanation.film.display()
+    def without(seen: Session, layers: list[np.ndarray], target: str) -> tuple:
+        film = seen.explanation.radiograph.display()
         hidden = np.zeros(film.shape, bool)
         for layer in layers:
             alpha = cv2.resize(layer[:, :, 3], film.shape[::-1], interpolation=cv2.INTER_NEAREST)
@@ -380,7 +390,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> Drawings:
         show_progress="hidden",
         api_visibility="private",
     )
-    stop.click(lambda: "<p class='glossary'>Stopped.</p>", None, state, cancels=[running], api_visibility="private")
+    stop.click(lambda: "<p class='glossary'>Cancelled.</p>", None, state, cancels=[running], api_visibility="private")
     fetch.click(show, known, [painted, canvas, moved], api_visibility="private")
     again.click(
         ask_again,

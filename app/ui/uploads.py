@@ -16,7 +16,7 @@ from gradio.components import Component
 from gradio.utils import get_upload_folder
 from pydantic import BaseModel
 
-from app.errors import FilmError
+from app.errors import ImageError
 
 __all__ = ["FOREIGN", "guard", "uploaded"]
 
@@ -30,10 +30,10 @@ def uploaded(path: str) -> str:
     """The same path, if it lies in the folder of uploads once links are followed.
 
     Raises:
-        FilmError: it does not.
+        ImageError: it does not.
     """
     if not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
-        raise FilmError(FOREIGN)
+        raise ImageError(FOREIGN)
     return path
 
 
@@ -63,7 +63,7 @@ def guard(component: Component, read: Callable[[Any], Any] | None = None) -> Non
             for path in _paths(payload):
                 uploaded(path)
             return own(payload)
-        except FilmError as error:
+        except ImageError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception as error:  # noqa: BLE001 - Gradio would log the traceback, and with it the file's name
             log.error("an upload could not be taken: %s", type(error).__name__)

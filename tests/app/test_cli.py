@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from app import __version__
 from app import cli as app_cli
-from app.errors import UnlikeError
+from app.errors import RejectedError
 from app.explain import perturbation as attribution
 from app.explain.methods import METHODS
 from app.imaging.phantom import draw
@@ -356,7 +356,7 @@ def test_a_frame_of_what_has_none_is_a_sentence(drawing: Path, tmp_path: Path) -
 
 def test_notes_are_told_of_a_refused_image_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_kwargs: object) -> bool:
-        raise UnlikeError("This is not like any radiograph.")
+        raise RejectedError("This is not like any radiograph.")
 
     monkeypatch.setattr(Classifier, "check", refuse)
     deep = tmp_path / "deep.png"

@@ -20,7 +20,7 @@ from app.explain import perturbation as attribution
 from app.imaging.phantom import draw
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
-from app.model.ood import Typical, pooled, stage_features
+from app.model.ood import OODDetector, pooled, stage_features
 from tests.app.imaging.test_dicom import made, written
 from tests.serving import PATIENCE, launch, until
 
@@ -33,7 +33,7 @@ def choosy(classifier: Classifier) -> Classifier:
     extractor = stage_features(classifier.network.body, ("layer2", "layer3"))
     known = pooled(extractor, torch.zeros(2, 3, 96, 96) + torch.tensor([0.0, 0.1])[:, None, None, None])
     card = classifier.card.model_copy(update={"name": "choosy", "title": "Choosy network"})
-    return Classifier(classifier.network, card, Typical(extractor, known, 1, 1e-3))
+    return Classifier(classifier.network, card, OODDetector(extractor, known, 1, 1e-3))
 
 
 @pytest.fixture(scope="module")
@@ -516,7 +516,7 @@ def test_slow_methods_can_be_stopped(
     page.locator("#compare-go").click()
     expect(page.locator("#compare-state .progress")).to_contain_text("SHAP")
     page.locator("#compare-stop").click()
-    expect(page.locator("#compare-state")).to_contain_text("Stopped")
+    expect(page.locator("#compare-state")).to_contain_text("Cancelled")
     until(lambda: not any(thread.name.startswith("slow-work") for thread in threading.enumerate()))
 
 

@@ -58,7 +58,7 @@ def split(
 
     dataset, decoded = readable(_load(name, data))
     groups = find_groups(dataset, decoded).families
-    typer.echo(splits.write(dataset, groups, splits.part_films(dataset, groups), out))
+    typer.echo(splits.write(dataset, groups, splits.part_images(dataset, groups), out))
 
 
 @cli.command()

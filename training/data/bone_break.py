@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.data.image import DataSet, Film, Problem, missing, once, pictures_in, published_digests
+from training.data.image import DataSet, LabelledImage, Problem, missing, once, pictures_in, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load", "same_case"]
 
@@ -95,7 +95,7 @@ def load(data: Path) -> DataSet:
     """
     root = find(data)
     published = published_digests(root, lambda row: f"{row['class']}/{row['split']}/{Path(row['file']).stem}")
-    films: list[Film] = []
+    films: list[LabelledImage] = []
     problems: list[Problem] = []
     for label, folder in enumerate(CLASSES.values()):
         for split in ("Train", "Test"):
@@ -105,7 +105,7 @@ def load(data: Path) -> DataSet:
                 continue
             for path in pictures_in(place, problems):
                 name = f"{folder}/{split}/{path.stem}"
-                films.append(Film(name, path, label, split.lower(), published.get(name, "")))
+                films.append(LabelledImage(name, path, label, split.lower(), published.get(name, "")))
     films = once(films, problems)
     problems += missing(published, films)
     kin = same_case([film.name for film in films])

@@ -15,14 +15,14 @@ from app.imaging.letterbox import Placement
 from training.data import fracatlas, splits
 from training.data.cache import CACHE, placements, squares
 from training.data.grouping import find_groups
-from training.data.image import Film, readable
+from training.data.image import LabelledImage, readable
 
-__all__ = ["BoxedFilms", "box_mask"]
+__all__ = ["BoxedImages", "box_mask"]
 
 log = logging.getLogger(__name__)
 
 
-def box_mask(film: Film, placement: Placement) -> np.ndarray:
+def box_mask(film: LabelledImage, placement: Placement) -> np.ndarray:
     """A film's fracture boxes, painted on the model's square: uint8 (size, size), 1 inside a box.
 
     Each box covers at least one pixel, however small it is.
@@ -37,7 +37,7 @@ def box_mask(film: Film, placement: Placement) -> np.ndarray:
     return mask
 
 
-class BoxedFilms:
+class BoxedImages:
     """One part of FracAtlas, letterboxed.
 
     Args:
@@ -66,7 +66,7 @@ class BoxedFilms:
             log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
             whole, decoded = readable(whole)
             families = find_groups(whole, decoded, cache).families
-            known = families, splits.part_films(whole, families)
+            known = families, splits.part_images(whole, families)
         self.part = part
         chosen = [index for index, its in enumerate(known[1]) if its == part]
         self.films = tuple(whole.films[index] for index in chosen)

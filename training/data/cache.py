@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from rich.progress import track
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.letterbox import Placement, letterbox
 from app.imaging.radiograph import read
 
@@ -41,7 +41,7 @@ def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: boo
     for path in track(paths, f"Letterboxing to {size} px"):
         try:
             boxed.append(letterbox(read(path), size, equalise)[0])
-        except FilmError as error:
+        except ImageError as error:
             raise ValueError(f"{path}: {error} Mend it or take it away.") from None
     values = (np.stack(boxed) * 255.0 + 0.5).astype(np.uint8)
     target.parent.mkdir(parents=True, exist_ok=True)

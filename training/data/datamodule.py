@@ -18,14 +18,14 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, TensorDataset, WeightedRandomSampler
 
 from training.data import bone_break, splits
-from training.data.boxed import BoxedFilms
+from training.data.boxed import BoxedImages
 from training.data.cache import CACHE, squares
 from training.data.grouping import find_groups
 from training.data.image import readable
-from training.data.splits import Split, split_films
+from training.data.splits import Split, split_images
 from training.recipe import Places, Recipe
 
-__all__ = ["BoneBreakFilms"]
+__all__ = ["BoneBreakData"]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def _batches(
     return DataLoader(films, sampler=BatchSampler(sampler, batch_size, drop_last), batch_size=None)
 
 
-class BoneBreakFilms(lightning.LightningDataModule):
+class BoneBreakData(lightning.LightningDataModule):
     """Bone-break films letterboxed to the recipe's size.
 
     Args:
@@ -56,7 +56,7 @@ class BoneBreakFilms(lightning.LightningDataModule):
         self.recipe = recipe
         self.cache = cache
         self.set = bone_break.load(data)
-        self.boxed = BoxedFilms(data, "train", recipe.size, cache, recipe.equalise) if recipe.places else None
+        self.boxed = BoxedImages(data, "train", recipe.size, cache, recipe.equalise) if recipe.places else None
         known = splits.committed(self.set)
         if known is not None:
             self.groups = known[0]
@@ -65,7 +65,7 @@ class BoneBreakFilms(lightning.LightningDataModule):
             self.set, decoded = readable(self.set)
             self.groups = find_groups(self.set, decoded, cache).families
         for problem in self.set.problems:
-            log.warning("%s: %s", problem.film, problem.what)
+            log.warning("%s: %s", problem.image, problem.what)
         self.films = self.set.films
         self.labels = np.array([film.label for film in self.films])
 
@@ -77,7 +77,7 @@ class BoneBreakFilms(lightning.LightningDataModule):
     @cached_property
     def split(self) -> Split:
         official_test = np.array([film.part == "test" and not self.recipe.whole for film in self.films])
-        split = split_films(
+        split = split_images(
             self.labels,
             official_test,
             self.groups,
@@ -98,7 +98,7 @@ class BoneBreakFilms(lightning.LightningDataModule):
         lonely = shuffle and len(indices) % self.recipe.batch_size == 1
         return _batches(tensors, sampler, self.recipe.batch_size, lonely)
 
-    def _boxed_loader(self, places: Places, boxed: BoxedFilms, batches: int) -> DataLoader:
+    def _boxed_loader(self, places: Places, boxed: BoxedImages, batches: int) -> DataLoader:
         """As many batches of boxed films, masks and whether fractured, drawn with the recipe's share of fractures."""
         share = boxed.fractured.mean()
         weights = np.where(boxed.fractured, places.fractured / share, (1.0 - places.fractured) / (1.0 - share))

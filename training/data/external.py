@@ -14,14 +14,14 @@ from pathlib import Path
 from app.imaging.radiograph import read
 from training.data import bone_break, fracatlas, multi_region, splits
 from training.data.duplicates import LENIENT, find_links
-from training.data.image import Film, readable
+from training.data.image import LabelledImage, readable
 
 __all__ = ["LISTED", "search", "straight", "strangers"]
 
 LISTED = Path(__file__).with_suffix(".csv")
 
 
-def straight(data: Path) -> list[Film]:
+def straight(data: Path) -> list[LabelledImage]:
     """One film a group that nobody turned, sorted by name.
 
     Raises:
@@ -35,7 +35,7 @@ def straight(data: Path) -> list[Film]:
     return sorted((whole.films[i] for i in splits.unturned(whole, known[0])), key=lambda film: film.name)
 
 
-def search(films: Sequence[Film], data: Path) -> list[Film]:
+def search(films: Sequence[LabelledImage], data: Path) -> list[LabelledImage]:
     """Those of some films that have no near-duplicate in bone-break or FracAtlas.
 
     The thresholds are the lenient ones in both: a film left out too many costs little.
@@ -52,7 +52,7 @@ def search(films: Sequence[Film], data: Path) -> list[Film]:
     return [film for number, film in enumerate(films) if number not in twins]
 
 
-def strangers(data: Path, listed: Path = LISTED) -> list[Film]:
+def strangers(data: Path, listed: Path = LISTED) -> list[LabelledImage]:
     """The films of the committed list; where there is none, it is made.
 
     Raises:

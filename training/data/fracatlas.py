@@ -17,7 +17,7 @@ import csv
 from pathlib import Path
 
 from training.data.duplicates import Thresholds
-from training.data.image import DataSet, Film, Problem, pictures_in
+from training.data.image import DataSet, LabelledImage, Problem, pictures_in
 
 __all__ = ["CLASSES", "DOI", "find", "load"]
 
@@ -97,7 +97,7 @@ def load(data: Path) -> DataSet:
         if table_label and not boxes:
             problems.append(Problem(name, "The table says fractured, but there is no box."))
         films.append(
-            Film(
+            LabelledImage(
                 name,
                 path,
                 label,

@@ -10,18 +10,28 @@ from pathlib import Path
 
 from rich.progress import track
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.radiograph import Radiograph, read
 from training.data.duplicates import LENIENT, Thresholds
 
-__all__ = ["PICTURES", "DataSet", "Film", "Problem", "missing", "once", "pictures_in", "published_digests", "readable"]
+__all__ = [
+    "PICTURES",
+    "DataSet",
+    "LabelledImage",
+    "Problem",
+    "missing",
+    "once",
+    "pictures_in",
+    "published_digests",
+    "readable",
+]
 
 LEFT_BEHIND = {"desktop.ini", "thumbs.db", ".ds_store"}
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
-class Film:
+class LabelledImage:
     """One labelled film.
 
     Attributes:
@@ -57,7 +67,7 @@ class Film:
 class Problem:
     """Something wrong with one film, by name, in a sentence."""
 
-    film: str
+    image: str
     what: str
 
 
@@ -73,7 +83,7 @@ class DataSet:
     name: str
     title: str
     classes: tuple[str, ...]
-    films: tuple[Film, ...]
+    films: tuple[LabelledImage, ...]
     problems: tuple[Problem, ...]
     thresholds: Thresholds = LENIENT
     kin: tuple[tuple[str, str], ...] = ()
@@ -99,9 +109,9 @@ def pictures_in(folder: Path, problems: list[Problem]) -> list[Path]:
     return found
 
 
-def once(films: Iterable[Film], problems: list[Problem]) -> list[Film]:
+def once(films: Iterable[LabelledImage], problems: list[Problem]) -> list[LabelledImage]:
     """The films by name, sorted; of two with one name the second joins the problems."""
-    kept: dict[str, Film] = {}
+    kept: dict[str, LabelledImage] = {}
     for film in films:
         if film.name in kept:
             problems.append(Problem(film.name, f"There twice, with another ending; {film.path.name} is left out."))
@@ -110,7 +120,7 @@ def once(films: Iterable[Film], problems: list[Problem]) -> list[Film]:
     return sorted(kept.values(), key=lambda film: film.name)
 
 
-def missing(published: Mapping[str, str], films: Iterable[Film]) -> list[Problem]:
+def missing(published: Mapping[str, str], films: Iterable[LabelledImage]) -> list[Problem]:
     """A problem for each published film that is not among ``films``, sorted by name."""
     names = published.keys() - {film.name for film in films}
     return [Problem(name, "Listed by the publisher, but the file is missing.") for name in sorted(names)]
@@ -122,7 +132,7 @@ def readable(data: DataSet) -> tuple[DataSet, list[Radiograph]]:
     for film in track(data.films, f"Reading {data.name}"):
         try:
             decoded.append(read(film.path))
-        except FilmError as error:
+        except ImageError as error:
             problems.append(Problem(film.name, str(error)))
             continue
         films.append(film)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.data.duplicates import Thresholds
-from training.data.image import PICTURES, DataSet, Film, Problem, missing, once, pictures_in, published_digests
+from training.data.image import PICTURES, DataSet, LabelledImage, Problem, missing, once, pictures_in, published_digests
 
 __all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load"]
 
@@ -49,7 +49,7 @@ def load(data: Path) -> DataSet:
     """
     root = find(data)
     published = published_digests(root, lambda row: f"{row['split']}/{row['label']}/{row['file']}")
-    films: list[Film] = []
+    films: list[LabelledImage] = []
     problems: list[Problem] = []
     for folder, part in PARTS.items():
         for label, kind in enumerate(CLASSES):
@@ -62,7 +62,7 @@ def load(data: Path) -> DataSet:
                 original = path.stem if Path(path.stem).suffix.lower() in PICTURES else path.name
                 name = f"{folder}/{kind}/{original}"
                 turned = "rotated" in original
-                films.append(Film(name, path, label, part, published.get(name, ""), turned=turned))
+                films.append(LabelledImage(name, path, label, part, published.get(name, ""), turned=turned))
     films = once(films, problems)
     problems += missing(published, films)
     return DataSet("multi-region", "Fracture Multi-Region X-ray Data", CLASSES, tuple(films), tuple(problems), TURNED)

@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from training.data.image import DataSet
 
-__all__ = ["FOLDER", "Split", "committed", "part_films", "split_films", "unturned", "write"]
+__all__ = ["FOLDER", "Split", "committed", "part_images", "split_images", "unturned", "write"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "splits"
 
@@ -40,7 +40,7 @@ class Split:
     leaked: np.ndarray
 
 
-def split_films(
+def split_images(
     labels: np.ndarray, official_test: np.ndarray, groups: np.ndarray, *, folds: int, fold: int | None, seed: int
 ) -> Split:
     """Splits the official training films into training and validation, group by group.
@@ -72,7 +72,7 @@ def split_films(
     )
 
 
-def part_films(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
+def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
     """The part of every film of a set: "train", "validation", "test", or why it is in none.
 
     Bone-break keeps its official test films, and training films with a twin among them are "leaked". FracAtlas and

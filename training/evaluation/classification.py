@@ -19,7 +19,7 @@ from app.model.classifier import Classifier
 from app.model.weights import ModelCard
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.evaluation.calibration import holds
 from training.evaluation.metrics import bootstrap, expected_calibration_error, report
 from training.recipe import Recipe
@@ -44,7 +44,7 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     """
     classifier = Classifier.load(name, weights)
     card = classifier.card
-    films = BoneBreakFilms(Recipe.model_validate(card.recipe), data, cache)
+    films = BoneBreakData(Recipe.model_validate(card.recipe), data, cache)
     found = films.as_card()["parts"]
     for part in ("train", "validation", "test"):
         if found[part]["sha256"] != card.data["parts"][part]["sha256"]:

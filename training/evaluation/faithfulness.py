@@ -22,20 +22,20 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from app.explain.faithfulness import CHANGES, FEW_CHANGES, SHARES, Trial, scramble, stability, trial
-from app.explain.methods import DEFAULT, METHODS, Question, ask, draw, with_square
+from app.explain.faithfulness import CHANGES, FEW_CHANGES, SHARES, Trial, randomise_weights, stability, trial
+from app.explain.methods import DEFAULT, METHODS, MapRequest, ask, draw, with_square
 from app.imaging.letterbox import Placement
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
-from training.data.boxed import BoxedFilms
-from training.data.image import Film
+from training.data.boxed import BoxedImages
+from training.data.image import LabelledImage
 from training.evaluation.localisation import hit
 from training.evaluation.metrics import bootstrap
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-__all__ = ["CHECKED", "TRIED", "faithfulness", "judge_film", "summarise"]
+__all__ = ["CHECKED", "TRIED", "faithfulness", "judge_image", "summarise"]
 
 TRIED = {"instant": 24, "seconds": 12, "slow": 8}
 """Films that judge a method of each cost; the default method is judged on all that are asked for."""
@@ -51,7 +51,9 @@ VERSION = 4
 """Of what is measured: figures kept of single films by another one are not mixed with these."""
 
 
-def judge_film(question: Question, film: Film, placement: Placement, method: str, *, checked: bool) -> dict[str, Any]:
+def judge_image(
+    question: MapRequest, film: LabelledImage, placement: Placement, method: str, *, checked: bool
+) -> dict[str, Any]:
     """What is measured of one method on one film.
 
     Args:
@@ -59,7 +61,7 @@ def judge_film(question: Question, film: Film, placement: Placement, method: str
         film: with at least one box.
         placement: of the film in the model's square.
         method: a key of ``METHODS``.
-        checked: scramble the weights and shake the film as well.
+        checked: randomise_weights the weights and shake the film as well.
 
     Returns:
         Plain numbers: "seconds" from the film in the model's square to the map, areas, margins over random maps,
@@ -83,7 +85,7 @@ def judge_film(question: Question, film: Film, placement: Placement, method: str
         slow = METHODS[method].cost == "slow"
         shaken = stability(question, method, found, FEW_CHANGES if slow else CHANGES)
         row["stability"] = float(np.mean([each.correlation for each in shaken]))
-        row["scrambled"] = {step.down_to: step.correlation for step in scramble(question, method, found)}
+        row["scrambled"] = {step.down_to: step.correlation for step in randomise_weights(question, method, found)}
     return row
 
 
@@ -101,7 +103,7 @@ def summarise(films: Sequence[dict[str, dict[str, Any]]], twins: Sequence[int]) 
     """By method, means over films with intervals.
 
     Args:
-        films: by method what ``judge_film`` found.
+        films: by method what ``judge_image`` found.
         twins: (N,), near-duplicates share a number.
     """
 
@@ -162,7 +164,7 @@ def faithfulness(
     if unknown := set(methods) - set(METHODS):
         raise KeyError(f"unknown methods: {', '.join(sorted(unknown))}; known are {', '.join(METHODS)}")
     classifier = Classifier.load(name, weights)
-    boxed = BoxedFilms(data, "validation", classifier.card.size)
+    boxed = BoxedImages(data, "validation", classifier.card.size)
     broken = [film for film in boxed.films if film.boxes]
     twins = [int(group) for film, group in zip(boxed.films, boxed.groups, strict=True) if film.boxes]
     order = np.random.default_rng(0).permutation(len(broken))[:films]
@@ -185,7 +187,7 @@ def faithfulness(
         placement = Placement.fit(picture.height, picture.width, classifier.card.size)
         for method in missing:
             checked = number < CHECKED[METHODS[method].cost]
-            rows[method] = judge_film(question, film, placement, method, checked=checked)
+            rows[method] = judge_image(question, film, placement, method, checked=checked)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(known), encoding="utf-8")
     chosen = [known[broken[index].name] for index in order]

@@ -24,8 +24,8 @@ from app.explain.methods import DEFAULT, METHODS, ask, draw
 from app.imaging.letterbox import Placement, letterbox
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier, Explanation
-from training.data.boxed import BoxedFilms
-from training.data.image import Film
+from training.data.boxed import BoxedImages
+from training.data.image import LabelledImage
 from training.evaluation.metrics import bootstrap
 
 __all__ = ["ASKED", "BASELINES", "TOLERANCE", "Hit", "best_baseline", "hit", "localise", "with_mirrored"]
@@ -45,7 +45,7 @@ class Hit(NamedTuple):
     energy: float
 
 
-def hit(class_map: np.ndarray, film: Film, placement: Placement) -> Hit:
+def hit(class_map: np.ndarray, film: LabelledImage, placement: Placement) -> Hit:
     """Judges a map by the film's fracture boxes, at the film's own size.
 
     Args:
@@ -58,7 +58,7 @@ def hit(class_map: np.ndarray, film: Film, placement: Placement) -> Hit:
     """
     if not film.boxes:
         raise ValueError(f"{film.name} has no box to be judged by")
-    on_film = placement.onto_film(class_map)
+    on_film = placement.onto_image(class_map)
     height, width = on_film.shape
     row, column = np.unravel_index(int(on_film.argmax()), on_film.shape)
     rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
@@ -111,7 +111,7 @@ def _summary(hits: Sequence[Hit], twins: np.ndarray) -> dict[str, Any]:
     return {name: bootstrap(values[:, column], twins) for column, name in enumerate(Hit._fields)}
 
 
-def _sizes(films: Sequence[Film]) -> list[str]:
+def _sizes(films: Sequence[LabelledImage]) -> list[str]:
     """Each film's third by the share of it that boxes cover."""
     covered = np.array([sum(width * height for _, _, width, height in film.boxes) for film in films])
     low, high = np.quantile(covered, [1 / 3, 2 / 3])
@@ -150,7 +150,7 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
         FileNotFoundError: the films are not there.
     """
     classifier = Classifier.load(name, weights)
-    boxed = BoxedFilms(data, "validation", classifier.card.size)
+    boxed = BoxedImages(data, "validation", classifier.card.size)
     films = [film for film in boxed.films if film.boxes]
     twins = np.array([group for film, group in zip(boxed.films, boxed.groups, strict=True) if film.boxes])
     instant = [name for name, how in METHODS.items() if how.cost == "instant" and name != DEFAULT]
@@ -167,9 +167,9 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
             if explained.fracture is not None:
                 maps["fracture map"] = np.exp(explained.fracture)
             maps.update(with_mirrored(explained, mirrored))
-            question = ask(classifier, explained.film)
+            question = ask(classifier, explained.radiograph)
             maps.update({METHODS[name].title: draw(question, name) for name in instant})
-            square = letterbox(explained.film, explained.placement.size)[0]
+            square = letterbox(explained.radiograph, explained.placement.size)[0]
             shape = explained.maps.shape[1:]
             maps.update({baseline: make(square, shape, rng) for baseline, make in BASELINES.items()})
             for key, class_map in maps.items():

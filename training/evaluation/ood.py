@@ -22,17 +22,17 @@ from safetensors.torch import save
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import Radiograph, read
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
-from app.model.ood import Typical, pooled, stage_features
-from app.model.weights import TypicalFilms, load_card
-from training.data.boxed import BoxedFilms
+from app.model.ood import OODDetector, pooled, stage_features
+from app.model.weights import ReferenceSet, load_card
+from training.data.boxed import BoxedImages
 from training.data.cache import CACHE
 from training.data.cache import squares as cached_squares
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.data.external import strangers
 from training.evaluation.metrics import bootstrap
 from training.recipe import Recipe
@@ -109,7 +109,7 @@ def _others(folder: Path, size: int, equalise: bool) -> tuple[np.ndarray, str]:
     for path in sorted(folder.glob("*")):
         try:
             squares.append(letterbox(read(path), size, equalise)[0])
-        except FilmError:
+        except ImageError:
             continue
         digest.update(path.name.encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -118,10 +118,10 @@ def _others(folder: Path, size: int, equalise: bool) -> tuple[np.ndarray, str]:
     return np.stack(squares), digest.hexdigest()
 
 
-def _elsewhere(typed: BoneBreakFilms, data: Path, cache: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _elsewhere(typed: BoneBreakData, data: Path, cache: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Real films that neither are known nor chose the limit: squares, uint8 (N, size, size), and groups, int (N,)."""
     size, equalise = typed.recipe.size, typed.recipe.equalise
-    test = BoxedFilms(data, "test", size, cache, equalise)
+    test = BoxedImages(data, "test", size, cache, equalise)
     found = {
         "bone-break, test": (typed.squares[typed.split.test], typed.groups[typed.split.test]),
         "FracAtlas, test": (test.squares, test.groups),
@@ -180,9 +180,9 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
     recipe = Recipe.model_validate(card.recipe)
     stages = ARCHITECTURES[card.architecture].middle
     extractor = stage_features(classifier.network.body, stages)
-    typed = BoneBreakFilms(recipe, data, cache)
-    atlas = BoxedFilms(data, "train", card.size, cache, card.equalise)
-    judging = BoxedFilms(data, "validation", card.size, cache, card.equalise)
+    typed = BoneBreakData(recipe, data, cache)
+    atlas = BoxedImages(data, "train", card.size, cache, card.equalise)
+    judging = BoxedImages(data, "validation", card.size, cache, card.equalise)
     validation = judging.squares / 255.0
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(atlas.films))[:MOST])
@@ -192,7 +192,7 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
     ).half()
     blob = save({"features": bank})
     (weights / name / FILE).write_bytes(blob)
-    known = Typical(extractor, bank.float(), min(NEIGHBOURS, len(bank)), float("inf"))
+    known = OODDetector(extractor, bank.float(), min(NEIGHBOURS, len(bank)), float("inf"))
 
     def distances(squares: np.ndarray) -> np.ndarray:
         pixels = (classifier.pixels(list(squares[i : i + 64].astype(np.float32))) for i in range(0, len(squares), 64))
@@ -236,7 +236,7 @@ def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[s
         },
     }
     (weights / name / "refusal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    typical = TypicalFilms(
+    typical = ReferenceSet(
         file=FILE,
         sha256=hashlib.sha256(blob).hexdigest(),
         stages=stages,

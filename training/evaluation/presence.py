@@ -19,11 +19,11 @@ import numpy as np
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
 from app.model.weights import PresencePoints
-from training.data.boxed import BoxedFilms
+from training.data.boxed import BoxedImages
 from training.data.cache import CACHE
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.data.external import LISTED, strangers
-from training.data.image import Film
+from training.data.image import LabelledImage
 from training.evaluation.metrics import area, bootstrap
 from training.recipe import Recipe
 from training.release.export import write_card
@@ -72,7 +72,7 @@ def _of_region(scores: np.ndarray, fractured: np.ndarray, points: PresencePoints
     }
 
 
-def _scores(classifier: Classifier, films: Sequence[Film]) -> np.ndarray:
+def _scores(classifier: Classifier, films: Sequence[LabelledImage]) -> np.ndarray:
     found = []
     for start in range(0, len(films), 64):
         found += [e.presence for e in classifier.explain([read(film.path) for film in films[start : start + 64]])]
@@ -100,12 +100,12 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
     card = classifier.card
     if not card.places:
         raise ValueError(f"{name} was not taught places, so it cannot say whether a bone is broken")
-    if BoxedFilms(data, "train", card.size, cache).as_card()["sha256"] != card.data["places"]["sha256"]:
+    if BoxedImages(data, "train", card.size, cache).as_card()["sha256"] != card.data["places"]["sha256"]:
         raise ValueError(f"the FracAtlas films under {data} are not those {name} was trained on")
     found: dict[str, Any] = {}
     points = None
     for part in ("validation", "test"):
-        boxed = BoxedFilms(data, part, card.size, cache)
+        boxed = BoxedImages(data, part, card.size, cache)
         scores, fractured = _scores(classifier, boxed.films), boxed.fractured
         points = points or operating_points(scores, fractured)
         regions = np.array([film.region or "unknown" for film in boxed.films])
@@ -122,7 +122,7 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
             },
         }
     assert points is not None
-    others = BoneBreakFilms(Recipe.model_validate(card.recipe), data, cache)
+    others = BoneBreakData(Recipe.model_validate(card.recipe), data, cache)
     scores = _scores(classifier, [others.films[i] for i in others.split.test])
     groups = others.groups[others.split.test]
     elsewhere: dict[str, Any] = {

@@ -21,9 +21,9 @@ from sklearn.metrics import roc_auc_score
 
 from app.model.backbones import ARCHITECTURES
 from training.data.bone_break import CLASSES
-from training.data.boxed import BoxedFilms
+from training.data.boxed import BoxedImages
 from training.data.cache import CACHE, placements
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.evaluation.localisation import hit
 from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, report
 from training.fitting.fit import read_groups, refuse_another, save_whole, trained
@@ -104,7 +104,7 @@ def _see(task: FractureTypes, squares: np.ndarray, view: View = VIEWS[0]) -> tup
     return torch.cat(logits).numpy(), torch.cat(maps).numpy(), seen
 
 
-def judge_types(task: FractureTypes, films: BoneBreakFilms, indices: np.ndarray) -> dict[str, np.ndarray]:
+def judge_types(task: FractureTypes, films: BoneBreakData, indices: np.ndarray) -> dict[str, np.ndarray]:
     """What a trained task says of some films: the arrays of ``OutOfFold`` from "films" to "evidence"."""
     logits, maps, _ = _see(task, films.squares[indices])
     others = [_see(task, films.squares[indices], view)[0] for view in VIEWS[1:]]
@@ -119,10 +119,10 @@ def judge_types(task: FractureTypes, films: BoneBreakFilms, indices: np.ndarray)
     }
 
 
-def _judge(task: FractureTypes, films: BoneBreakFilms, data: Path, cache: Path) -> dict[str, np.ndarray]:
+def _judge(task: FractureTypes, films: BoneBreakData, data: Path, cache: Path) -> dict[str, np.ndarray]:
     judged = judge_types(task, films, films.split.validation)
     if task.recipe.places:
-        boxed = BoxedFilms(data, "validation", task.recipe.size, cache, task.recipe.equalise)
+        boxed = BoxedImages(data, "validation", task.recipe.size, cache, task.recipe.equalise)
         _, maps, fracture = _see(task, boxed.squares)
         judged["presence"] = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
         judged["fractured"] = boxed.fractured

@@ -31,7 +31,7 @@ from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.fitting.initial import Initial, load_initial, local_layers
 from training.fitting.task import FractureTypes
 from training.fitting.teacher import Teacher, keep, load_kept
@@ -85,7 +85,7 @@ def network_of(recipe: Recipe) -> FractureNetwork:
 
 
 def _build(
-    recipe: Recipe, films: BoneBreakFilms, initial: Initial | None, init: Path | None, teacher: Path | None = None
+    recipe: Recipe, films: BoneBreakData, initial: Initial | None, init: Path | None, teacher: Path | None = None
 ) -> tuple:
     network = network_of(recipe)
     if initial is None:
@@ -145,7 +145,7 @@ def fit(
         raise ValueError("nothing is trained of features that are frozen; cross-validate the recipe instead")
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     run.mkdir(parents=True, exist_ok=True)
-    films = BoneBreakFilms(recipe, data, cache)
+    films = BoneBreakData(recipe, data, cache)
     last = run / "last.ckpt"
     going_on = resume and last.is_file()
     if going_on:
@@ -233,7 +233,7 @@ def trained(
     cache: Path,
     progress: bool = False,
     teacher: Path | None = None,
-) -> tuple[FractureTypes, BoneBreakFilms]:
+) -> tuple[FractureTypes, BoneBreakData]:
     """Trains, or goes on where training stopped, and keeps the weights for networks that learn from this one.
 
     Args:
@@ -264,7 +264,7 @@ def read_groups(run: Path) -> np.ndarray:
         return np.array([int(row["group"]) for row in csv.DictReader(file)])
 
 
-def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakFilms, Initial]:
+def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakData, Initial]:
     """The trained network of a run with its films, ready to predict.
 
     Raises:
@@ -276,7 +276,7 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
         raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
     recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
     initial = Initial(**json.loads((run / "initial.json").read_text()))
-    films = BoneBreakFilms(recipe, data, cache)
+    films = BoneBreakData(recipe, data, cache)
     if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
         raise ValueError(
             f"the split of {run} is not the one these films are dealt into now, so films it was trained on could be "

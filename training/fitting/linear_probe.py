@@ -21,7 +21,7 @@ from app.imaging.letterbox import normalise
 from app.model.ood import pooled, stage_features
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.fitting.fit import keep_effort, network_of, processor, save_whole
 from training.fitting.initial import load_initial, local_layers
 from training.fitting.views import VIEWS, View, seen_as
@@ -69,7 +69,7 @@ def read_out(features: np.ndarray, labels: np.ndarray, asked: np.ndarray, decay:
         return (((torch.from_numpy(asked).float() - centre) / spread) @ weights + biases).numpy()
 
 
-def _features(recipe: Recipe, how: Frozen, films: BoneBreakFilms, run: Path, init: Path | None) -> np.ndarray:
+def _features(recipe: Recipe, how: Frozen, films: BoneBreakData, run: Path, init: Path | None) -> np.ndarray:
     """Pooled features of every film and view, (V, N, D); kept beside the folds, which all read them."""
     stored = run.parent / FEATURES
     network = network_of(recipe)
@@ -121,7 +121,7 @@ def judge_frozen(
     """
     began = time.monotonic()
     run.mkdir(parents=True, exist_ok=True)
-    films = BoneBreakFilms(recipe, data, cache)
+    films = BoneBreakData(recipe, data, cache)
     features = _features(recipe, how, films, run, init)
     indices = getattr(films.split, part)
     known = films.split.train

@@ -17,7 +17,7 @@ from app.model.classifier import Classifier, Explanation
 from app.model.weights import FractureType, ModelCard, WeightsFile
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.evaluation.calibration import calibrate
 from training.fitting.cross_validation import read_folds, summarise
 from training.fitting.fit import curve, load_task
@@ -28,7 +28,7 @@ INTENDED_USE = "For study, not for diagnosis. Not a medical device."
 
 
 def explain_part(
-    classifier: Classifier, films: BoneBreakFilms, indices: np.ndarray
+    classifier: Classifier, films: BoneBreakData, indices: np.ndarray
 ) -> tuple[list[Explanation], np.ndarray, np.ndarray]:
     """Explanations, logits float (N, C) and labels int (N,) of some films, by the app's own path from file to map."""
     explained = []

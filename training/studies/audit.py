@@ -101,7 +101,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
         "films": len(data.films),
         "by_class": {name: int((labels == index).sum()) for index, name in enumerate(data.classes)},
         "by_part": dict(sorted(Counter(film.part or "none given" for film in data.films).items())),
-        "problems": [{"film": problem.film, "what": problem.what} for problem in data.problems],
+        "problems": [{"film": problem.image, "what": problem.what} for problem in data.problems],
         "exact_copies": {
             "compared": "originals, by the publisher's checksums"
             if all(film.sha256 for film in data.films)

@@ -99,7 +99,7 @@ def write_page(audit: Audit, folder: Path) -> Path:
         for i in audit.suspected[:20]
     )
     problems = "".join(
-        f"<li><code>{html.escape(problem.film)}</code>: {html.escape(problem.what)}</li>"
+        f"<li><code>{html.escape(problem.image)}</code>: {html.escape(problem.what)}</li>"
         for problem in audit.data.problems
     )
     body = f"""<h1>{html.escape(audit.data.title)}: is it sound?</h1>

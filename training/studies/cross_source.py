@@ -18,7 +18,7 @@ import yaml
 from scipy.special import logit
 from sklearn.model_selection import StratifiedKFold
 
-from training.data.boxed import BoxedFilms
+from training.data.boxed import BoxedImages
 from training.data.cache import CACHE, squares
 from training.data.external import LISTED, strangers
 from training.evaluation.metrics import area
@@ -63,7 +63,7 @@ def cross_source(
     """
     how = ShortRecipe.model_validate(yaml.safe_load(recipe.read_text(encoding="utf-8")))
     began = time.monotonic()
-    own, judging = (BoxedFilms(data, part, how.size, cache) for part in ("train", "test"))
+    own, judging = (BoxedImages(data, part, how.size, cache) for part in ("train", "test"))
     films = strangers(data, listed)
     elsewhere = squares([film.path for film in films], how.size, cache)
     labels = np.array([film.label for film in films])

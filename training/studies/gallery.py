@@ -19,7 +19,7 @@ from app.model.classifier import Classifier, Explanation
 from app.model.weights import load_card
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.fitting.fit import network_of
 from training.fitting.teacher import load_kept
 from training.recipe import Recipe
@@ -62,7 +62,7 @@ def _picture(rgb: np.ndarray, words: str) -> str:
 
 
 def _mistake(explained: Explanation, labelled: str, titles: dict[str, str]) -> str:
-    film, best = explained.film.display(), explained.prediction.best
+    film, best = explained.radiograph.display(), explained.prediction.best
     said = f"said {titles[best].lower()}, {explained.prediction.probability(best):.0%}"
     was = f"labelled {titles[labelled].lower()}, given {explained.prediction.probability(labelled):.0%}"
     return (
@@ -99,7 +99,7 @@ def gallery(name: str, run: Path, data: Path, weights: Path, folder: Path, cache
     known = Recipe.model_validate(card.recipe)
     if recipe.fold is None or recipe.model_copy(update={"fold": known.fold, "seed": known.seed}) != known:
         raise ValueError(f"{run} is not a fold of the cross-validation of {name}")
-    films = BoneBreakFilms(recipe, data, cache)
+    films = BoneBreakData(recipe, data, cache)
     network = load_kept(network_of(recipe), run).eval().requires_grad_(False)
     explained, _, labels = explain_part(Classifier(network, card), films, films.split.validation)
     titles = {kind.name: kind.title for kind in card.classes}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from app.errors import Stopped
+from app.errors import Cancelled
 from app.explain.faithfulness import (
     CHANGES,
     HEAD,
@@ -20,18 +20,18 @@ from app.explain.faithfulness import (
     SHARES,
     SHUFFLES,
     Curves,
-    Scrambled,
+    Randomised,
     Trial,
     _filled,
     _shuffle,
+    randomise_weights,
     rank_correlation,
-    scramble,
     stability,
     structural_similarity,
     surrogate,
     trial,
 )
-from app.explain.methods import METHODS, Question, ask, draw, with_square
+from app.explain.methods import METHODS, MapRequest, ask, draw, with_square
 from app.imaging.letterbox import Placement
 from app.imaging.phantom import draw as phantom
 from app.imaging.radiograph import Radiograph
@@ -39,7 +39,7 @@ from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork, build_network
 from app.ui.trial import dependence, pointing
-from app.watch import Watch
+from app.watch import Progress
 
 
 class Detail(nn.Module):
@@ -61,7 +61,7 @@ def seeing(classifier: Classifier) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def question(seeing: Classifier) -> Question:
+def question(seeing: Classifier) -> MapRequest:
     """A film that is smooth but for a rough spot."""
     rng = np.random.default_rng(0)
     pixels = np.full((96, 96), 120, np.uint8)
@@ -72,7 +72,7 @@ def question(seeing: Classifier) -> Question:
 PLACEMENT = Placement.fit(96, 96, 96)
 
 
-def test_a_right_map_wins_and_its_opposite_loses(question: Question) -> None:
+def test_a_right_map_wins_and_its_opposite_loses(question: MapRequest) -> None:
     right = draw(question)
     assert np.unravel_index(right.argmax(), right.shape)[0] in (3, 4, 5)
     won = trial(question, right, PLACEMENT)
@@ -83,9 +83,9 @@ def test_a_right_map_wins_and_its_opposite_loses(question: Question) -> None:
     assert max(lost.margins().values()) < 0.0
 
 
-def test_curves_begin_and_end_where_they_must(question: Question) -> None:
+def test_curves_begin_and_end_where_they_must(question: MapRequest) -> None:
     told = []
-    watched = Question(**{**vars(question), "watch": Watch(tell=told.append)})
+    watched = MapRequest(**{**vars(question), "watch": Progress(tell=told.append)})
     found = trial(watched, draw(question), PLACEMENT, random=2)
     for curves in (found.real, *found.random):
         assert curves.deletion.shape == curves.insertion.shape == SHARES.shape
@@ -147,7 +147,7 @@ def test_a_random_map_has_the_smoothness_but_not_the_places() -> None:
 
 
 def test_other_films_meet_other_random_maps_and_the_same_film_the_same(
-    question: Question, monkeypatch: pytest.MonkeyPatch
+    question: MapRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[np.ndarray] = []
 
@@ -176,14 +176,14 @@ def test_what_is_filled_in_tells_nothing_of_what_was_there() -> None:
 def test_a_blind_method_is_caught_by_scrambling(classifier: Classifier, film: Radiograph) -> None:
     before = {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
     asked = ask(classifier, film)
-    blind = scramble(asked, "eigencam", draw(asked, "eigencam"))
-    seeing = scramble(asked, "gradcam", draw(asked, "gradcam"))
+    blind = randomise_weights(asked, "eigencam", draw(asked, "eigencam"))
+    seeing = randomise_weights(asked, "gradcam", draw(asked, "gradcam"))
     assert [step.down_to for step in blind] == ["head", "layer4", "layer3", "layer2", "layer1", REST]
     assert blind[0].correlation == pytest.approx(1.0)
     assert blind[0].similarity == pytest.approx(1.0)
     assert len(seeing[0].correlations) == SHUFFLES["instant"]
     assert seeing[0].correlation < 0.8
-    slow = scramble(asked, "gradcam-earlier", draw(asked, "gradcam-earlier"))
+    slow = randomise_weights(asked, "gradcam-earlier", draw(asked, "gradcam-earlier"))
     assert [step.down_to for step in slow] == [HEAD, REST]
     assert all(torch.equal(before[name], tensor) for name, tensor in classifier.network.state_dict().items())
 
@@ -208,7 +208,7 @@ def test_nothing_learnt_stays_in_its_place(architecture: str) -> None:
 
 
 def test_a_map_turned_into_its_opposite_has_kept_what_it_shows() -> None:
-    assert Scrambled(HEAD, np.ones((2, 2)), (-0.9, 0.9), 0.0).correlation == pytest.approx(0.9)
+    assert Randomised(HEAD, np.ones((2, 2)), (-0.9, 0.9), 0.0).correlation == pytest.approx(0.9)
 
 
 def test_networks_that_leave_no_heat_are_not_called_different(classifier: Classifier, film: Radiograph) -> None:
@@ -216,15 +216,15 @@ def test_networks_that_leave_no_heat_are_not_called_different(classifier: Classi
     network.head.weight.fill_(-1.0)
     asked = ask(Classifier(network, classifier.card), film)
     found = draw(ask(classifier, film))
-    for step in scramble(asked, "gradcam", found):
+    for step in randomise_weights(asked, "gradcam", found):
         assert step.correlations == ()
         assert step.correlation is None
         assert np.ptp(step.found) == 0.0
 
 
-def steps(head: tuple[float, ...], last: tuple[float, ...]) -> tuple[Scrambled, Scrambled]:
+def steps(head: tuple[float, ...], last: tuple[float, ...]) -> tuple[Randomised, Randomised]:
     flat = np.zeros((2, 2), np.float32)
-    return Scrambled(HEAD, flat, head, 0.0), Scrambled(REST, flat, last, 0.0)
+    return Randomised(HEAD, flat, head, 0.0), Randomised(REST, flat, last, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_chance_alone_seldom_wins() -> None:
     assert np.mean([len(each) == 3 for each in won]) < 0.01
 
 
-def test_maps_of_what_is_there_are_stable_and_chance_is_not(question: Question) -> None:
+def test_maps_of_what_is_there_are_stable_and_chance_is_not(question: MapRequest) -> None:
     found = stability(question, "gradcam", draw(question))
     assert [each.title for each in found] == [change.title for change in CHANGES]
     by_title = {each.title: each.correlation for each in found}
@@ -320,16 +320,16 @@ def test_measures_of_likeness() -> None:
     assert structural_similarity(one, other) == pytest.approx(float(theirs), abs=0.03)
 
 
-def test_a_trial_stops_when_told(question: Question) -> None:
-    watch = Watch()
+def test_a_trial_stops_when_told(question: MapRequest) -> None:
+    watch = Progress()
     watch.stop()
-    stopped = Question(**{**vars(question), "watch": watch})
+    stopped = MapRequest(**{**vars(question), "watch": watch})
     found = draw(question)
     for slow in (
         lambda: trial(stopped, found, PLACEMENT),
         lambda: stability(stopped, "gradcam", found),
     ):
-        with pytest.raises(Stopped):
+        with pytest.raises(Cancelled):
             slow()
 
 

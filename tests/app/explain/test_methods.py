@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from app.errors import Stopped
+from app.errors import Cancelled
 from app.explain import perturbation as attribution
 from app.explain.methods import DEFAULT, METHODS, ask, draw
 from app.imaging.phantom import draw as phantom
@@ -26,7 +26,7 @@ from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import Evidence, build_network
-from app.watch import Watch
+from app.watch import Progress
 from tests.app.model.test_network import CLASSES, awake, untouched
 
 FEW = 48
@@ -46,7 +46,7 @@ def test_a_map_is_a_map_and_nothing_is_left_behind(
 ) -> None:
     before = {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
     told = []
-    question = ask(classifier, film, watch=Watch(tell=told.append))
+    question = ask(classifier, film, watch=Progress(tell=told.append))
     found = draw(question, method)
     assert found.ndim == 2
     assert found.dtype == np.float32
@@ -103,12 +103,12 @@ def test_classes_that_are_none_are_refused(classifier: Classifier, film: Radiogr
 def test_slow_methods_stop_when_told_and_when_late(
     method: str, classifier: Classifier, film: Radiograph, quick: None
 ) -> None:
-    watch = Watch()
+    watch = Progress()
     watch.stop()
-    with pytest.raises(Stopped, match="stopped"):
+    with pytest.raises(Cancelled, match="stopped"):
         draw(ask(classifier, film, watch=watch), method)
-    with pytest.raises(Stopped, match="longer than"):
-        draw(ask(classifier, film, watch=Watch(seconds=0.0)), method)
+    with pytest.raises(Cancelled, match="longer than"):
+        draw(ask(classifier, film, watch=Progress(seconds=0.0)), method)
     for module in classifier.network.modules():
         assert not module._forward_hooks
 
@@ -123,7 +123,7 @@ def test_score_cam_and_fullgrad_equal_the_package_on_the_whole_network() -> None
         target = int(network(pixels).logits[0].argmax())
     with ScoreCAM(model=plain, target_layers=[last]) as cam:
         theirs = cam(pixels, [ClassifierOutputTarget(target)])[0]
-    ours = attribution.score_cam(network, pixels, target, Watch())
+    ours = attribution.score_cam(network, pixels, target, Progress())
     stretched = scale_cam_image(scale_cam_image(ours[None], (64, 64)))[0]
     assert np.abs(stretched - theirs).max() < 1e-3
     with FullGrad(model=plain, target_layers=[]) as cam:
@@ -148,11 +148,11 @@ def test_pixel_methods_equal_captum_on_the_whole_network() -> None:
         np.testing.assert_allclose(ours, expected, atol=1e-3 * float(expected.max()))
 
     gradients = IntegratedGradients(plain).attribute(pixels, black, target=target, n_steps=attribution.STEPS)
-    agrees(attribution.integrated_gradients(network, pixels, black, target, Watch()), gradients[0].sum(dim=0))
+    agrees(attribution.integrated_gradients(network, pixels, black, target, Progress()), gradients[0].sum(dim=0))
     windows = Occlusion(plain).attribute(
         pixels, sliding_window_shapes=(3, 8, 8), strides=(3, 4, 4), baselines=black, target=target
     )
-    agrees(attribution.occlusion(network, pixels, black, target, Watch()), windows[0, 0])
+    agrees(attribution.occlusion(network, pixels, black, target, Progress()), windows[0, 0])
 
 
 def test_shap_comes_to_the_values_counted_out_over_all_orders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_shap_comes_to_the_values_counted_out_over_all_orders(monkeypatch: pytes
             for place, patch in enumerate(order):
                 fair[patch] += score(frozenset(order[: place + 1])) - score(frozenset(order[:place]))
     fair /= math.factorial(count)
-    ours = attribution.shap(network, pixels, black, square, target, Watch())
+    ours = attribution.shap(network, pixels, black, square, target, Progress())
     np.testing.assert_allclose(ours, fair.clip(min=0)[patches.numpy()], atol=0.03 * np.abs(fair).max())
     theirs = KernelShap(lambda film: network(film).logits).attribute(
         pixels, baselines=black, target=target, feature_mask=patches[None, None], n_samples=4000
@@ -237,9 +237,9 @@ def test_patches_get_their_own_share_of_an_additive_score() -> None:
     network = Additive(patches)
     pixels, black = torch.ones(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
     expected = network.parts[:, 4].clamp(min=0).numpy()[patches]
-    fair = attribution.shap(network, pixels, black, square, 4, Watch())  # ty: ignore[invalid-argument-type]
+    fair = attribution.shap(network, pixels, black, square, 4, Progress())  # ty: ignore[invalid-argument-type]
     np.testing.assert_allclose(fair, expected, atol=1e-3)
-    near = attribution.lime(network, pixels, black, square, 4, Watch())  # ty: ignore[invalid-argument-type]
+    near = attribution.lime(network, pixels, black, square, 4, Progress())  # ty: ignore[invalid-argument-type]
     assert np.corrcoef(near.ravel(), expected.ravel())[0, 1] > 0.95
 
 
@@ -261,8 +261,8 @@ def test_integrated_gradients_add_up_to_the_difference() -> None:
     with torch.inference_mode():
         rise = (network(pixels).logits - network(black).logits)[0]
     target = int(rise.argmax())
-    found = attribution.integrated_gradients(network, pixels, black, target, Watch())
-    opposed = attribution.integrated_gradients(_Negated(network), pixels, black, target, Watch())  # ty: ignore
+    found = attribution.integrated_gradients(network, pixels, black, target, Progress())
+    opposed = attribution.integrated_gradients(_Negated(network), pixels, black, target, Progress())  # ty: ignore
     assert found.sum() - opposed.sum() == pytest.approx(float(rise[target]), rel=0.05, abs=0.05)
 
 

@@ -25,10 +25,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging import dicom, dicom_pixels, dicom_read
 from app.imaging.dicom import CT_WINDOWS, parse
-from app.imaging.radiograph import decode, dicom_film
+from app.imaging.radiograph import decode, dicom_image
 from app.imaging.streams import shapes
 
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -113,7 +113,7 @@ def test_every_file_is_shown_as_pydicom_shows_it_or_refused_with_a_sentence(path
         # pydicom stops at a number of rows told as text, which tells them all the same.
         assert parse(path.read_bytes()).frame()[0].shape == (10, 10)
     if not decodable(path):
-        with pytest.raises(FilmError, match=r"^[A-Z].*\.$"):
+        with pytest.raises(ImageError, match=r"^[A-Z].*\.$"):
             decode(path.read_bytes())
         return
     dataset = dcmread(path)
@@ -224,9 +224,9 @@ def test_frames_of_enhanced_files_have_windows_of_their_own() -> None:
     for index, centre in enumerate((-500, 500)):
         shown, _ = file.frame(index)
         assert np.abs(shown / 65535.0 - np.clip((RAMP - (centre - 0.5)) / 199 + 0.5, 0, 1)).max() <= 1 / 255
-    film = dicom_film(file, 1)
+    film = dicom_image(file, 1)
     assert any("number 2" in note for note in film.notes)
-    with pytest.raises(FilmError, match="no number 3"):
+    with pytest.raises(ImageError, match="no number 3"):
         file.frame(2)
 
 
@@ -265,7 +265,7 @@ def test_a_deflated_file_is_read_and_a_bomb_is_not(monkeypatch: pytest.MonkeyPat
     shown, _ = parse(data).frame()
     assert np.array_equal(shown, plain)
     monkeypatch.setattr(dicom_read, "INFLATED", 2000)
-    with pytest.raises(FilmError, match="unfolds"):
+    with pytest.raises(ImageError, match="unfolds"):
         parse(data)
 
 
@@ -290,7 +290,7 @@ def test_nobody_can_be_known_from_what_is_read(
     data = written(dataset)
     recwarn.clear()
     file = parse(data)
-    film = dicom_film(file)
+    film = dicom_image(file)
     told = repr(file) + repr(film) + str(file._dataset) + caplog.text + "".join(str(w.message) for w in recwarn)
     assert not any(name in told for name in ("Doe", "4711", "1970", "Elsewhere", "not a date"))
     for element in file._dataset:
@@ -356,7 +356,7 @@ def test_a_stream_larger_than_the_file_says_is_not_unpacked(syntax: UID, monkeyp
     assert decode(written(dataset)).pixels.shape == (300, 400)
     dataset.Rows = dataset.Columns = 64
     monkeypatch.setattr(dicom_pixels, "get_decoder", None)
-    with pytest.raises(FilmError, match="one size"):
+    with pytest.raises(ImageError, match="one size"):
         decode(written(dataset))
 
 
@@ -378,14 +378,14 @@ def test_a_stream_of_more_colours_than_the_file_says_is_shown_if_it_is_small(
         assert any("but it is in colour" in note for note in found.notes) == (colours == 3)
     monkeypatch.setattr(dicom_pixels, "get_decoder", None)
     monkeypatch.setattr(dicom, "COLOURED", 300 * 400 - 1)
-    with pytest.raises(FilmError, match="in colour; at most"):
+    with pytest.raises(ImageError, match="in colour; at most"):
         decode(written(dataset))
 
 
 def test_blank_and_tiny_pictures_are_refused() -> None:
-    with pytest.raises(FilmError, match="same brightness"):
+    with pytest.raises(ImageError, match="same brightness"):
         decode(written(made(np.full((64, 64), 7, np.uint8))))
-    with pytest.raises(FilmError, match="shorter side"):
+    with pytest.raises(ImageError, match="shorter side"):
         decode(written(made(RAMP[:8, :8].copy())))
 
 
@@ -398,5 +398,5 @@ def test_one_radiograph_in_two_encodings_is_one_film() -> None:
     assert first.brightness().shape == (1760, 1760)
     assert np.abs(first.brightness() - second.brightness()).max() < 0.02
     # The third holds a scan header that the standard forbids.
-    with pytest.raises(FilmError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         decode((folder / "RG3_JPLY.dcm").read_bytes())

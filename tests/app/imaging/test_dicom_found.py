@@ -20,7 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.dicom import is_dicom, parse
 from app.imaging.radiograph import decode
 from tests.app.imaging.found import FILM, GREY, as_shown, dicom_bytes, elements_of, item_of, meta_of, plain
@@ -604,9 +604,9 @@ def test_pixels_are_made_square(told: dict, shape: tuple[int, int]) -> None:
 
 def test_what_lacks_too_much_is_refused_with_a_sentence() -> None:
     for gone in (("Rows",), ("PixelData",), ("Rows", "Columns")):
-        with pytest.raises(FilmError, match=r"^[A-Z].*\.$"):
+        with pytest.raises(ImageError, match=r"^[A-Z].*\.$"):
             decode(dicom_bytes(plain(**dict.fromkeys(gone))))
-    with pytest.raises(FilmError, match=r"^[A-Z].*\.$"):
+    with pytest.raises(ImageError, match=r"^[A-Z].*\.$"):
         decode(dicom_bytes(plain())[:-4000])
 
 

@@ -28,13 +28,13 @@ def test_a_folder_with_sources_comes_first(tmp_path: Path) -> None:
 
 
 def test_only_official_test_films_are_drawn_by_lot(classifier: Classifier, drawn_set: Path) -> None:
-    films = library.held_out_films(classifier.card.classes, drawn_set)
+    films = library.held_out_images(classifier.card.classes, drawn_set)
     assert len(films) == 10
     assert all(path.parent.name == "Test" for path, _ in films)
     assert {kind.name for _, kind in films} == set(classifier.classes)
-    assert library.random_film(films) in films
+    assert library.random_image(films) in films
 
 
 def test_no_films_no_lots(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRACTURE_DATA", str(tmp_path))
-    assert library.held_out_films(classifier.card.classes) == []
+    assert library.held_out_images(classifier.card.classes) == []

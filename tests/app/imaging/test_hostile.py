@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging.phantom import draw
 from app.imaging.radiograph import MAX_BYTES, decode, read
 from app.imaging.streams import tiff_sizes
@@ -79,7 +79,7 @@ def floats(values: np.ndarray) -> bytes:
     ],
 )
 def test_hostile_files_get_a_sentence(data: bytes) -> None:
-    with pytest.raises(FilmError, match=SENTENCE):
+    with pytest.raises(ImageError, match=SENTENCE):
         decode(data)
 
 
@@ -109,7 +109,7 @@ def test_a_tiff_that_tells_two_sizes_is_refused_before_it_is_decoded(
 
     monkeypatch.setattr(cv2, "imdecode", never)
     assert len(tiff_sizes(two_sizes(first, second))) == 4
-    with pytest.raises(FilmError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         decode(two_sizes(first, second))
     monkeypatch.undo()
     assert tiff_sizes(two_sizes(64, 64)) == {(64, 64)}
@@ -120,14 +120,14 @@ def test_a_tiff_that_tells_two_sizes_is_refused_before_it_is_decoded(
 def test_odd_notes_of_a_camera_get_a_sentence(exif: bytes, kind: str) -> None:
     file = io.BytesIO()
     Image.fromarray(draw("jagged")).save(file, kind, exif=exif)
-    with pytest.raises(FilmError, match=SENTENCE):
+    with pytest.raises(ImageError, match=SENTENCE):
         decode(file.getvalue())
 
 
 @pytest.mark.parametrize("shape", [(32, 4000), (4000, 32)])
 def test_what_is_long_and_thin_is_no_film(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    with pytest.raises(FilmError, match="long and thin"):
+    with pytest.raises(ImageError, match="long and thin"):
         decode(cv2.imencode(".png", pixels)[1].tobytes())
 
 
@@ -148,7 +148,7 @@ def test_pages_of_a_tiff_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a\0b", "x" * 5000, "CON", "~", "file:///etc/passwd", "-rf"])
 def test_names_like_paths_get_a_sentence(name: str, tmp_path: Path) -> None:
-    with pytest.raises(FilmError, match=SENTENCE):
+    with pytest.raises(ImageError, match=SENTENCE):
         read(tmp_path / "none" / name)
 
 
@@ -157,7 +157,7 @@ def test_names_like_paths_get_a_sentence(name: str, tmp_path: Path) -> None:
 def test_any_bytes_are_a_film_or_a_sentence(data: bytes, start: bytes) -> None:
     try:
         film = decode(start + data)
-    except FilmError as error:
+    except ImageError as error:
         outcome = str(error)
     else:
         outcome = f"{film.pixels.ndim} axes."
@@ -193,6 +193,6 @@ def test_the_largest_film_stays_within_the_memory_bound() -> None:
 
 def test_a_bomb_is_refused_before_it_unfolds() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(FilmError, match="too many pixels"):
+    with pytest.raises(ImageError, match="too many pixels"):
         decode(bomb(30_000, 30_000))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024

@@ -43,7 +43,7 @@ def test_a_spot_on_the_square_lands_on_its_place_on_the_film(
     y = placement.top + place[0] * placement.height
     x = placement.left + place[1] * placement.width
     heat[int(y / 224 * side), int(x / 224 * side)] = 1.0
-    laid = placement.onto_film(heat)
+    laid = placement.onto_image(heat)
     assert laid.shape == shape
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
     total = laid.sum()
@@ -56,7 +56,7 @@ def test_heat_in_the_padding_never_reaches_the_film() -> None:
     placement = Placement.fit(100, 400, size=224)
     heat = np.zeros((14, 14), np.float32)
     heat[:4] = heat[-4:] = 1.0
-    assert placement.onto_film(heat).max() < 0.05
+    assert placement.onto_image(heat).max() < 0.05
     assert placement.padding(14, 14)[0].min() == 1.0
     assert placement.padding(14, 14)[7].max() == 0.0
 
@@ -78,7 +78,7 @@ def test_a_peak_between_two_places_is_drawn_between_them() -> None:
     placement = Placement.fit(200, 200, size=200)
     heat = np.zeros((10, 10), np.float32)
     heat[4, 4:6] = 1.0
-    row, column = np.unravel_index(placement.onto_film(heat).argmax(), (200, 200))
+    row, column = np.unravel_index(placement.onto_image(heat).argmax(), (200, 200))
     assert abs(row - 90) <= 1
     assert abs(column - 100) <= 1
 

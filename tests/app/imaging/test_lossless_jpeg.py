@@ -11,7 +11,7 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLossless, JPEGLosslessSV1
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging import lossless_jpeg
 from app.imaging.lossless_jpeg import decode_lossless
 from app.imaging.radiograph import decode
@@ -81,7 +81,7 @@ def test_a_stream_of_impossible_bits_is_refused_before_it_is_decoded(
     stream = bytearray(lossless(of_bits(8), 8))
     stream[stream.find(b"\xff\xc3") + 4] = bits
     monkeypatch.setattr(subprocess, "run", None)
-    with pytest.raises(FilmError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         decode_lossless(bytes(stream), headers(bytes(stream)).pop())
 
 
@@ -89,15 +89,15 @@ def test_a_stream_of_impossible_bits_is_refused_before_it_is_decoded(
 def test_a_decoder_that_falls_gives_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = lossless(of_bits(12), 12)
     cut = stream[:-2000]
-    with pytest.raises(FilmError, match=r"damaged"):
+    with pytest.raises(ImageError, match=r"damaged"):
         decode_lossless(cut[: cut.find(b"\xff\xda")], headers(cut).pop())
     monkeypatch.setattr(lossless_jpeg, "PATIENCE", 1e-3)
-    with pytest.raises(FilmError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         decode_lossless(stream, headers(stream).pop())
 
 
 def test_without_gdcm_many_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lossless_jpeg, "find_spec", lambda _: None)
     stream = lossless(of_bits(12), 12)
-    with pytest.raises(FilmError, match="not installed"):
+    with pytest.raises(ImageError, match="not installed"):
         decode_lossless(stream, headers(stream).pop())

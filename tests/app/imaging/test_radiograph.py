@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.imaging import radiograph
 from app.imaging.phantom import draw
 from app.imaging.radiograph import decode, read
@@ -250,7 +250,7 @@ def test_only_the_first_page_is_read_and_said_so() -> None:
     ],
 )
 def test_refuses_with_a_sentence(data: bytes, words: str) -> None:
-    with pytest.raises(FilmError, match=words) as refusal:
+    with pytest.raises(ImageError, match=words) as refusal:
         decode(data)
     assert str(refusal.value).endswith(".")
 
@@ -260,17 +260,17 @@ def test_size_is_checked_before_a_file_is_read(tmp_path: Path, monkeypatch: pyte
     with large.open("wb") as file:
         file.truncate(radiograph.MAX_BYTES + 1)
     monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("read"))
-    with pytest.raises(FilmError, match="50 MB"):
+    with pytest.raises(ImageError, match="50 MB"):
         read(large)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FilmError, match="folder"):
+    with pytest.raises(ImageError, match="folder"):
         read(tmp_path)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FilmError, match="no such file"):
+    with pytest.raises(ImageError, match="no such file"):
         read(tmp_path / "none.png")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydicom.uid import generate_uid
 
-from app.errors import FilmError
+from app.errors import ImageError
 from app.explain.overlay import fracture_outline, outline_marks, scale_bar
 from app.imaging import series as slices
 from app.imaging.dicom import CT_WINDOWS
@@ -42,11 +42,11 @@ def test_a_series_lies_as_in_the_body_and_opens_in_its_middle(series: list[Path]
     assert [Path(path).stem for path, _ in found.places] == ["9", "8", "7", "6", "5"]
     assert found.shown == 2
     assert found.windows == tuple(CT_WINDOWS)
-    corners = [float(found.choose(i, OWN_WINDOW).film().brightness()[:8, :8].mean()) for i in range(5)]
+    corners = [float(found.choose(i, OWN_WINDOW).radiograph().brightness()[:8, :8].mean()) for i in range(5)]
     assert corners == sorted(corners)
     assert corners[0] < corners[4] - 0.4
-    bone = found.choose(0, "Bone").film().brightness()
-    assert not np.allclose(bone, found.choose(0, OWN_WINDOW).film().brightness(), atol=0.05)
+    bone = found.choose(0, "Bone").radiograph().brightness()
+    assert not np.allclose(bone, found.choose(0, OWN_WINDOW).radiograph().brightness(), atol=0.05)
     assert found.choose(99, "Vessels") == Slices(found.places, found.windows, 4, OWN_WINDOW)
 
 
@@ -56,7 +56,7 @@ def test_frames_of_one_file_are_looked_through(tmp_path: Path) -> None:
     found = gather([path])
     assert [frame for _, frame in found.places] == [0, 1, 2]
     assert found.shown == 0
-    assert found.choose(1, OWN_WINDOW).film().brightness()[0].mean() > 0.9
+    assert found.choose(1, OWN_WINDOW).radiograph().brightness()[0].mean() > 0.9
 
 
 def test_a_picture_is_a_slice_of_its_own(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_picture_is_a_slice_of_its_own(tmp_path: Path) -> None:
     cv2.imwrite(str(path), phantom("jagged", seed=1, height=200, width=150))
     found = gather([path])
     assert found == Slices(((str(path), 0),))
-    assert found.film().width == 150
+    assert found.radiograph().width == 150
 
 
 def test_what_is_no_series_is_refused(series: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,10 +83,10 @@ def test_what_is_no_series_is_refused(series: list[Path], tmp_path: Path, monkey
         ([many], "at most"),
         ([tmp_path / "gone.dcm"], "no such file"),
     ):
-        with pytest.raises(FilmError, match=words):
+        with pytest.raises(ImageError, match=words):
             gather(paths)
     monkeypatch.setattr(slices, "MOST_FILES", 3)
-    with pytest.raises(FilmError, match="at most 3"):
+    with pytest.raises(ImageError, match="at most 3"):
         gather(series)
 
 

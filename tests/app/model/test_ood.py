@@ -12,15 +12,15 @@ from safetensors.torch import save
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.errors import UnlikeError, WeightsError
+from app.errors import RejectedError, WeightsError
 from app.imaging.letterbox import letterbox
 from app.imaging.phantom import BREAKS, draw
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import build_network
-from app.model.ood import Typical, pooled, stage_features
-from app.model.weights import TypicalFilms
+from app.model.ood import OODDetector, pooled, stage_features
+from app.model.weights import ReferenceSet
 
 NOISE = Radiograph(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8), (0, 255))
 
@@ -34,7 +34,7 @@ def phantoms(classifier: Classifier, seeds: range) -> torch.Tensor:
 def knowing(classifier: Classifier) -> Classifier:
     """A model that knows twenty drawn films and refuses what is farther than any of ten others."""
     extractor = stage_features(classifier.network.body, ("layer2", "layer3"))
-    typical = Typical(extractor, pooled(extractor, phantoms(classifier, range(20))), 5, 1.0)
+    typical = OODDetector(extractor, pooled(extractor, phantoms(classifier, range(20))), 5, 1.0)
     typical.limit = 1.2 * float(typical.distance(phantoms(classifier, range(20, 30))).max())
     return Classifier(classifier.network, classifier.card, typical)
 
@@ -60,7 +60,7 @@ def test_the_stages_say_what_they_say_in_the_whole_body(name: str) -> None:
 
 def test_what_is_no_film_is_refused_and_a_film_is_not(knowing: Classifier, film: Radiograph) -> None:
     knowing.check(Radiograph(draw("oblique", seed=77), (0, 255)))
-    with pytest.raises(UnlikeError, match="not like any radiograph"):
+    with pytest.raises(RejectedError, match="not like any radiograph"):
         knowing.check(NOISE)
 
 
@@ -81,11 +81,11 @@ def test_a_damaged_bank_is_refused(classifier: Classifier, tmp_path: Path) -> No
     blob = save({"features": torch.randn(10, 768).half()})
     (tmp_path / "typical.safetensors").write_bytes(blob)
     said = hashlib.sha256(blob).hexdigest()
-    films = TypicalFilms(file="typical.safetensors", sha256=said, stages=("layer2", "layer3"), neighbours=3, limit=1.0)
-    assert Typical.load(classifier.network.body, films, tmp_path).bank.shape == (10, 768)
+    films = ReferenceSet(file="typical.safetensors", sha256=said, stages=("layer2", "layer3"), neighbours=3, limit=1.0)
+    assert OODDetector.load(classifier.network.body, films, tmp_path).bank.shape == (10, 768)
     (tmp_path / "typical.safetensors").write_bytes(blob[:-1])
     with pytest.raises(WeightsError, match="damaged"):
-        Typical.load(classifier.network.body, films, tmp_path)
+        OODDetector.load(classifier.network.body, films, tmp_path)
 
 
 def test_the_command_line_refuses_unless_told_otherwise(

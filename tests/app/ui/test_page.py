@@ -244,7 +244,7 @@ def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_
         encoded = np.frombuffer(base64.b64decode(answer["heatmap"].split(",")[1]), np.uint8)
         grey = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         explanation = classifier.explain([film])[0]
-        question = ask(classifier, explanation.film)
+        question = ask(classifier, explanation.radiograph)
         drawn = (
             explanation.heat(answer["explained"])
             if method == "gradcam"

@@ -19,7 +19,7 @@ from training.data.download import download
 from training.data.examples import collect
 from training.data.grouping import find_groups
 from training.data.image import readable
-from training.data.splits import part_films
+from training.data.splits import part_images
 
 COLUMNS = "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,frontal,lateral,oblique"
 
@@ -67,7 +67,7 @@ def test_fracatlas_is_read_and_its_faults_are_named(atlas: Path) -> None:
     assert films["IMG1"].boxes == ((0.5, 0.25, 0.1, 0.2),)
     assert (films["IMG1"].region, films["IMG1"].view, films["IMG1"].part) == ("hand", "frontal", "train")
     assert (films["IMG5"].part, films["IMG5"].hardware) == ("validation", True)
-    said = {(problem.film, problem.what.split(",")[0]) for problem in data.problems}
+    said = {(problem.radiograph, problem.what.split(",")[0]) for problem in data.problems}
     assert ("IMG2", "Has a fracture box") in said
     assert films["IMG2"].label == 1
     assert ("IMG3", "In the folder fractured") in said
@@ -83,7 +83,7 @@ def test_films_that_cannot_be_decoded_are_named_and_left_out(atlas: Path) -> Non
     data, decoded = readable(fracatlas.load(atlas))
     assert "IMG6" not in {film.name for film in data.films}
     assert len(decoded) == len(data.films) == 4
-    assert any(problem.film == "IMG6" and "damaged" in problem.what for problem in data.problems)
+    assert any(problem.radiograph == "IMG6" and "damaged" in problem.what for problem in data.problems)
 
 
 def test_bone_break_names_what_its_list_promises_and_lacks(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_bone_break_names_what_its_list_promises_and_lacks(tmp_path: Path) -> No
     assert len(data.films) == 20
     film = next(film for film in data.films if film.name == "Spiral Fracture/Test/film9")
     assert (film.sha256, film.part, data.classes[film.label]) == ("abc", "test", "spiral")
-    assert [problem.film for problem in data.problems] == ["Spiral Fracture/Test/gone"]
+    assert [problem.radiograph for problem in data.problems] == ["Spiral Fracture/Test/gone"]
 
 
 def test_multi_region_keeps_published_names(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_odd_files_are_named_not_dropped_in_silence(atlas: Path, tmp_path: Path)
         (place / name).write_bytes(b"x")
     data = bone_break.load(tmp_path)
     assert len(data.films) == 20
-    said = {problem.film: problem.what for problem in data.problems}
+    said = {problem.radiograph: problem.what for problem in data.problems}
     assert set(said) == {"Spiral Fracture/Train/a", "Train/scan.bmp", "Train/noending"}
     assert "There twice" in said["Spiral Fracture/Train/a"]
     table = atlas / "FracAtlas" / "dataset.csv"
@@ -183,7 +183,7 @@ def test_odd_files_are_named_not_dropped_in_silence(atlas: Path, tmp_path: Path)
     boxes = atlas / "FracAtlas" / "Annotations" / "YOLO"
     (boxes / "IMG1.txt").write_bytes(b"0 0.95 0.25 0.3 0.2\n0 \xff 0.5 0.1 0.1\n")
     (boxes / "IMG99.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    problems = {(problem.film, problem.what) for problem in fracatlas.load(atlas).problems}
+    problems = {(problem.radiograph, problem.what) for problem in fracatlas.load(atlas).problems}
     assert ("IMG1", "A box reaches 10% of the film's side past its edge.") in problems
     assert ("IMG1", "A line of its box file cannot be read.") in problems
     assert ("IMG99", "Has a box file, but there is no such film.") in problems
@@ -210,7 +210,7 @@ def test_views_cut_from_one_picture_are_kin(tmp_path: Path) -> None:
     of = dict(zip([film.name for film in data.films], grouping.families.tolist(), strict=True))
     assert of[names[0]] == of[names[1]] == of[names[3]]
     assert len({of[names[0]], of[names[2]], of[names[4]]}) == 3
-    parts = dict(zip([film.name for film in data.films], part_films(data, grouping.families), strict=True))
+    parts = dict(zip([film.name for film in data.films], part_images(data, grouping.families), strict=True))
     assert [parts[name] for name in names] == ["leaked", "leaked", "train", "test", "test"]
 
 

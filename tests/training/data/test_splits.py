@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.data.bone_break import same_case
-from training.data.splits import FOLDER, split_films
+from training.data.splits import FOLDER, split_images
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def films() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("fold", range(5))
 def test_no_group_is_on_two_sides(films: tuple[np.ndarray, np.ndarray, np.ndarray], fold: int) -> None:
     labels, official, groups = films
-    split = split_films(labels, official, groups, folds=5, fold=fold, seed=0)
+    split = split_images(labels, official, groups, folds=5, fold=fold, seed=0)
     sides = [set(groups[part]) for part in (split.train, split.validation, split.test)]
     assert not sides[0] & sides[1]
     assert not sides[0] & sides[2]
@@ -34,7 +34,7 @@ def test_no_group_is_on_two_sides(films: tuple[np.ndarray, np.ndarray, np.ndarra
 
 def test_folds_validate_every_film_once(films: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     labels, official, groups = films
-    parts = [split_films(labels, official, groups, folds=5, fold=f, seed=3).validation for f in range(5)]
+    parts = [split_images(labels, official, groups, folds=5, fold=f, seed=3).validation for f in range(5)]
     together = np.concatenate(parts)
     assert len(together) == len(set(together))
 
@@ -42,7 +42,7 @@ def test_folds_validate_every_film_once(films: tuple[np.ndarray, np.ndarray, np.
 def test_the_seed_decides(films: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     labels, official, groups = films
     first, again, other = (
-        split_films(labels, official, groups, folds=5, fold=0, seed=seed).validation for seed in (0, 0, 1)
+        split_images(labels, official, groups, folds=5, fold=0, seed=seed).validation for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -50,7 +50,7 @@ def test_the_seed_decides(films: tuple[np.ndarray, np.ndarray, np.ndarray]) -> N
 
 def test_a_fold_that_does_not_exist_is_refused(films: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="fold 5"):
-        split_films(*films, folds=5, fold=5, seed=0)
+        split_images(*films, folds=5, fold=5, seed=0)
 
 
 def test_films_of_one_case_are_in_one_committed_group() -> None:

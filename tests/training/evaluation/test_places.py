@@ -14,8 +14,8 @@ from app.imaging.letterbox import Placement
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Explanation, Prediction
 from app.model.network import build_network
-from training.data.boxed import BoxedFilms, box_mask
-from training.data.image import Film
+from training.data.boxed import BoxedImages, box_mask
+from training.data.image import LabelledImage
 from training.evaluation.localisation import ASKED, BASELINES, hit, with_mirrored
 from training.fitting.cross_validation import cross_validate, summarise
 from training.fitting.fit import fit, load_task
@@ -40,8 +40,8 @@ JOINT = Recipe(
 )
 
 
-def film(*boxes: tuple[float, float, float, float]) -> Film:
-    return Film("drawn", Path("drawn.png"), 1, "", boxes=boxes)
+def film(*boxes: tuple[float, float, float, float]) -> LabelledImage:
+    return LabelledImage("drawn", Path("drawn.png"), 1, "", boxes=boxes)
 
 
 def test_a_box_lies_where_the_letterbox_puts_it() -> None:
@@ -192,10 +192,10 @@ def test_a_joint_cross_validation_judges_types_and_places(drawn_atlas: Path, tmp
     found = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", precision="32-true", cache=cache)
     summary = summarise(found)
     assert summary["types"]["films"] == len(set(found.films.tolist()))
-    boxed = BoxedFilms(drawn_atlas, "validation", 64, cache)
+    boxed = BoxedImages(drawn_atlas, "validation", 64, cache)
     assert len(summary["places"]["presence_auroc"]) == 2
     assert summary["places"]["fracture_peak_in_box"]["n"] == boxed.fractured.sum() > 0
-    trained = {film.name for film in BoxedFilms(drawn_atlas, "train", 64, cache).films}
+    trained = {film.name for film in BoxedImages(drawn_atlas, "train", 64, cache).films}
     assert not trained & {film.name for film in boxed.films}
     again = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", cache=cache)
     assert np.array_equal(again.logits, found.logits)

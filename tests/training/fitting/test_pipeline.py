@@ -19,7 +19,7 @@ from app.model.weights import load_card
 from training.cli import cli
 from training.data.bone_break import CLASSES
 from training.data.cache import squares
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.evaluation.classification import evaluate
 from training.evaluation.metrics import fit_temperature
 from training.fitting import fit as fitting
@@ -149,7 +149,7 @@ def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run
     from app.imaging.radiograph import read
 
     card = load_card("tiny", shipped)
-    films = BoneBreakFilms(TINY, drawn_set, cache)
+    films = BoneBreakData(TINY, drawn_set, cache)
     classifier = Classifier.load("tiny", shipped)
     guesses = [classifier.explain([read(films.films[i].path)])[0].prediction.best for i in films.split.test]
     labels = [list(CLASSES)[films.labels[i]] for i in films.split.test]
@@ -186,7 +186,7 @@ def test_every_training_film_is_judged_once_by_a_model_that_never_saw_it(
     run: Path, folds: Path, drawn_set: Path, cache: Path
 ) -> None:
     found = read_folds(folds, TINY)
-    films = BoneBreakFilms(TINY, drawn_set, cache)
+    films = BoneBreakData(TINY, drawn_set, cache)
     assert sorted(found.films) == sorted(films.split.train)
     assert np.array_equal(found.labels, films.labels[found.films])
     for fold in (0, 1):
@@ -205,7 +205,7 @@ def test_the_cards_calibration_is_the_folds(shipped: Path, folds: Path) -> None:
 
 
 def test_a_whole_cross_validation_deals_the_test_films_out(drawn_set: Path, run: Path, cache: Path) -> None:
-    films = BoneBreakFilms(TINY.model_copy(update={"fold": 0, "whole": True}), drawn_set, cache)
+    films = BoneBreakData(TINY.model_copy(update={"fold": 0, "whole": True}), drawn_set, cache)
     assert len(films.split.test) == len(films.split.leaked) == 0
     groups = films.groups
     assert not set(groups[films.split.train]) & set(groups[films.split.validation])
@@ -229,7 +229,7 @@ def test_training_and_app_see_the_same_pixels(
     from app.imaging.letterbox import letterbox
     from app.imaging.radiograph import read
 
-    films = BoneBreakFilms(TINY.model_copy(update={"equalise": equalise}), drawn_set, cache)
+    films = BoneBreakData(TINY.model_copy(update={"equalise": equalise}), drawn_set, cache)
     for index in (0, 13, 41):
         square, _ = letterbox(read(films.films[index].path), TINY.size, equalise)
         assert np.abs(films.squares[index] / 255.0 - square).max() <= 0.5 / 255 + 1e-6
@@ -245,7 +245,7 @@ def test_films_with_a_contested_label_can_be_left_out_of_training(
     pair = {f"{CLASSES[name]}/Train/film1" for name in ("spiral", "oblique")}
     for fold in (0, 1):
         before, after = (
-            BoneBreakFilms(TINY.model_copy(update={"clean": clean, "fold": fold}), contested, cache)
+            BoneBreakData(TINY.model_copy(update={"clean": clean, "fold": fold}), contested, cache)
             for clean in (False, True)
         )
         lost = {before.films[i].name for i in set(before.split.train) - set(after.split.train)}

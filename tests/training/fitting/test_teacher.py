@@ -11,7 +11,7 @@ from torch import nn
 from app.model.backbones import ARCHITECTURES
 from app.model.network import build_network
 from tests.app.model.test_network import awake
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.fitting.cross_validation import cross_validate
 from training.fitting.fit import fit, load_task
 from training.fitting.teacher import KEPT, Teacher, keep, load_kept
@@ -68,7 +68,7 @@ def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path, ca
         cross_validate(TAUGHT, drawn_set, tmp_path / "folds" / "taught", **options)
     cross_validate(SMALL, drawn_set, tmp_path / "folds" / "small", **options)
     found = cross_validate(TAUGHT, drawn_set, tmp_path / "folds" / "taught", **options)
-    films = BoneBreakFilms(SMALL, drawn_set, cache)
+    films = BoneBreakData(SMALL, drawn_set, cache)
     assert len(found.films) == len(set(found.films)) == len(films.split.train) + len(films.split.validation)
     other = tmp_path / "folds" / "small" / "fold1"
     with pytest.raises(ValueError, match="other films"):

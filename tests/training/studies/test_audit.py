@@ -19,7 +19,7 @@ from app.imaging.radiograph import Radiograph
 from tests.training.data.test_duplicates import detailed
 from training.data import SETS, bone_break
 from training.data.duplicates import LENIENT
-from training.data.splits import FOLDER, committed, part_films
+from training.data.splits import FOLDER, committed, part_images
 from training.studies import search_check
 from training.studies.audit import AUDITS, Audit, audit, looked_at
 from training.studies.audit_page import write_page
@@ -111,7 +111,7 @@ def test_the_page_shows_films_and_the_summary_none(found: Audit, tmp_path: Path)
 
 
 def test_parts_keep_groups_together_and_test_as_it_is(found: Audit) -> None:
-    parts = part_films(found.data, found.grouping.groups)
+    parts = part_images(found.data, found.grouping.groups)
     by_name = {film.name: part for film, part in zip(found.data.films, parts, strict=True)}
     assert by_name["Avulsion fracture/Train/exact"] == "leaked"
     assert by_name["Spiral Fracture/Train/turned"] == "leaked"

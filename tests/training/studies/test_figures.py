@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from app.errors import UnlikeError
+from app.errors import RejectedError
 from app.explain import measured as verified
 from app.explain.faithfulness import HEAD, REST
 from app.explain.methods import DEFAULT, METHODS
@@ -23,7 +23,7 @@ from app.model.weights import load_card
 from app.ui.trial import bench
 from benchmarks.record import keep
 from tests.training.evaluation.test_places import JOINT
-from training.data.datamodule import BoneBreakFilms
+from training.data.datamodule import BoneBreakData
 from training.evaluation.classification import evaluate
 from training.evaluation.faithfulness import faithfulness
 from training.evaluation.localisation import ASKED, BASELINES, localise
@@ -143,7 +143,7 @@ def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: P
 
 def test_seeds_are_judged_on_the_test_films(repository: Path, drawn_atlas: Path, cache: Path) -> None:
     found = json.loads((repository / "training/results/seeds/resnet18.json").read_text())
-    films = BoneBreakFilms(JOINT, drawn_atlas, cache)
+    films = BoneBreakData(JOINT, drawn_atlas, cache)
     shares = []
     for number in ("0", "1"):
         with np.load(repository / "seeds" / "resnet18" / f"seed{number}" / "test.npz") as judged:
@@ -428,7 +428,7 @@ def test_refusal_is_judged_by_pictures_that_chose_nothing(
     assert (checked.card.name, checker.card.name) == ("other", "resnet18")
     assert checked.card.refuses
     noise = Radiograph(rng.integers(0, 255, (90, 90), np.uint8), (0, 255))
-    with pytest.raises(UnlikeError):
+    with pytest.raises(RejectedError):
         checked.check(noise)
     assert checked.check(noise, anyway=True)
     assert not (tmp_path / "weights/other/typical.safetensors").exists()

@@ -11,7 +11,7 @@ import torch
 
 from app.ui import data as data_tab
 from training.data import SETS, splits
-from training.data.image import DataSet, Film
+from training.data.image import DataSet, LabelledImage
 from training.studies.peers.networks import NETWORKS, load_initial
 from training.studies.peers.protocol import leak_free, published
 from training.studies.peers.recipe import load_all
@@ -28,7 +28,7 @@ def films() -> tuple[DataSet, np.ndarray]:
     groups = np.arange(400) // 2
     labels = rng.integers(0, 10, 200)[groups]
     parts = np.where(rng.random(400) < 0.15, "test", "train")
-    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(400))
+    listed = tuple(LabelledImage(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(400))
     return DataSet("bone-break", "", tuple("abcdefghij"), listed, ()), groups
 
 
@@ -65,7 +65,7 @@ def test_films_there_many_times_do_not_judge_alone() -> None:
     groups = np.repeat(np.arange(100), sizes)
     labels = np.repeat(np.arange(100) % 4 == 0, sizes).astype(int)
     parts = np.where(rng.random(len(groups)) < 0.3, "test", "train")
-    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(len(groups)))
+    listed = tuple(LabelledImage(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(len(groups)))
     sides = leak_free(DataSet("multi-region", "", ("a", "b"), listed, ()), "official", groups, 0.4)
     assert np.bincount(labels[sides.judge]).tolist() == [10, 10]
     assert len(np.unique(groups[sides.judge])) == 20
@@ -78,7 +78,9 @@ def test_with_and_without_twins_the_same_films_judge_and_as_many_train() -> None
     labels = (groups % 3 == 0).astype(int)
     turned = np.tile([True, True, True, False, True, True], 60)
     turned[:12] = True
-    listed = tuple(Film(f"f{i}", Path(), int(labels[i]), "train", turned=bool(turned[i])) for i in rng.permutation(360))
+    listed = tuple(
+        LabelledImage(f"f{i}", Path(), int(labels[i]), "train", turned=bool(turned[i])) for i in rng.permutation(360)
+    )
     order = np.array([int(film.name[1:]) for film in listed])
     data, of = DataSet("multi-region", "", ("a", "b"), listed, ()), groups[order]
     leaky, clean = published(data, "twins", of, 0.5), leak_free(data, "twins", of, 0.5)

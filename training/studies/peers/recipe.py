@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from training.recipe import Augment
 from training.studies.peers.protocol import Protocol
 
-__all__ = ["FOLDER", "PeerRecipe", "ShortRecipe", "load_all"]
+__all__ = ["FOLDER", "ReplicationRecipe", "ShortRecipe", "load_all"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "peers"
 
@@ -37,7 +37,7 @@ class ShortRecipe(BaseModel):
     seed: int = 0
 
 
-class PeerRecipe(ShortRecipe):
+class ReplicationRecipe(ShortRecipe):
     """The fields of a YAML file in ``training/recipes/peers``."""
 
     title: str = Field(description="the row's name in the table")
@@ -48,9 +48,9 @@ class PeerRecipe(ShortRecipe):
     judged: float = Field(0.2, gt=0, lt=1, description="share of the films that judge, where the split is our draw")
 
 
-def load_all(folder: Path = FOLDER) -> dict[str, PeerRecipe]:
+def load_all(folder: Path = FOLDER) -> dict[str, ReplicationRecipe]:
     """Every peer's recipe by the name of its file, sorted."""
     return {
-        path.stem: PeerRecipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        path.stem: ReplicationRecipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         for path in sorted(folder.glob("*.yaml"))
     }

@@ -20,14 +20,14 @@ from training.data.augmentation import augment
 from training.evaluation.metrics import bootstrap
 from training.studies.peers.networks import NETWORKS, load_initial
 from training.studies.peers.protocol import Sides
-from training.studies.peers.recipe import PeerRecipe, ShortRecipe
+from training.studies.peers.recipe import ReplicationRecipe, ShortRecipe
 
-__all__ = ["PeerTask", "chances", "run", "train"]
+__all__ = ["ReplicationTask", "chances", "run", "train"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class PeerTask(lightning.LightningModule):
+class ReplicationTask(lightning.LightningModule):
     """A peer's training: cross-entropy or focal loss (Lin et al., 2017), with or without mixup (Zhang et al., 2018).
 
     Args:
@@ -104,7 +104,7 @@ def train(
     classes: int,
     init: Path | None,
     precision: Literal["32-true", "bf16-mixed"],
-) -> tuple[PeerTask, str]:
+) -> tuple[ReplicationTask, str]:
     """Trains once.
 
     Args:
@@ -123,12 +123,12 @@ def train(
     weights = counts.sum() / (len(counts) * counts.clamp(min=1)) if recipe.class_weighted else torch.ones(len(counts))
     network = NETWORKS[recipe.network](len(counts), recipe.dropout)
     start = load_initial(network, init)
-    task = PeerTask(recipe, channels_last(network), weights.float())
+    task = ReplicationTask(recipe, channels_last(network), weights.float())
     _trainer(recipe, precision).fit(task, _loader(recipe, squares, labels, True))
     return task, start
 
 
-def chances(task: PeerTask, squares: np.ndarray, precision: Literal["32-true", "bf16-mixed"]) -> np.ndarray:
+def chances(task: ReplicationTask, squares: np.ndarray, precision: Literal["32-true", "bf16-mixed"]) -> np.ndarray:
     """A trained task's probabilities of films, uint8 (N, size, size): float32 (N, C)."""
     loader = _loader(task.recipe, squares, np.zeros(len(squares), int), False)
     found = _trainer(task.recipe, precision).predict(task, loader)
@@ -136,7 +136,7 @@ def chances(task: PeerTask, squares: np.ndarray, precision: Literal["32-true", "
 
 
 def run(
-    recipe: PeerRecipe,
+    recipe: ReplicationRecipe,
     squares: np.ndarray,
     labels: np.ndarray,
     groups: np.ndarray,

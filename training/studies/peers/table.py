@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.studies.peers.recipe import FOLDER, PeerRecipe
+from training.studies.peers.recipe import FOLDER, ReplicationRecipe
 
 __all__ = ["RESULTS", "load_rows", "markdown", "save"]
 
 RESULTS = FOLDER / "results.json"
 
 
-def load_rows(recipes: dict[str, PeerRecipe], path: Path = RESULTS) -> dict[str, dict[str, Any]]:
+def load_rows(recipes: dict[str, ReplicationRecipe], path: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """One row a recipe: its claim, and what was run of it; "published" and "leak_free" are None where it was not."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     rows = {}
