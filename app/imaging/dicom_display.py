@@ -38,6 +38,7 @@ FAINT = 0.05
 """Least part of the way from black to white between them."""
 BLACK, WHITE = 0.15, 0.9
 """Brightness on the screen that most pixels may not stay below, or above."""
+LEAST_WIDTH = 1e-9
 NOTHING = 1.0 / 255.0
 
 
@@ -241,8 +242,10 @@ def _offered(survey: Survey, levels: Sequence[Dataset]) -> Iterator[tuple[str, C
         function = function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR"
         centres, widths = (numbers(level, name) for name in ("WindowCenter", "WindowWidth"))
         for centre, width in zip(centres, widths, strict=False):
-            usable = np.isfinite(centre) and width >= (1 if function == "LINEAR" else 1e-9)
-            yield "window", _windowed(centre, width, function) if usable else None
+            usable = np.isfinite(centre) and width >= LEAST_WIDTH
+            # The standard's formula turns over below 1, where files mean fractions of a quantity.
+            formula = "LINEAR_EXACT" if function == "LINEAR" and width < 1 else function
+            yield "window", _windowed(centre, width, formula) if usable else None
 
 
 def _fault(tone: Change, survey: Survey, inverse: bool) -> str:

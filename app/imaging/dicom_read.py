@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pydicom import Dataset
 from pydicom.datadict import dictionary_has_tag, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate, get_frame
+from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.filereader import read_dataset
 from pydicom.uid import (
     UID,
@@ -34,7 +34,7 @@ from pydicom.uid import (
 from pydicom.valuerep import VR
 
 from app.errors import ImageError
-from app.imaging.dicom_values import held, items, word
+from app.imaging.dicom_values import held, items, number, word
 from app.imaging.streams import headers
 
 __all__ = ["FUNCTIONAL", "GROUPS", "READ", "TABLE", "elements", "is_dicom"]
@@ -116,6 +116,10 @@ STREAMS = b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
 LOSSLESS, JPEG_LS, SIZE = 0xC3, 0xF7, 0x51
 """Markers of streams (ISO 10918-1, B.1.1.3; ISO 14495-1, C.1.1; ISO 15444-1, A.5.1)."""
 SYNTAXES = {LOSSLESS: JPEGLossless, JPEG_LS: JPEGLSLossless, SIZE: JPEG2000Lossless, 0xC1: JPEGExtended12Bit}
+LEAST_STREAM = 64
+"""Bytes of the shortest packed frame; the offset of an only one takes four."""
+MOST_PARTS = 100_000
+"""Of packed pixels, several for each picture that can be looked through; to read millions takes minutes."""
 FAMILIES = (
     {JPEGBaseline8Bit, JPEGExtended12Bit},
     {JPEGLossless, JPEGLosslessSV1},
@@ -270,7 +274,22 @@ def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
         dataset.PixelData = encapsulate([pixels.value])
     elif not undefined and not packed:
         return native
+    if dataset.PixelData.count(ITEM) > MOST_PARTS:
+        raise ImageError("The DICOM file holds its picture in more parts than can be read.")
+    if (number(dataset, "NumberOfFrames") or 1) == 1:
+        dataset.PixelData = _single(dataset.PixelData)
     return _of_stream(_first(dataset.PixelData), told if packed else None)
+
+
+def _single(pixels: bytes) -> bytes:
+    """The parts of an only frame as one, without offsets, which some files tell wrongly or leave out."""
+    try:
+        parts = list(generate_fragments(pixels))
+    except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
+        return pixels
+    if len(parts) > 1 and len(parts[0]) < LEAST_STREAM and not parts[0].startswith(STREAMS):
+        del parts[0]
+    return encapsulate([b"".join(parts)], has_bot=False)
 
 
 def _first(pixels: bytes) -> bytes:

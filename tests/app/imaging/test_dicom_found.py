@@ -618,3 +618,36 @@ def test_runs_that_hold_what_looks_like_another_stream_s_header_are_runs() -> No
     assert b"\xff\x4f\xff\x51" in stream
     elements = plain(pixels, WindowCenter="128", WindowWidth="256", PixelData=[encapsulate([stream])])
     near(dicom_bytes(elements, RLELossless), pixels / 255)
+
+
+def of_parts(*parts: bytes) -> list[bytes]:
+    return [b"\xfe\xff\x00\xe0" + len(part).to_bytes(4, "little") + part for part in parts]
+
+
+@pytest.mark.parametrize("offsets", [None, b"", bytes(4), (500).to_bytes(4, "little"), b"\xff" * 4])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000", "RLE"])
+def test_offsets_of_an_only_frame_may_be_wrong(offsets: bytes | None, parts: int, kind: str) -> None:
+    stream = packed(kind, FILM_8)
+    stream += bytes(len(stream) % 2)
+    step = len(stream) // parts // 2 * 2
+    cut = [stream[i * step : (i + 1) * step if i < parts - 1 else None] for i in range(parts)]
+    items = of_parts(*([] if offsets is None else [offsets]), *cut)
+    elements = plain(FILM_8, WindowCenter="128", WindowWidth="256", PixelData=items)
+    near(dicom_bytes(elements, ""), FILM_8 / 255, 5 / 255)
+
+
+@pytest.mark.parametrize("syntax", ["", ImplicitVRLittleEndian])
+def test_elements_without_representations_may_hold_a_stream(syntax: str) -> None:
+    elements = plain(FILM_8, WindowCenter="128", WindowWidth="256", PixelData=[encapsulate([packed("JPEG", FILM_8)])])
+    near(START + meta_of(syntax) + elements_of(elements, implicit=True), FILM_8 / 255, 5 / 255)
+
+
+def test_a_stream_may_tell_all_that_the_file_leaves_out() -> None:
+    gone = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel", "PixelRepresentation")
+    elements = plain(**dict.fromkeys(gone)) | {"PixelData": [encapsulate([packed("JPEG2000", FILM)])]}
+    near(dicom_bytes(elements, ""), GREY)
+
+
+def test_a_window_narrower_than_one_is_one_of_fractions() -> None:
+    near(dicom_bytes(plain(RescaleSlope="0.0001", WindowCenter="0.2048", WindowWidth="0.4096")), GREY)

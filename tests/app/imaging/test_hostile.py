@@ -17,12 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
+from pydicom.uid import JPEGBaseline8Bit
 
 from app.errors import ImageError
+from app.imaging import dicom_read
 from app.imaging.phantom import draw
 from app.imaging.radiograph import MAX_BYTES, decode, read
 from app.imaging.streams import tiff_sizes
 from benchmarks.fuzz import BOUND, corpus, fuzz, largest, read_alone
+from tests.app.imaging.found import dicom_bytes, plain
 
 SENTENCE = r"^[A-Z].*\.$"
 
@@ -129,6 +132,13 @@ def test_what_is_long_and_thin_is_no_film(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     with pytest.raises(ImageError, match="long and thin"):
         decode(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def test_a_picture_in_millions_of_parts_is_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom_read, "generate_fragments", None)
+    parts = [b"\xfe\xff\x00\xe0\0\0\0\0" * 1_000_000]
+    with pytest.raises(ImageError, match="more parts"):
+        decode(dicom_bytes(plain(PixelData=parts), JPEGBaseline8Bit))
 
 
 def test_pages_of_a_tiff_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
