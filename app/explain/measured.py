@@ -21,6 +21,7 @@ __all__ = [
     "load",
     "lost_to_random",
     "rows",
+    "unmeasured",
 ]
 
 SAME_FOR_ANY_TYPE = 0.9
@@ -39,6 +40,12 @@ def load(name: str, folder: Path = DEFAULT_FOLDER) -> dict[str, Any] | None:
     """How every method did before a model (``training faithfulness``); None where nobody measured it."""
     path = folder / name / "faithfulness.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def unmeasured(found: dict[str, Any]) -> str:
+    """Which methods have no figures in ``load``, a sentence; empty where all have."""
+    missing = [method.title for name, method in METHODS.items() if name not in found["methods"]]
+    return f"Not measured yet: {', '.join(missing)}." if missing else ""
 
 
 def depends_on_model(row: dict[str, Any]) -> bool | None:

@@ -203,7 +203,7 @@ def bench(title: str, found: dict[str, Any]) -> str:
         else ""
     )
     return (
-        f"<div class='about wide'><h2>Every method before {html.escape(title)}</h2>"
+        f"<div class='about wide'><h2>Methods before {html.escape(title)}</h2>"
         f"<p>On {found['films']} fractured films it never saw. Deletion, insertion and ROAD: how much better than "
         "random maps (the same one moved elsewhere), in units of probability, with 95 % intervals; above zero is "
         "better. Peak: share of "
@@ -211,7 +211,7 @@ def bench(title: str, found: dict[str, Any]) -> str:
         "correlation under small changes of the film. Shuffled: rank correlation, whatever its sign, once all weights "
         f"mean nothing; near zero is right. Seconds: the median, on {found['threads']} of the processor's threads. "
         f"Made by <code>python -m training faithfulness</code>.</p>{warning}"
-        f"{table(verified.HEAD, verified.rows(found))}</div>"
+        f"{table(verified.HEAD, verified.rows(found))}<p>{html.escape(verified.unmeasured(found))}</p></div>"
     )
 
 

@@ -107,12 +107,13 @@ def on_trial(card: ModelCard, root: Path) -> list[str]:
     if not tried:
         return []
     return [
-        f"Every method on trial, on up to {tried['films']} of these films "
+        f"Methods on trial, on up to {tried['films']} of these films "
         f"(`python -m training faithfulness {card.name}`). Deletion, insertion and ROAD are margins over "
         "random maps (the same one moved elsewhere), in units of probability; stability is the mean rank correlation "
         "under small changes of the film, shuffled the one once all weights mean nothing, seconds the median on "
         f"{tried['threads']} of the processor's threads:",
         grid(verified.HEAD, verified.rows(tried)),
+        verified.unmeasured(tried),
     ]
 
 

@@ -151,14 +151,16 @@ def methods_table(card: ModelCard, root: Path) -> str:
     return "\n".join(
         [
             f"On {default['margins']['deletion']['n']} fractured FracAtlas validation films the map shown by default "
-            f"**{words}**; so do {rivals} of the {len(others)} other methods, on fewer films. Staying when all weights "
-            f"are shuffled: {', '.join(blind) or 'none'}; when the head alone is: {', '.join(names) or 'none'}.",
+            f"**{words}**; so do {rivals} of the {len(others)} other methods measured, on fewer films. Staying when "
+            f"all weights are shuffled: {', '.join(blind) or 'none'}; when the head alone is: "
+            f"{', '.join(names) or 'none'}.",
             "",
-            f"<details><summary>All methods (<code>python -m training faithfulness {card.name}</code>): margins over "
+            f"<details><summary>Methods (<code>python -m training faithfulness {card.name}</code>): margins over "
             "random maps (the same one moved elsewhere), in units of probability; above 0 is better</summary>",
             "",
             grid(verified.HEAD, verified.rows(found)),
             "",
+            verified.unmeasured(found),
             "</details>",
         ]
     )

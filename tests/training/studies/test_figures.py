@@ -240,6 +240,8 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
         "0.10 (0.05 to 0.20, 9 films), does not depend on the type asked about",
     ]
     assert all(verified.beats_random(found["methods"]["gradcam"]).values())
+    assert "Not measured yet: Grad-CAM++, HiResCAM," in verified.unmeasured(found)
+    assert verified.unmeasured({"methods": METHODS}) == ""
     assert not any(verified.beats_random(found["methods"]["eigencam"]).values())
     page = bench("A model", found)
     assert "does not depend on the model" in page
