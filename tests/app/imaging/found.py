@@ -10,10 +10,25 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import ExplicitVRLittleEndian
 
 from app.imaging.phantom import draw
+from app.imaging.radiograph import decode
 
-__all__ = ["FILM", "GREY", "Value", "as_shown", "dicom_bytes", "elements_of", "item_of", "plain"]
+__all__ = [
+    "FILM",
+    "FULL",
+    "GREY",
+    "START",
+    "Value",
+    "as_shown",
+    "dicom_bytes",
+    "elements_of",
+    "item_of",
+    "meta_of",
+    "near",
+    "plain",
+]
 
 Value = object
+START = bytes(128) + b"DICM"
 LONG = ("OB", "OW", "SQ", "UN", "UT", "OF")
 FORMS = {"US": "H", "SS": "h", "UL": "I", "FL": "f", "FD": "d"}
 
@@ -26,6 +41,21 @@ GREY = FILM / 4095.0
 def as_shown(low: float, high: float) -> np.ndarray:
     """What a screen shows of the drawing between two values."""
     return np.clip((FILM.astype(float) - low) / (high - low), 0, 1)
+
+
+FULL = as_shown(float(FILM.min()), float(FILM.max()))
+
+
+def near(data: bytes, expected: np.ndarray, tolerance: float = 1.5 / 255) -> tuple[str, ...]:
+    """Asserts that a file shows what it should, 0 to 1; its notes."""
+    film = decode(data)
+    shown = film.brightness()
+    assert shown.shape == expected.shape
+    assert np.quantile(np.abs(shown - expected), 0.998) <= tolerance
+    for note in film.notes:
+        assert note[0].isupper()
+        assert note.endswith(".")
+    return film.notes
 
 
 def plain(pixels: np.ndarray = FILM, /, **changes: Value) -> dict[str, Value]:

@@ -1,0 +1,216 @@
+"""Tables that lie are read by what they hold, or give way; background is black and does not count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from app.imaging.dicom import parse
+from tests.app.imaging.found import FILM, FULL, GREY, START, dicom_bytes, elements_of, item_of, meta_of, near, plain
+
+CENTRED = FILM.astype(np.int16) - 2048
+CURVE = np.round(4095 * (np.arange(4096) / 4095) ** 2).astype(np.uint16)
+CURVE_8 = np.round(255 * (np.arange(4096) / 4095) ** 2).astype(np.uint8)
+SQUARED = (FILM / 4095.0) ** 2
+
+
+def voi(descriptor: object, data: object, kind: str = "OW", **how: bool | str) -> list[bytes]:
+    order = str(how.get("order", "<"))
+    return [
+        item_of({"LUTDescriptor": descriptor, "LUTData": (kind, data)}, order, bool(how.get("implicit", False))),
+    ]
+
+
+def swapped(entries: np.ndarray) -> bytes:
+    return entries.reshape(-1, 2)[:, ::-1].tobytes()
+
+
+@pytest.mark.parametrize("window", [True, False])
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(voi([4096, 0, 12], CURVE), id="as it should be"),
+        pytest.param(voi([4096, 0, 12], CURVE, "US"), id="US"),
+        pytest.param(voi([4096, 0, 12], CURVE, "UN"), id="UN"),
+        pytest.param(voi([4096, 0, 16], CURVE), id="claims 16 bits, holds 12"),
+        pytest.param(voi([4096, 0, 16], CURVE_8.astype(np.uint16)), id="claims 16 bits, holds 8"),
+        pytest.param(voi([4096, 0, 8], CURVE_8.astype(np.uint16)), id="8 bits, one a word"),
+        pytest.param(voi([4096, 0, 8], CURVE_8.tobytes()), id="8 bits, two a word"),
+        pytest.param(voi([4096, 0, 8], swapped(CURVE_8)), id="8 bits, two a word, the other way round"),
+        pytest.param(voi([4096, 0, 8], CURVE_8.tobytes(), "OB"), id="8 bits, bytes"),
+        pytest.param(voi([4096, 0, 16], CURVE_8.tobytes()), id="claims 16 bits, two a word"),
+        pytest.param(voi([4096, 0, 12], np.append(CURVE, CURVE[-1:].repeat(4))), id="more than claimed"),
+        pytest.param(voi([4096, 0, 12], CURVE[: int(FILM.max()) + 1]), id="short, but all that is needed"),
+        pytest.param(voi([4096, 0], CURVE), id="no bits told"),
+        pytest.param(voi(("SS", [4096, 0, 12]), CURVE), id="descriptor with a sign"),
+        pytest.param([*voi([4096, 0, 12], b""), *voi([4096, 0, 12], CURVE)], id="the first is empty"),
+    ],
+)
+def test_tables_are_read_by_what_they_hold(table: list[bytes], window: bool) -> None:
+    elements = plain(VOILUTSequence=table)
+    if not window:
+        del elements["WindowCenter"], elements["WindowWidth"]
+    near(dicom_bytes(elements), SQUARED)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_tables_in_other_ways_of_writing(implicit: bool) -> None:
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRBigEndian
+    order = "<" if implicit else ">"
+    for descriptor, entries in (([4096, 0, 12], CURVE), ([4096, 0, 8], CURVE_8.view("<u2").astype(np.uint16))):
+        table = voi(descriptor, entries, order=order, implicit=implicit)
+        data = START + meta_of(syntax) + elements_of(plain(VOILUTSequence=table), order, implicit)
+        near(data, SQUARED)
+
+
+@pytest.mark.parametrize("kind", ["US", "SS"])
+def test_a_table_of_all_values_is_told_by_nought(kind: str) -> None:
+    entries = np.round(65535 * (np.minimum(np.arange(65536), 4095) / 4095) ** 2).astype(np.uint16)
+    descriptor = (kind, [0, 0, 16])
+    near(dicom_bytes(plain(VOILUTSequence=voi(descriptor, entries))), SQUARED)
+
+
+@pytest.mark.parametrize("descriptor", [("US", [4096, 63488, 12]), ("SS", [4096, -2048, 12])])
+def test_a_table_may_start_below_nought(descriptor: tuple) -> None:
+    near(dicom_bytes(plain(CENTRED, VOILUTSequence=voi(descriptor, CURVE))), SQUARED)
+
+
+def test_a_table_s_first_value_may_be_told_with_the_wrong_sign() -> None:
+    high = FILM + 40000
+    elements = plain(high, BitsStored=16, HighBit=15, VOILUTSequence=voi(("SS", [4096, 40000 - 65536, 12]), CURVE))
+    near(dicom_bytes(elements), SQUARED)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param([item_of({})], id="empty item"),
+        pytest.param([], id="no item"),
+        pytest.param(voi([4096, 0, 12], b""), id="no entries"),
+        pytest.param([item_of({"LUTDescriptor": [4096, 0, 12]})], id="no data"),
+        pytest.param([item_of({"LUTData": ("OW", CURVE)})], id="no descriptor"),
+        pytest.param(voi([4096, 0, 12], CURVE[:500]), id="too few entries"),
+        pytest.param(voi([4096, 0, 12], CURVE * 0 + 7), id="all the same"),
+        pytest.param(voi([4096, 30000, 12], CURVE), id="for other values"),
+        pytest.param(voi(("LO", "a\\b\\c"), CURVE), id="words"),
+    ],
+)
+def test_a_table_that_cannot_be_used_gives_way_to_the_window_or_the_full_range(table: list[bytes]) -> None:
+    notes = near(dicom_bytes(plain(VOILUTSequence=table)), GREY)
+    assert any("table" in note and "its window is shown" in note for note in notes) == bool(table)
+    gone = dict.fromkeys(("WindowCenter", "WindowWidth"))
+    notes = near(dicom_bytes(plain(VOILUTSequence=table, **gone)), FULL)
+    assert any("full range" in note or "darkest and brightest" in note for note in notes)
+
+
+def test_a_modality_table_is_followed_or_left_out() -> None:
+    table = voi([4096, 0, 12], CURVE)
+    near(dicom_bytes(plain(ModalityLUTSequence=table)), CURVE[FILM] / 4095)
+    notes = near(dicom_bytes(plain(ModalityLUTSequence=voi([4096, 0, 12], b""))), GREY)
+    assert any("stored values are shown" in note for note in notes)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("shape", [None, "IDENTITY", "INVERSE", "inverse "])
+@pytest.mark.parametrize("table", [True, False])
+def test_polarity_with_tables_and_shapes(photometric: str, shape: str | None, table: bool) -> None:
+    elements = plain(PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+    if table:
+        elements["VOILUTSequence"] = voi([4096, 0, 12], CURVE)
+    shown = SQUARED if table else GREY
+    inverse = photometric == "MONOCHROME1" or (shape or "").strip().upper() == "INVERSE"
+    near(dicom_bytes(elements), 1 - shown if inverse else shown)
+
+
+def group(**told: object) -> bytes:
+    return item_of({"FrameVOILUTSequence": [item_of(told)]})
+
+
+def frames(shared: list[bytes], own: list[bytes], **changes: object) -> bytes:
+    elements = plain(np.stack([FILM, FILM]), NumberOfFrames="2", **changes)
+    elements["SharedFunctionalGroupsSequence"], elements["PerFrameFunctionalGroupsSequence"] = shared, own
+    return dicom_bytes(elements)
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "expected"),
+    [
+        ([], [group(VOILUTSequence=voi([4096, 0, 12], CURVE)), group(WindowCenter="2048", WindowWidth="4096")], 1),
+        ([group(VOILUTSequence=voi([4096, 0, 12], CURVE))], [], 2),
+        (
+            [group(VOILUTSequence=voi([4096, 0, 12], CURVE))],
+            [item_of({}), group(WindowCenter="2048", WindowWidth="4096")],
+            1,
+        ),
+        ([group(VOILUTSequence=voi([4096, 0, 12], CURVE))], [group(WindowCenter="x", WindowWidth="y")] * 2, 2),
+    ],
+)
+def test_frames_have_tables_and_windows_of_their_own(shared: list, own: list, expected: int) -> None:
+    file = parse(frames(shared, own, WindowCenter="900", WindowWidth="300"))
+    assert file.frames == 2
+    for index in range(2):
+        shown = file.frame(index)[0] / 65535.0
+        assert np.abs(shown - (SQUARED if index < expected else GREY)).max() < 1.5 / 255
+
+
+HOLE = np.zeros(FILM.shape, bool)
+HOLE[:20], HOLE[:, :10] = True, True
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("window", [True, False])
+@pytest.mark.parametrize(
+    ("stored", "padding", "limit", "signed", "bits"),
+    [
+        (65535, ("US", 65535), None, False, 16),
+        (65535, ("SS", -1), None, False, 16),
+        (65535, ("IS", "65535"), None, False, 16),
+        (65535, ("US", 65535), None, False, 12),
+        (0, ("US", 0), None, False, 12),
+        (4095, ("US", 4095), None, False, 12),
+        (63500, ("US", 63000), ("US", 64000), False, 16),
+        (63500, ("US", 64000), ("US", 63000), False, 16),
+        (-2000, ("SS", -2000), None, True, 16),
+        (-2000, ("US", 63536), None, True, 16),
+        (-2000, ("US", 2096), None, True, 12),
+        (-1950, ("SS", -2000), ("SS", -1900), True, 16),
+        (-1950, ("SS", -1900), ("SS", -2000), True, 16),
+        (-1950, ("US", 63536), ("US", 63636), True, 16),
+        (-32768, ("US", 32768), None, True, 16),
+        (63536, ("SS", -2000), None, False, 16),
+    ],
+)
+def test_background_is_black_and_does_not_count(
+    photometric: str,
+    window: bool,
+    stored: int,
+    padding: tuple,
+    limit: tuple | None,
+    signed: bool,
+    bits: int,
+) -> None:
+    half = FILM // 2
+    pixels = (half.astype(np.int16) if signed else half).copy()
+    pixels[HOLE] = stored
+    elements = plain(
+        pixels,
+        PhotometricInterpretation=photometric,
+        PixelPaddingValue=padding,
+        PixelPaddingRangeLimit=limit,
+        BitsStored=bits,
+        HighBit=bits - 1,
+    )
+    if not window:
+        del elements["WindowCenter"], elements["WindowWidth"]
+    empty = HOLE | (half == stored)
+    real = half[~empty].astype(float)
+    low, high = (0, 4095) if window else (real.min(), real.max())
+    expected = np.clip((half - low) / (high - low), 0, 1)
+    expected = np.where(empty, 0, 1 - expected if photometric == "MONOCHROME1" else expected)
+    near(dicom_bytes(elements), expected)
+
+
+def test_background_everywhere_is_no_background() -> None:
+    notes = near(dicom_bytes(plain(PixelPaddingValue=0, PixelPaddingRangeLimit=65535)), GREY)
+    assert any("calls every pixel background" in note for note in notes)
