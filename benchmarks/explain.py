@@ -59,7 +59,7 @@ def plain(architecture: str, classes: int) -> nn.Module:
 def main() -> None:
     torch.manual_seed(0)
     figures: dict[str, dict[str, float]] = {}
-    for architecture in ("resnet18", "resnet50", "vgg16"):
+    for architecture in ("resnet18", "resnet50", "vgg16-bn"):
         bare = plain(architecture, 10)
         ours = channels_last(build_network(architecture, 10).eval())
         pixels = torch.randn(1, 3, 224, 224).contiguous(memory_format=torch.channels_last)

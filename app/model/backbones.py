@@ -20,7 +20,6 @@ __all__ = [
     "CustomCNN",
     "PatchAttentionFusion",
     "PreActivationResNet50",
-    "PyramidPreActivationResNet50",
     "PyramidResNet18",
 ]
 
@@ -63,8 +62,8 @@ def _resnet(build: Callable[..., models.ResNet], stride: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict((n, m) for n, m in network.named_children() if n not in ("avgpool", "fc")))
 
 
-def _vgg16(build: Callable[..., models.VGG], stride: int) -> nn.Sequential:
-    layers = list(build(weights=None).features.children())
+def _vgg16_bn(stride: int) -> nn.Sequential:
+    layers = list(models.vgg16_bn(weights=None).features.children())
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False
@@ -170,27 +169,6 @@ class PyramidResNet18(nn.Module):
         return torch.cat([fine, wide], dim=1)
 
 
-class PyramidPreActivationResNet50(PreActivationResNet50):
-    """ResNet-50 V2 up to its third stage, carried down to stride 8 as in ``PyramidResNet18``."""
-
-    WIDTH = 256
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm2 = nn.BatchNorm2d(512)
-        self.lateral2 = nn.Conv2d(512, self.WIDTH, 1)
-        self.lateral3 = nn.Conv2d(1024, self.WIDTH, 1)
-        self.smooth = nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1, bias=False)
-        self.last = nn.BatchNorm2d(self.WIDTH)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels (N, 3, H, W) to features (N, 256, H / 8, W / 8)."""
-        second = _through(self, ("stage1", "stage2"), self.stem(pixels))
-        third = functional.relu(self.norm(_through(self, ("stage3",), second)))
-        joined = _join(self.lateral3(third), self.lateral2(functional.relu(self.norm2(second))))
-        return functional.relu(self.last(self.smooth(joined)))
-
-
 class PatchAttentionFusion(nn.Module):
     """EfficientNet-B3 beside two attention blocks over 16 px patches with stride 8; their maps are joined.
 
@@ -251,24 +229,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         "ResNet18_Weights.IMAGENET1K_V1",
         "resnet18",
     ),
-    "resnet50v2-pyramid": Architecture(
-        "ResNet-50 V2, feature pyramid",
-        lambda _: PyramidPreActivationResNet50(),
-        PyramidPreActivationResNet50.WIDTH,
-        ("stage1", "stage2", "stage3", "last"),
-        (8,),
-        layers_of="resnet50v2",
-    ),
-    "vgg16": Architecture(
-        "VGG16",
-        lambda s: _vgg16(models.vgg16, s),
-        512,
-        ("features.3", "features.8", "features.15", "features.22", "features.29"),
-        published="VGG16_Weights.IMAGENET1K_V1",
-    ),
     "vgg16-bn": Architecture(
         "VGG16, batch norm",
-        lambda s: _vgg16(models.vgg16_bn, s),
+        _vgg16_bn,
         512,
         ("features.5", "features.12", "features.22", "features.32", "features.42"),
         published="VGG16_BN_Weights.IMAGENET1K_V1",

@@ -33,9 +33,9 @@ def awake(network: FractureNetwork) -> FractureNetwork:
 def untouched(name: str, network: FractureNetwork) -> tuple[nn.Module, nn.Module]:
     """Torchvision's own network with the same weights, and its last layer before pooling."""
     kind = network.head.weight.dtype
-    if name == "vgg16":
+    if name == "vgg16-bn":
         plain = nn.Sequential(
-            models.vgg16(weights=None).features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, CLASSES)
+            models.vgg16_bn(weights=None).features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, CLASSES)
         ).to(kind)
         plain[0].load_state_dict(network.body.features.state_dict())
         plain[3].load_state_dict(network.head.state_dict())
@@ -68,7 +68,7 @@ def test_maps_average_to_the_logits(name: str, stride: int, head: Pooling) -> No
     assert logits.std() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "mobilenet-v2"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16-bn", "mobilenet-v2"])
 def test_agrees_with_pytorch_grad_cam_on_the_untouched_network(name: str) -> None:
     torch.manual_seed(1)
     # In doubles, so that what is compared is the formula and not the order in which a processor adds.
@@ -192,7 +192,7 @@ def test_one_graph_without_python_gives_logits_maps_and_fracture_map(head: Pooli
 
 
 def test_bodies_take_torchvisions_own_names() -> None:
-    for name in ("resnet18", "vgg16", "mobilenet-v2"):
+    for name in ("resnet18", "vgg16-bn", "mobilenet-v2"):
         theirs = set(getattr(models, name.replace("-", "_"))(weights=None).state_dict())
         assert set(build_network(name, CLASSES).body.state_dict()) <= theirs
 
