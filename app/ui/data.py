@@ -59,8 +59,10 @@ def _overlooked(found: dict[str, Any]) -> str:
 
 
 def _looked_at(found: dict[str, Any]) -> str:
-    told = (f"{right} of {count} found by {measure}" for measure, (right, count) in found.get("looked_at", {}).items())
-    return "; ".join(told) or "not looked at"
+    return (
+        "; ".join(f"{share} found by {measure}" for measure, share in found.get("looked_at", {}).items())
+        or "not looked at"
+    )
 
 
 def _set_table(audits: list[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.options import Data, Init, data_folder, refuse
+from training.commands.options import Data, Init, data_folder
 from training.data.image import DataSet
 
 __all__ = ["cli"]
@@ -25,8 +25,8 @@ def download(
 
     try:
         typer.echo(downloading.download(name, data_folder(data)))
-    except (RuntimeError, ValueError, FileNotFoundError) as error:
-        raise refuse(error) from None
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
 
 
 @cli.command()
@@ -38,10 +38,7 @@ def examples(
     """Fill examples/ with FracAtlas films (CC BY 4.0), which the demo then offers to try."""
     from training.data.examples import collect
 
-    try:
-        copies = collect(data_folder(data), out, count)
-    except FileNotFoundError as error:
-        raise refuse(error) from None
+    copies = collect(data_folder(data), out, count)
     typer.echo(f"{len(copies)} films in {out}")
 
 
@@ -108,13 +105,13 @@ def peers(
     recipes = load_all()
     unknown = set(names or []) - recipes.keys()
     if unknown:
-        raise refuse(ValueError(f"Unknown: {', '.join(sorted(unknown))}. Known are {', '.join(recipes)}."))
+        raise ValueError(f"Unknown: {', '.join(sorted(unknown))}. Known are {', '.join(recipes)}.")
     for name in () if table_only else names or recipes:
         recipe = recipes[name]
         dataset = _load(recipe.data, data)
         known = splits.committed(dataset)
         if known is None:
-            raise refuse(ValueError(f"These are not the films of training/splits/{recipe.data}.csv."))
+            raise ValueError(f"These are not the films of training/splits/{recipe.data}.csv.")
         pixels = squares([film.path for film in dataset.films], recipe.size)
         labels = np.array([film.label for film in dataset.films])
         start = (
@@ -143,10 +140,7 @@ def cross_source(data: Data = None, init: Init = None) -> None:
     from training.studies.cross_source import cross_source as judge
 
     layers = next(iter(sorted(init.glob("resnet18*.safetensors"))), None) if init and init.is_dir() else init
-    try:
-        found = judge(data_folder(data), layers, precision="bf16-mixed")
-    except (FileNotFoundError, ValueError) as error:
-        raise refuse(error) from None
+    found = judge(data_folder(data), layers, precision="bf16-mixed")
     for source, row in found["auroc"].items():
         for judging, its in row.items():
             typer.echo(f"{source} -> {judging}: {its['value']:.3f} ({its['low']:.3f} to {its['high']:.3f})")
@@ -156,8 +150,5 @@ def _load(name: str, data: Path | None) -> DataSet:
     from training.data import SETS
 
     if name not in SETS:
-        raise refuse(ValueError(f"There is no data set '{name}'; known are {', '.join(SETS)}."))
-    try:
-        return SETS[name](data_folder(data))
-    except FileNotFoundError as error:
-        raise refuse(error) from None
+        raise ValueError(f"There is no data set '{name}'; known are {', '.join(SETS)}.")
+    return SETS[name](data_folder(data))

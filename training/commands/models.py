@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.options import Data, Init, Weights, data_folder, refuse
+from training.commands.options import Data, Init, Weights, data_folder
 from training.recipe import Precision
 
 __all__ = ["cli"]
@@ -29,26 +29,21 @@ def fit(
     progress: Annotated[bool, typer.Option(help="Draw a progress bar")] = True,
 ) -> None:
     """Train a recipe on the bone-break films."""
-    from pydantic import ValidationError
-
     from training.fitting import fit as fitting
     from training.recipe import load_recipe
 
     changes = {name: value for name, value in (("fold", fold), ("seed", seed)) if value is not None}
-    try:
-        chosen = load_recipe(recipe, **changes)
-        last = fitting.fit(
-            chosen,
-            data_folder(data),
-            run or Path("runs") / chosen.name,
-            init=init,
-            resume=resume,
-            precision=precision,
-            progress=progress,
-            teacher=teacher,
-        )
-    except (FileNotFoundError, ValidationError, ValueError) as error:
-        raise refuse(error) from None
+    chosen = load_recipe(recipe, **changes)
+    last = fitting.fit(
+        chosen,
+        data_folder(data),
+        run or Path("runs") / chosen.name,
+        init=init,
+        resume=resume,
+        precision=precision,
+        progress=progress,
+        teacher=teacher,
+    )
     typer.echo(f"trained weights: {last}")
 
 
@@ -66,19 +61,14 @@ def cross_validate(
     precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
 ) -> None:
     """Train and judge a recipe fold by fold; finished folds are not repeated, figures go to training/results."""
-    from pydantic import ValidationError
-
     from training.fitting import cross_validation as validating
     from training.recipe import load_recipe
 
-    try:
-        changes = {} if seed is None else {"seed": seed}
-        chosen = load_recipe(recipe, whole=whole, **changes)
-        where = run or Path("runs/whole" if whole else "runs/folds") / chosen.name
-        validating.cross_validate(chosen, data_folder(data), where, folds=fold or None, init=init, precision=precision)
-        summary = validating.record(validating.read_folds(where, chosen, partial=True), chosen, where)
-    except (FileNotFoundError, ValidationError, ValueError) as error:
-        raise refuse(error) from None
+    changes = {} if seed is None else {"seed": seed}
+    chosen = load_recipe(recipe, whole=whole, **changes)
+    where = run or Path("runs/whole" if whole else "runs/folds") / chosen.name
+    validating.cross_validate(chosen, data_folder(data), where, folds=fold or None, init=init, precision=precision)
+    summary = validating.record(validating.read_folds(where, chosen, partial=True), chosen, where)
     _print_figures(summary["types"], "out-of-fold")
     typer.echo(f"all views averaged: {summary['views_averaged']}; places: {summary.get('places', 'not learnt')}")
 
@@ -93,17 +83,12 @@ def seeds(
     precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
 ) -> None:
     """Train a recipe on all training films with several seeds and judge each on the test films: the final figure."""
-    from pydantic import ValidationError
-
     from training.fitting import seeds as seeding
     from training.recipe import load_recipe
 
-    try:
-        chosen = load_recipe(recipe)
-        where = runs or Path("runs/seeds") / chosen.name
-        found = seeding.seeds(chosen, range(count), data_folder(data), where, init=init, precision=precision)
-    except (FileNotFoundError, ValidationError, ValueError) as error:
-        raise refuse(error) from None
+    chosen = load_recipe(recipe)
+    where = runs or Path("runs/seeds") / chosen.name
+    found = seeding.seeds(chosen, range(count), data_folder(data), where, init=init, precision=precision)
     spread = "" if found["spread"] is None else f", standard deviation {found['spread']:.1%}"
     typer.echo(f"test accuracy of {count} seeds: mean {found['mean']:.1%}{spread}")
 
@@ -121,11 +106,8 @@ def ensemble(
     from training.recipe import load_recipe
     from training.studies import ensembles as together
 
-    try:
-        where = folds or Path("runs/whole" if whole else "runs/folds")
-        found = together.ensemble([load_recipe(path, whole=whole) for path in recipes], where, runs)
-    except (FileNotFoundError, ValueError) as error:
-        raise refuse(error) from None
+    where = folds or Path("runs/whole" if whole else "runs/folds")
+    found = together.ensemble([load_recipe(path, whole=whole) for path in recipes], where, runs)
     _print_figures(found["cross_validation"]["types"], "out-of-fold")
     for seed, figures in found["test"].items():
         typer.echo(f"test accuracy, seed {seed}: {figures['accuracy']['value']:.1%}")
@@ -141,10 +123,7 @@ def export(
     """Make a run's weights a model of the demo, calibrated on its recipe's out-of-fold predictions."""
     from training.release import export as exporting
 
-    try:
-        card = exporting.export(run, folds, data_folder(data), weights)
-    except (FileNotFoundError, ValueError) as error:
-        raise refuse(error) from None
+    card = exporting.export(run, folds, data_folder(data), weights)
     _print_figures(card.metrics["cross_validation"], "out-of-fold")
 
 
@@ -155,13 +134,9 @@ def evaluate(
     weights: Weights = Path("weights"),
 ) -> None:
     """Judge a model on the official test films: the final figure, never a choice."""
-    from app.errors import WeightsError
     from training.evaluation import classification as evaluating
 
-    try:
-        card = evaluating.evaluate(model, data_folder(data), weights)
-    except (FileNotFoundError, ValueError, WeightsError) as error:
-        raise refuse(error) from None
+    card = evaluating.evaluate(model, data_folder(data), weights)
     _print_figures(card.metrics["test"], "test")
 
 
@@ -172,13 +147,9 @@ def localise(
     weights: Weights = Path("weights"),
 ) -> None:
     """Judge where a model looks, by the fracture boxes of FracAtlas' validation films, against trivial maps."""
-    from app.errors import WeightsError
     from training.evaluation import localisation as localising
 
-    try:
-        found = localising.localise(model, data_folder(data), weights)
-    except (FileNotFoundError, ValueError, WeightsError) as error:
-        raise refuse(error) from None
+    found = localising.localise(model, data_folder(data), weights)
     for name, row in found["maps"].items():
         inside, near, energy = (row[key] for key in ("inside", "near", "energy"))
         typer.echo(
@@ -194,13 +165,9 @@ def presence(
     weights: Weights = Path("weights"),
 ) -> None:
     """Choose when a film counts as fractured, on FracAtlas' validation films, and judge that on its test films."""
-    from app.errors import WeightsError
     from training.evaluation import presence as judging
 
-    try:
-        found = judging.presence(model, data_folder(data), weights)
-    except (FileNotFoundError, ValueError, WeightsError) as error:
-        raise refuse(error) from None
+    found = judging.presence(model, data_folder(data), weights)
     for part in ("validation", "test"):
         its = found[part]
         typer.echo(
@@ -227,13 +194,9 @@ def refusal(
     by: Annotated[str | None, typer.Option(help="Measured model whose features tell films better")] = None,
 ) -> None:
     """Choose from which distance on a picture is no film the model knows, and judge that on pictures that are none."""
-    from app.errors import WeightsError
     from training.evaluation import ood as judging
 
-    try:
-        found = judging.checked_by(model, by, weights) if by else judging.refusal(model, data_folder(data), weights)
-    except (FileNotFoundError, ValueError, WeightsError) as error:
-        raise refuse(error) from None
+    found = judging.checked_by(model, by, weights) if by else judging.refusal(model, data_folder(data), weights)
     for source, share in found["real_films_kept"].items():
         typer.echo(f"kept of {source}: {share['value']:.1%}, AUROC {found['auroc'][source]:.3f}")
     typer.echo(f"refused of what is no radiograph: {found['others_refused']['value']:.1%}")
@@ -251,15 +214,11 @@ def faithfulness(
     runs: Annotated[Path, typer.Option(help="Folder where each film's figures are kept")] = Path("runs/faithfulness"),
 ) -> None:
     """Put every method on trial before a model: deletion, insertion, ROAD, boxes, stability, scrambled weights."""
-    from app.errors import WeightsError
     from training.evaluation import faithfulness as judging
 
-    try:
-        found = judging.faithfulness(
-            model, data_folder(data), weights, films=films, methods=tuple(methods or ()), runs=runs
-        )
-    except (FileNotFoundError, KeyError, ValueError, WeightsError) as error:
-        raise refuse(error) from None
+    found = judging.faithfulness(
+        model, data_folder(data), weights, films=films, methods=tuple(methods or ()), runs=runs
+    )
     for name, row in found["methods"].items():
         margins = ", ".join(
             f"{key} {its['value']:+.3f} ({its['low']:+.3f} to {its['high']:+.3f})"
@@ -277,13 +236,9 @@ def gallery(
     weights: Weights = Path("weights"),
 ) -> None:
     """Show where a model looks, by the type it names and when it is wrong: a page with films, for your own disk."""
-    from app.errors import WeightsError
     from training.studies import gallery as showing
 
-    try:
-        page = showing.gallery(model, fold, data_folder(data), weights, out)
-    except (FileNotFoundError, ValueError, WeightsError) as error:
-        raise refuse(error) from None
+    page = showing.gallery(model, fold, data_folder(data), weights, out)
     typer.echo(f"{page} holds films; keep it to yourself")
 
 
@@ -297,15 +252,10 @@ def ablate(
     precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
 ) -> None:
     """Measure what each switch of a plan gives alone, by cross-validation; finished ones are not repeated."""
-    from pydantic import ValidationError
-
     from training.studies import ablation as switching
 
-    try:
-        chosen = switching.load_ablation(plan)
-        rows = switching.ablate(chosen, data_folder(data), runs, init, names=tuple(names or ()), precision=precision)
-    except (FileNotFoundError, KeyError, ValidationError, ValueError) as error:
-        raise refuse(error) from None
+    chosen = switching.load_ablation(plan)
+    rows = switching.ablate(chosen, data_folder(data), runs, init, names=tuple(names or ()), precision=precision)
     for name, row in rows.items():
         typer.echo(f"{name}: {row['accuracy']['value']:.1%}, against the base {row['difference']['value']:+.1%}")
 
@@ -321,17 +271,12 @@ def tune(
     precision: Annotated[Precision, typer.Option(help="auto takes what trains faster here")] = "auto",
 ) -> None:
     """Search for learning rates, decay and strength of augmentation; a stopped search goes on where it was."""
-    from pydantic import ValidationError
-
     from training.recipe import load_recipe
     from training.studies import tuning as tuning
 
-    try:
-        chosen = load_recipe(recipe)
-        where = runs or Path("runs/tune") / chosen.name
-        found = tuning.tune(chosen, data_folder(data), where, trials=trials, fold=fold, init=init, precision=precision)
-    except (FileNotFoundError, ValidationError, ValueError) as error:
-        raise refuse(error) from None
+    chosen = load_recipe(recipe)
+    where = runs or Path("runs/tune") / chosen.name
+    found = tuning.tune(chosen, data_folder(data), where, trials=trials, fold=fold, init=init, precision=precision)
     typer.echo(f"best of {len(found['trials'])} trials: {found['best']}")
 
 

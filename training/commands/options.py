@@ -1,4 +1,4 @@
-"""Options and answers that the commands share."""
+"""Options that the commands share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Data", "Init", "Weights", "data_folder", "refuse"]
+__all__ = ["Data", "Init", "Weights", "data_folder"]
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="Folder that holds the films; FRACTURE_DATA where not given.")
@@ -17,12 +17,6 @@ Init = Annotated[
     Path | None, typer.Option(help="Initial layers: safetensors with the architecture's names, or a folder of them")
 ]
 Weights = Annotated[Path, typer.Option(help="Folder of models")]
-
-
-def refuse(error: Exception) -> typer.Exit:
-    """Prints what is wrong; raise what it returns."""
-    typer.echo(str(error), err=True)
-    return typer.Exit(1)
 
 
 def data_folder(given: Path | None) -> Path:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from training.recipe import Augment
 
-__all__ = ["augment", "augment_with_masks", "mix", "random_affine"]
+__all__ = ["augment", "augment_with_masks", "random_affine"]
 
 DARKEST = 0.5 / 255.0
 """Half a grey level: sampling leaves traces of rounding in the padding."""
@@ -74,39 +74,3 @@ def augment_with_masks(films: torch.Tensor, masks: torch.Tensor, how: Augment) -
     """Randomly changed copies whose masks move along: both float (N, 1, H, W) in 0..1, in and out."""
     films, masks = _warp(torch.cat([films, masks], dim=1), how).split(1, dim=1)
     return _relight(films, how), masks
-
-
-def mix(
-    films: torch.Tensor, labels: torch.Tensor, classes: int, mixup: float, cutmix: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each film blended with another (mixup), given a patch of it (CutMix), or left alone.
-
-    Where both are asked for, a batch gets one or the other by a coin's toss.
-
-    Args:
-        films: float (N, 1, H, W).
-        labels: int (N,).
-        classes: C.
-        mixup, cutmix: parameters of the beta distribution the share is drawn from; 0 for none.
-
-    Returns:
-        Films (N, 1, H, W) and shares of their classes, float (N, C).
-    """
-    shares = functional.one_hot(labels, classes).to(films.dtype)
-    pasting = cutmix > 0 and (mixup <= 0 or bool(torch.rand(()) < 0.5))
-    strength = cutmix if pasting else mixup
-    if strength <= 0:
-        return films, shares
-    kept = float(torch.distributions.Beta(strength, strength).sample())
-    other = torch.randperm(len(films), device=films.device)
-    if not pasting:
-        return kept * films + (1.0 - kept) * films[other], kept * shares + (1.0 - kept) * shares[other]
-    height, width = films.shape[2:]
-    side = math.sqrt(1.0 - kept)
-    top = int(torch.randint(0, height - int(side * height) + 1, ()))
-    left = int(torch.randint(0, width - int(side * width) + 1, ()))
-    inside = (..., slice(top, top + int(side * height)), slice(left, left + int(side * width)))
-    pasted = films.clone()
-    pasted[inside] = films[other][inside]
-    kept = 1.0 - int(side * height) * int(side * width) / (height * width)
-    return pasted, kept * shares + (1.0 - kept) * shares[other]

@@ -158,11 +158,11 @@ def faithfulness(
     Raises:
         WeightsError: no such model.
         FileNotFoundError: the films are not there.
-        KeyError: an unknown method.
+        ValueError: an unknown method.
     """
     methods = methods or list(METHODS)
     if unknown := set(methods) - set(METHODS):
-        raise KeyError(f"unknown methods: {', '.join(sorted(unknown))}; known are {', '.join(METHODS)}")
+        raise ValueError(f"unknown methods: {', '.join(sorted(unknown))}; known are {', '.join(METHODS)}")
     classifier = Classifier.load(name, weights)
     boxed = BoxedImages(data, "validation", classifier.card.size)
     broken = [film for film in boxed.films if film.boxes]

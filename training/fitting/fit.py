@@ -254,7 +254,7 @@ def trained(
         teacher=teacher,
     )
     task, films, _ = load_task(run, data, cache)
-    keep(task.trained, run)
+    keep(task.network, run)
     return task, films
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from app.imaging.letterbox import normalise
 from app.model.network import Evidence, FractureNetwork
-from training.data.augmentation import augment, augment_with_masks, mix
+from training.data.augmentation import augment, augment_with_masks
 from training.fitting.teacher import Teacher
 from training.recipe import Places, Recipe
 
@@ -103,11 +102,6 @@ class FractureTypes(lightning.LightningModule):
         self.network = network
         self.teacher = teacher
         self.fresh = set(fresh)
-        self.average = (
-            AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
-            if recipe.average
-            else None
-        )
         names = [name for name, _ in network.body.named_parameters()]
         for prefix in recipe.tune:
             if not any(name.startswith(prefix) for name in names):
@@ -144,14 +138,9 @@ class FractureTypes(lightning.LightningModule):
                 # A frozen layer whose statistics still move is not frozen.
                 module.train(name in learning)
 
-    @property
-    def trained(self) -> FractureNetwork:
-        """The network that is kept: the moving average where there is one."""
-        return self.network if self.average is None else cast(FractureNetwork, self.average.module)
-
     def forward(self, films: torch.Tensor) -> Evidence:
-        """Letterboxed films, float (N, 1, H, W) in 0..1, to what the kept network makes of them."""
-        return self.trained(self._pixels(films))
+        """Letterboxed films, float (N, 1, H, W) in 0..1, to what the network makes of them."""
+        return self.network(self._pixels(films))
 
     def _pixels(self, films: torch.Tensor) -> torch.Tensor:
         pixels = normalise(films, self.recipe.mean, self.recipe.std)
@@ -161,7 +150,6 @@ class FractureTypes(lightning.LightningModule):
         recipe = self.recipe
         films, labels = batch["types"]
         films = augment(self._sized(films), recipe.augment)
-        films, shares = mix(films, labels, len(self.class_weights), recipe.mixup, recipe.cutmix)
         count = len(films)
         if "places" in batch:
             boxed, masks, fractured = batch["places"]
@@ -170,7 +158,7 @@ class FractureTypes(lightning.LightningModule):
         pixels = self._pixels(films)
         evidence = self.network(pixels)
         loss = functional.cross_entropy(
-            evidence.logits[:count], shares, weight=self.class_weights, label_smoothing=recipe.label_smoothing
+            evidence.logits[:count], labels, weight=self.class_weights, label_smoothing=recipe.label_smoothing
         )
         self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
         if recipe.places and evidence.fracture is not None:
@@ -220,10 +208,6 @@ class FractureTypes(lightning.LightningModule):
             if joined and second:
                 for moment in ("exp_avg", "exp_avg_sq"):
                     joined[moment] = torch.cat([joined[moment], second[moment]], dim=1)
-
-    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        if self.average is not None:
-            self.average.update_parameters(self.network)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> None:
         films, labels = batch

@@ -63,7 +63,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     target.mkdir(parents=True, exist_ok=True)
     state = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in task.trained.state_dict().items()
+        for name, tensor in task.network.state_dict().items()
     }
     blob = save(state)
     (target / "model.safetensors").write_bytes(blob)
@@ -91,7 +91,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
         training={
             **json.loads((run / "effort.json").read_text()),
             "curve": curve(run),
-            "parameters": sum(p.numel() for p in task.trained.parameters()),
+            "parameters": sum(p.numel() for p in task.network.parameters()),
         },
     )
     summary = summarise(found)

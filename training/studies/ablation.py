@@ -113,8 +113,10 @@ def ablate(
         Rows by name, in the order of the plan, first the base, alone and with all views averaged.
 
     Raises:
-        ValueError: the table holds switches of another base or other folds.
+        ValueError: the table holds switches of another base or other folds, or the plan has no switch of such a name.
     """
+    if unknown := set(names) - plan.switches.keys():
+        raise ValueError(f"unknown switches: {', '.join(sorted(unknown))}; known are {', '.join(plan.switches)}")
     if results.is_file():
         known = json.loads(results.read_text(encoding="utf-8"))
         if (Recipe.model_validate(known["base"]), known["folds"]) != (plan.base, list(plan.folds)):
@@ -138,7 +140,8 @@ def ablate(
         # Read again each time: another process may be at other switches of the plan.
         if results.is_file():
             rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
-        rows = {key: its for key in (*own, *plan.switches) if (its := {**rows, name: row}.get(key))}
+        every = {**rows, name: row}
+        rows = {key: every[key] for key in dict.fromkeys((*own, *plan.switches, *every)) if key in every}
         results.parent.mkdir(parents=True, exist_ok=True)
         whole = {"folds": list(plan.folds), "base": plan.base.model_dump(mode="json"), "rows": rows}
         results.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")

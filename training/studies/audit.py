@@ -56,19 +56,19 @@ def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, 
     return dict(sorted(tied.items()))
 
 
-def looked_at(name: str, folder: Path = AUDITS) -> dict[str, list[int]]:
+def looked_at(name: str, folder: Path = AUDITS) -> dict[str, str]:
     """How far links between films are to be believed: what a person said of some, from ``pairs-NAME.csv``.
 
     Returns:
-        By measure, how many pairs are one film and how many were looked at; empty where nobody looked.
+        By measure, how many pairs are one film and how many were looked at, as "20 of 24"; empty where nobody looked.
     """
     target = folder / f"pairs-{name}.csv"
-    found: dict[str, list[int]] = {}
-    for row in csv.DictReader(target.read_text(encoding="utf-8").splitlines()) if target.is_file() else ():
-        tally = found.setdefault(row["measure"], [0, 0])
-        tally[0] += row["one film"] == "yes"
-        tally[1] += 1
-    return found
+    if not target.is_file():
+        return {}
+    with target.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    right = Counter(row["measure"] for row in rows if row["one film"] == "yes")
+    return {measure: f"{right[measure]} of {n}" for measure, n in Counter(row["measure"] for row in rows).items()}
 
 
 def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:

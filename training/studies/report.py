@@ -184,8 +184,8 @@ def page_text(root: Path) -> str:
             + ". An interval that holds zero decides nothing, and of "
             f"{len(ablation['rows']) - 1} switches {0.05 * (len(ablation['rows']) - 1):.1f} are expected to clear it "
             f"by chance; above it lie: {gainers(ablation) or 'none'}. Leaving out contested labels was then trained "
-            "in full over all five folds (table of architectures); the moving average is at a disadvantage in so few "
-            "steps.",
+            "in full over all five folds (table of architectures). Mixup, CutMix and the moving average (which is at a "
+            "disadvantage in so few steps) gained nothing, and recipes have them no more.",
             ablation_table(ablation),
         ]
     for path in sorted((root / "training" / "results" / "tuning").glob("*.json")):

@@ -100,8 +100,9 @@ def beliefs_table(card: ModelCard, root: Path) -> str:
 
 
 def _looked_at(found: dict[str, Any]) -> str:
-    told = (f"{right} of {count} by {measure}" for measure, (right, count) in found.get("looked_at", {}).items())
-    return "; ".join(told) or "not looked at"
+    return (
+        "; ".join(f"{share} by {measure}" for measure, share in found.get("looked_at", {}).items()) or "not looked at"
+    )
 
 
 def data_table(root: Path) -> str:

@@ -253,19 +253,6 @@ def test_the_first_three_count_apart_from_the_first() -> None:
     assert found["validation_top3"] == 0.5
 
 
-def test_the_moving_average_is_what_is_kept() -> None:
-    recipe = JOINT.model_copy(update={"average": 0.9})
-    task = FractureTypes(
-        recipe, build_network("custom-cnn", 10, stride=8, head="attended", places=True), (), torch.ones(10)
-    )
-    start = task.network.head.weight.detach().clone()
-    task.on_train_batch_end(None, None, 0)
-    with torch.no_grad():
-        task.network.head.weight.add_(1.0)
-    task.on_train_batch_end(None, None, 0)
-    torch.testing.assert_close(task.trained.head.weight, start + 0.1)
-
-
 def test_where_loss_wants_the_peak_in_the_box() -> None:
     masks = torch.zeros(2, 1, 64, 64)
     masks[0, 0, 16:32, 32:48] = 1.0

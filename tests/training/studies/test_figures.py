@@ -193,7 +193,7 @@ def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
     fewer = faithfulness("resnet18", drawn_atlas, weights, methods=["eigencam"], films=2, runs=tmp_path / "elsewhere")
     assert list(fewer["methods"]) == ["eigencam"]
     assert len(verified.rows(again)) == 3
-    with pytest.raises(KeyError, match="unknown methods: guess"):
+    with pytest.raises(ValueError, match="unknown methods: guess"):
         faithfulness("resnet18", drawn_atlas, weights, methods=["guess"], **options)
 
 
