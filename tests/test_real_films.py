@@ -17,6 +17,7 @@ from app.model.weights import available
 from training.evaluation.classification import evaluate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", available())
 def test_the_cards_figures_come_out_again(name: str, real_films: Path, tmp_path: Path) -> None:
     """From the committed weights and the films alone, to the last film."""
@@ -47,6 +48,7 @@ def test_ten_test_films_are_explained_on_the_film(real_films: Path, tmp_path: Pa
     assert painted >= 8
 
 
+@pytest.mark.slow
 def test_threads_and_batches_agree_on_the_shipped_model(real_films: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

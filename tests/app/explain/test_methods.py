@@ -81,7 +81,8 @@ def test_the_default_map_is_what_the_page_draws_and_stands_in_the_list_once(
 
 def test_eight_users_with_mixed_methods_get_the_serial_maps(classifier: Classifier, quick: None) -> None:
     films = [Radiograph(phantom("jagged", seed=i, height=150 + i, width=110), (0, 255)) for i in range(2)]
-    jobs = [(film, method) for film in films for method in METHODS]
+    # The slow ones on one film alone: they ask the network hundreds of times.
+    jobs = [(film, name) for film in films for name, how in METHODS.items() if film is films[0] or how.cost != "slow"]
     serial = [draw(ask(classifier, film), method) for film, method in jobs]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda job: draw(ask(classifier, job[0]), job[1]), jobs))
