@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.model.network import build_network, channels_last

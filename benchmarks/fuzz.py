@@ -34,7 +34,7 @@ from pydicom.uid import (
 
 from app.errors import ImageError
 from app.imaging.dicom import COLOURED, is_dicom
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.imaging.radiograph import EXIF_ORIENTATION, MAX_PIXELS, decode
 from benchmarks.record import keep
 

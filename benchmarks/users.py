@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from app.explain.methods import METHODS, ask, draw
-from app.imaging.phantom import draw as phantom
+from app.imaging.examples import draw as phantom
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.model.weights import ranked

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 from playwright.sync_api import sync_playwright
 
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.model.classifier import Classifier
 from app.model.weights import ranked
 from app.ui.page import launch

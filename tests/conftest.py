@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from app.imaging.phantom import BREAKS, draw
+from app.imaging.examples import BREAKS, draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.model.network import build_network

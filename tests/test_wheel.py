@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.model.weights import available, ranked
 
 pytestmark = pytest.mark.slow

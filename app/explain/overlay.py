@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from app.explain.marks import mark_boxes
-from app.imaging.strips import strips
+from app.imaging.pixels import strips
 from app.model.classifier import Explanation
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""DICOM files as films: X-ray, and whatever else a hospital stores, one frame at a time.
+"""DICOM files as pictures, one frame at a time: X-rays, and whatever else a hospital stores.
 
-Files are read by ``dicom_read``, decoded by ``dicom_pixels`` and shown by ``dicom_display``; here is what a file says
-of itself, and what the user should know of it.
+``dicom_read`` reads a file, ``dicom_pixels`` decodes it and ``dicom_display`` shows it; this module holds what a file
+says of itself, and what the user should know of it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from pydicom import Dataset
 from app.errors import ImageError
 from app.imaging.dicom_display import levels_of, show
 from app.imaging.dicom_pixels import PixelFormat, decode_pixels, pixel_format
-from app.imaging.dicom_read import elements, is_dicom
-from app.imaging.dicom_values import lengths, number, numbers, word
+from app.imaging.dicom_read import elements, is_dicom, lengths, number, numbers, word
 
 __all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
 
@@ -35,7 +34,7 @@ RADIOGRAPHS = {
     "IO": "dental radiograph",
     "RG": "radiograph",
 }
-"""Modalities that X-rays make as projections (PS3.3 C.7.3.1.1.1)."""
+"""Modalities of projection radiography (PS3.3 C.7.3.1.1.1)."""
 
 OTHERS = {
     "CT": "a CT slice",
@@ -47,7 +46,7 @@ OTHERS = {
     "SEG": "a segmentation",
 }
 
-# Both quote values of the file where they are odd, which may be a name or a date.
+# Both quote odd values of a file, which may be a name or a date.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module="pydicom")
 
@@ -61,7 +60,7 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
 
 SALT = os.urandom(32)
 COLOURED = 12_000_000
-"""Most pixels of a picture in colour, which takes decoders several times as much memory and is no radiograph."""
+"""Most pixels of a picture in colour, which takes several times as much memory to decode and is no radiograph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +68,14 @@ class DicomFile:
     """A parsed file whose frames can be shown.
 
     Attributes:
-        modality: as in the file, empty where it tells none.
+        modality: as in the file, empty where it names none.
         frames: their number, at least 1.
         rows, columns: of a frame, in pixels.
-        spacing: height and width of a pixel in mm; None where the file does not tell.
+        spacing: height and width of a pixel in mm; None where unknown.
         aspect: height of a pixel, in widths of it.
-        notes: sentences about the file for the user to see.
+        notes: sentences about the file for the user.
         place: position along the slices' normal in mm, else the instance's number; to put a series in order.
-        series: the same for files of one series, as long as this process lives; tells nothing else.
+        series: a keyed hash, the same for files of one series as long as this process lives.
     """
 
     modality: str
@@ -93,11 +92,11 @@ class DicomFile:
 
     @property
     def windows(self) -> tuple[str, ...]:
-        """Names of the windows that can be asked for beside the file's own."""
+        """Names of the windows to choose from beside the file's own."""
         return tuple(CT_WINDOWS) if self.modality == "CT" else ()
 
     def without_pixels(self) -> DicomFile:
-        """What the file says of itself, with no frame left to show."""
+        """The same file, with no frame left to show."""
         return replace(self, _dataset=Dataset())
 
     def frame(self, index: int = 0, window: str | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -108,7 +107,7 @@ class DicomFile:
             window: one of ``windows``; the file's own where absent.
 
         Returns:
-            uint16 (rows, columns), 0 black and 65535 white, and sentences about what had to be done to it.
+            uint16 (rows, columns), 0 black and 65535 white, and sentences for the user about how it is shown.
 
         Raises:
             ImageError: no such frame, or it cannot be decoded.
@@ -126,7 +125,7 @@ class DicomFile:
 
 @contextmanager
 def _damaged() -> Generator[None]:
-    """What is raised inside becomes one sentence: what decoders raise on damaged files is not documented."""
+    """Turns every exception into one sentence: what decoders raise on damaged files is not documented."""
     try:
         yield
     except (ImageError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -136,7 +135,7 @@ def _damaged() -> Generator[None]:
 
 
 def parse(data: bytes) -> DicomFile:
-    """Reads how a file's pictures are to be shown; no pixel is decoded yet.
+    """Reads how a file's frames are to be shown; decodes no pixel yet.
 
     Args:
         data: a whole file, preamble included.
@@ -151,7 +150,7 @@ def parse(data: bytes) -> DicomFile:
         if form.samples > 1 and form.rows * form.columns > COLOURED:
             raise ImageError(f"The picture is in colour; at most {COLOURED // 1_000_000} megapixels can be read so.")
         modality = word(dataset, "Modality").upper()
-        spacing = _spacing(dataset)
+        spacing, at_detector = _spacing(dataset)
         high, wide = spacing or lengths(dataset, "PixelAspectRatio") or (1.0, 1.0)
         return DicomFile(
             modality=modality,
@@ -160,7 +159,7 @@ def parse(data: bytes) -> DicomFile:
             columns=form.columns,
             spacing=spacing,
             aspect=high / wide,
-            notes=(*_notes(dataset, modality), *notes),
+            notes=(*_notes(dataset, modality, at_detector), *notes),
             place=_place(dataset),
             series=series,
             _dataset=dataset,
@@ -169,17 +168,17 @@ def parse(data: bytes) -> DicomFile:
 
 
 def trained_on(modality: str) -> bool:
-    """Whether pictures of a modality are, or may be, radiographs; empty where it is not told."""
+    """Whether pictures of a modality, empty where unknown, are or may be radiographs."""
     return modality in RADIOGRAPHS or modality in ("", "OT", "SC")
 
 
-def _notes(dataset: Dataset, modality: str) -> list[str]:
+def _notes(dataset: Dataset, modality: str, at_detector: bool) -> list[str]:
     notes = []
     if not trained_on(modality):
         notes.append(f"This is {OTHERS.get(modality, 'no radiograph')}; the model was trained on radiographs only.")
     if word(dataset, "BurnedInAnnotation").upper() == "YES":
         notes.append("The file says that text is burned into the picture; it may name a person.")
-    if _at_detector(dataset) and _magnified(dataset) is None:
+    if at_detector:
         notes.append("Its scale is that of the detector; the bone lay nearer the tube and is smaller than it measures.")
     return notes
 
@@ -192,29 +191,20 @@ def _place(dataset: Dataset) -> float:
 
 
 def _magnified(dataset: Dataset) -> float | None:
-    """How many times larger than the patient the picture is on the detector; None where nobody tells."""
+    """How many times larger than the patient the picture is on the detector; None where unknown."""
     found = number(dataset, "EstimatedRadiographicMagnificationFactor")
     return found if found is not None and found >= 1.0 else None
 
 
-def _in_patient(dataset: Dataset) -> tuple[float, float] | None:
-    """Height and width of a pixel of the first frame in mm, by its own group, the shared one, or the file."""
-    return next((found for level in levels_of(dataset, 0) if (found := lengths(level, "PixelSpacing"))), None)
+def _spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, bool]:
+    """Height and width of a pixel in mm, and whether they are those at the detector, where bones look larger.
 
-
-def _at_detector(dataset: Dataset) -> tuple[float, float] | None:
-    """Height and width of a pixel on the detector, in mm, where bones look larger; None where the patient's are known.
-
-    Lengths in the patient that equal the detector's are the detector's, copied without a calibration.
+    Lengths in the patient come first (PS3.3 10.7.1.3 and C.8.7.10); those that equal the detector's are the detector's,
+    copied without a calibration.
     """
-    found = lengths(dataset, "ImagerPixelSpacing")
-    return found if _in_patient(dataset) in (None, found) else None
-
-
-def _spacing(dataset: Dataset) -> tuple[float, float] | None:
-    """Height and width of a pixel in mm: in the patient, else at the detector (PS3.3 10.7.1.3 and C.8.7.10)."""
-    at_detector = _at_detector(dataset)
-    if at_detector is None:
-        return _in_patient(dataset)
-    factor = _magnified(dataset) or 1.0
-    return at_detector[0] / factor, at_detector[1] / factor
+    in_patient = next((found for level in levels_of(dataset, 0) if (found := lengths(level, "PixelSpacing"))), None)
+    at_detector = lengths(dataset, "ImagerPixelSpacing")
+    if at_detector is None or in_patient not in (None, at_detector):
+        return in_patient, False
+    factor = _magnified(dataset)
+    return (at_detector[0] / (factor or 1.0), at_detector[1] / (factor or 1.0)), factor is None

@@ -1,8 +1,8 @@
 """From stored values to what a screen shows: modality, background, window, polarity (PS3.3 C.11, PS3.4 N.2).
 
-A window or table of the file counts only where it shows something. Files carry windows for other depths, blank ones and
-words; a picture that comes out black would be taken for one without a fracture. So the next one is tried, at last the
-pixels' own range, and a note says so.
+A window or look-up table of the file counts only where it shows something. Some files carry windows for other depths,
+blank ones or words, and a picture that comes out black would pass for one without a fracture. So the next one is tried,
+at last the pixels' own range, and a note says so. Tables are read by what they hold where they claim something else.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from pydicom import Dataset
 from pydicom.pixels import apply_color_lut
 
 from app.errors import ImageError
-from app.imaging.colour import IN_COLOUR, count_coloured, is_coloured
 from app.imaging.dicom_pixels import Stored
-from app.imaging.dicom_read import FUNCTIONAL, GROUPS
-from app.imaging.dicom_tables import Table, read_table
-from app.imaging.dicom_values import items, number, numbers, word
-from app.imaging.strips import strips
+from app.imaging.dicom_read import FUNCTIONAL, GROUPS, held, items, number, numbers, word
+from app.imaging.pixels import IN_COLOUR, count_coloured, is_coloured, strips
 
 __all__ = ["levels_of", "show"]
 
@@ -29,35 +26,58 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 DEEP = 65535.0
 SAMPLE = 1_000_000
-"""About how many pixels tell the percentiles of a film."""
+"""About how many pixels the percentiles of a picture are taken from."""
 ODD = (0.1, 99.9)
-"""Percentiles outside of which pixels are left to saturate, where they alone would make the rest of a film dark."""
+"""Percentiles outside of which pixels may saturate, where they alone would make the rest of a picture dark."""
 MOST_SHOWN = (2.5, 97.5)
-"""Percentiles of brightness between which a window has to tell pixels apart."""
+"""Percentiles of brightness between which a window must tell pixels apart."""
 FAINT = 0.05
 """Least part of the way from black to white between them."""
 BLACK, WHITE = 0.15, 0.9
 """Brightness on the screen that most pixels may not stay below, or above."""
 LEAST_WIDTH = 1e-9
 NOTHING = 1.0 / 255.0
+ENTRIES = 65536
+"""Most entries of a look-up table."""
+BEYOND = 0.01
+"""Share of the pixels that may lie beyond the end of a table that was cut short."""
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What values a picture has, its background left out.
-
-    Attributes:
-        low, high: the extremes.
-        sample: float64, (N,), about ``SAMPLE`` of them.
-    """
+    """The values of a picture without its background: their extremes, and about ``SAMPLE`` of them, float64 (N,)."""
 
     low: float
     high: float
     sample: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A look-up table.
+
+    Attributes:
+        entries: uint16 (N,), at least two different ones.
+        first: the value that the first entry stands for.
+        white: largest number that the bits in use can hold.
+    """
+
+    entries: np.ndarray
+    first: int
+    white: float
+
+    def look_up(self, values: np.ndarray) -> np.ndarray:
+        """Entries, float64, for values of any shape; those outside take the nearest entry."""
+        at = np.clip(values.astype(np.int64) - self.first, 0, len(self.entries) - 1)
+        return self.entries[at].astype(np.float64)
+
+    def brightness(self, values: np.ndarray) -> np.ndarray:
+        """Entries for values of any shape, 0 to 1."""
+        return self.look_up(values) / self.white
+
+
 def levels_of(dataset: Dataset, index: int) -> list[Dataset]:
-    """Where a frame's elements are told, in the order in which they count: its own group, the shared one, the file."""
+    """Where a frame's elements stand, in the order in which they count: its own group, the shared one, the file."""
     levels = []
     for name, which in ((GROUPS[1], index), (GROUPS[0], 0)):
         groups = items(dataset, name)
@@ -86,8 +106,8 @@ def show(
         dataset: the file's.
         index: of the frame, from 0.
         photometric: interpretation, as the standard spells it.
-        window: centre and width to show, whatever they show; the file's own where absent.
-        notes: to which sentences for the user are added.
+        window: centre and width to show, even if they show nothing; the file's own where absent.
+        notes: gains sentences for the user.
 
     Returns:
         uint16 (rows, columns), 0 black and 65535 white.
@@ -139,7 +159,7 @@ def _coloured(stored: Stored, dataset: Dataset, photometric: str, notes: list[st
 
 
 def _background(stored: Stored, dataset: Dataset, notes: list[str]) -> Callable[[slice], np.ndarray] | None:
-    """Which pixels of some rows are padding (PS3.3 C.7.5.1.1.2); None where the file names none, or nothing else."""
+    """Which pixels of some rows are padding (PS3.3 C.7.5.1.1.2); None where the file names none, or all."""
     told = number(dataset, "PixelPaddingValue")
     if told is None or stored.words.dtype.kind == "f":
         return None
@@ -147,7 +167,7 @@ def _background(stored: Stored, dataset: Dataset, notes: list[str]) -> Callable[
     turn = 1 << (8 * stored.words.dtype.itemsize)
 
     def alike(value: float) -> int:
-        # Writers tell it with either sign, whatever the pixels have.
+        # Writers store it with either sign, whatever the pixels have.
         whole = int(value) % turn
         if not stored.signed:
             return whole
@@ -172,10 +192,11 @@ def _background(stored: Stored, dataset: Dataset, notes: list[str]) -> Callable[
 
 
 def _modality(stored: Stored, levels: Sequence[Dataset], notes: list[str]) -> Change:
-    """What makes quantities, such as Hounsfield units, of stored values: to float64 of the same shape (C.11.1)."""
+    """From stored values to quantities, such as Hounsfield units: float64 of the same shape (PS3.3 C.11.1)."""
+    step = 1 + int((stored.words.size // SAMPLE) ** 0.5)
     for level in levels:
         for item in items(level, "ModalityLUTSequence"):
-            table = read_table(item, _thinned(stored))
+            table = _read_table(item, stored.values(slice(None, None, step))[:, ::step])
             if table is not None:
                 return table.look_up
             notes.append("The file's table of values cannot be used; its stored values are shown.")
@@ -197,12 +218,6 @@ def _modality(stored: Stored, levels: Sequence[Dataset], notes: list[str]) -> Ch
     return quantities
 
 
-def _thinned(stored: Stored) -> np.ndarray:
-    """Some of the stored values."""
-    step = 1 + int((stored.words.size // SAMPLE) ** 0.5)
-    return stored.values(slice(None, None, step))[:, ::step]
-
-
 def _survey(stored: Stored, modality: Change, background: Callable[[slice], np.ndarray] | None) -> Survey:
     low, high, sample = np.inf, -np.inf, []
     for rows in strips(*stored.words.shape):
@@ -215,7 +230,7 @@ def _survey(stored: Stored, modality: Change, background: Callable[[slice], np.n
 
 
 def _tone(survey: Survey, levels: Sequence[Dataset], inverse: bool, notes: list[str]) -> Change:
-    """What makes brightness, mostly 0 to 1, of quantities: the first of the file's that shows something (C.11.2)."""
+    """From quantities to brightness, mostly 0 to 1: the file's first way that shows something (PS3.3 C.11.2)."""
     failed = ""
     for thing, tone in _offered(survey, levels):
         fault = "cannot be used" if tone is None else _fault(tone, survey, inverse)
@@ -228,16 +243,19 @@ def _tone(survey: Survey, levels: Sequence[Dataset], inverse: bool, notes: list[
         notes.append(f"{failed}; the full range is shown.")
     else:
         notes.append("The file names no window; the darkest and brightest values are shown as black and white.")
-    low, high = _limits(survey)
+    low, high = survey.low, survey.high
+    most = np.percentile(survey.sample, ODD)
+    if most[1] - most[0] < (high - low) / 4:
+        low, high = float(most[0]), float(most[1])
     return lambda values: (values - low) / max(high - low, 1e-12)
 
 
 def _offered(survey: Survey, levels: Sequence[Dataset]) -> Iterator[tuple[str, Change | None]]:
-    """What the file offers to make brightness with, by name and in order; None for what cannot be read."""
+    """The file's tables and windows by name and in order; None for each that cannot be used."""
     for level in levels:
         for item in items(level, "VOILUTSequence"):
-            table = read_table(item, survey.sample)
-            yield "table", None if table is None else _tabled(table)
+            table = _read_table(item, survey.sample)
+            yield "table", None if table is None else table.brightness
         function = word(level, "VOILUTFunction").upper().replace(" ", "_")
         function = function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR"
         centres, widths = (numbers(level, name) for name in ("WindowCenter", "WindowWidth"))
@@ -249,7 +267,7 @@ def _offered(survey: Survey, levels: Sequence[Dataset]) -> Iterator[tuple[str, C
 
 
 def _fault(tone: Change, survey: Survey, inverse: bool) -> str:
-    """What is wrong with a way to make brightness that tells hardly any pixels apart; empty where it does."""
+    """What is wrong with a table or window that tells hardly any pixels apart; empty for a good one."""
     low, high = np.percentile(survey.sample, MOST_SHOWN)
     # Where nearly all pixels are alike, the few others count.
     values, ends = (survey.sample, MOST_SHOWN) if low < high else (np.array([survey.low, survey.high]), (0, 100))
@@ -258,10 +276,6 @@ def _fault(tone: Change, survey: Survey, inverse: bool) -> str:
     if brightest - darkest >= FAINT and brightest >= BLACK and darkest <= WHITE:
         return ""
     return "shows nothing" if brightest - darkest < NOTHING else "shows hardly anything"
-
-
-def _tabled(table: Table) -> Change:
-    return lambda values: table.look_up(values) / table.white
 
 
 def _windowed(centre: float, width: float, function: str) -> Change:
@@ -274,9 +288,58 @@ def _windowed(centre: float, width: float, function: str) -> Change:
     return lambda values: np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
 
 
-def _limits(survey: Survey) -> tuple[float, float]:
-    """The values shown as black and as white where no window counts."""
-    most = np.percentile(survey.sample, ODD)
-    if most[1] - most[0] < (survey.high - survey.low) / 4:
-        return float(most[0]), float(most[1])
-    return survey.low, survey.high
+def _read_table(item: Dataset, values: np.ndarray) -> Table | None:
+    """A look-up table for values of which a sample is given; None where it cannot be used (PS3.3 C.11.1, C.11.2).
+
+    Some descriptors claim more bits than any entry has, give the first value the other sign, or claim more entries than
+    follow. The bits in use are those of the largest entry, and the sign is the one with which the table meets the
+    values.
+    """
+    descriptor = numbers(item, "LUTDescriptor")
+    if len(descriptor) < 2 or not np.isfinite(descriptor[:2]).all() or not values.size:
+        return None
+    # 0 stands for 65536, and a number of entries read with a sign may be negative.
+    count = int(descriptor[0]) % ENTRIES or ENTRIES
+    claimed = descriptor[2] if len(descriptor) > 2 and np.isfinite(descriptor[2]) else 16.0
+    entries = _entries(item, count, claimed <= 8)
+    if len(entries) < 2 or entries.min() == entries.max():
+        return None
+    first = _first(int(descriptor[1]), count, values)
+    last = first + len(entries) - 1
+    if len(entries) < count and float((values > last).mean()) > BEYOND:
+        return None
+    white = 2.0 ** int(entries.max()).bit_length() - 1.0
+    return Table(entries, first, white)
+
+
+def _entries(item: Dataset, count: int, narrow: bool) -> np.ndarray:
+    """The entries that a table holds, uint16, at most ``count``."""
+    element = held(item, "LUTData")
+    value = None if element is None else element.value
+    if element is None or value is None:
+        return np.zeros(0, np.uint16)
+    if not isinstance(value, bytes):
+        finite = [int(each) % ENTRIES for each in numbers(item, "LUTData") if np.isfinite(each)]
+        value = np.array(finite, "<u2").tobytes()
+    order = "<" if getattr(element, "is_little_endian", True) else ">"
+    words = np.frombuffer(value[: len(value) // 2 * 2], f"{order}u2").astype(np.uint16)
+    if len(value) not in (count, count + count % 2):
+        return words[:count]
+    # Two entries a word (PS3.3 C.11.1.1.1), either of which may come first.
+    low, high = words & 255, words >> 8
+    pairs = [np.stack(pair, axis=1).ravel()[:count] for pair in ((low, high), (high, low))]
+    smooth = min(pairs, key=_roughness)
+    return smooth if narrow or _roughness(smooth) <= _roughness(words) else words
+
+
+def _roughness(entries: np.ndarray) -> float:
+    """Way that entries go up and down, in units of their range: 1 for a table that only rises or falls."""
+    steps = np.abs(np.diff(entries.astype(np.int64)))
+    return float(steps.sum()) / max(1, int(entries.max()) - int(entries.min())) if len(entries) else np.inf
+
+
+def _first(told: int, count: int, values: np.ndarray) -> int:
+    """The first value of a table, with the sign under which most of the values meet its entries."""
+    choices = dict.fromkeys((told, told % ENTRIES, (told + ENTRIES // 2) % ENTRIES - ENTRIES // 2))
+    low, high = np.percentile(values, (1, 99))
+    return max(choices, key=lambda first: min(high, first + count - 1) - max(low, first))

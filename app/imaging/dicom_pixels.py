@@ -1,20 +1,30 @@
-"""The pixels of a DICOM file: how they are stored, told or derived, and their decoding (PS3.3 C.7.6.3, PS3.5 8).
+"""The pixels of a DICOM file: how they are stored, stated or derived, and their decoding (PS3.3 C.7.6.3, PS3.5 8).
 
-Decoders are pydicom's with pylibjpeg, named for each call, as pydicom would take whichever is installed. Lossless JPEG
-goes to ``app.imaging.lossless_jpeg``.
+pydicom decodes with pylibjpeg, named for each call, as pydicom would take whichever decoder is installed. Lossless JPEG
+is the exception: differences count round the end of their range (ISO 10918-1, H.1.2.1), and pylibjpeg-libjpeg 2.5.0
+shows noise where a maker's encoder lets them run over, as some of ultrasound do, and says nothing. libjpeg-turbo, which
+Pillow brings, decodes grey pictures of 8 bits; GDCM 3.2.6 decodes all, but a damaged picture may crash its process, so
+it works in one of its own.
 """
 
 from __future__ import annotations
 
 import difflib
+import io
+import json
 import math
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pydicom import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import convert_color_space, get_decoder
 from pydicom.uid import (
     UID,
@@ -28,45 +38,38 @@ from pydicom.uid import (
 )
 
 from app.errors import ImageError
-from app.imaging.dicom_values import held, number, numbers, word
-from app.imaging.lossless_jpeg import decode_lossless
-from app.imaging.streams import StreamHeader, headers, shapes
+from app.imaging.dicom_read import held, number, numbers, word
+from app.imaging.pixels import StreamHeader, headers, shapes
 
-__all__ = ["PixelFormat", "Stored", "decode_pixels", "pixel_format"]
+__all__ = ["PixelFormat", "Stored", "decode_lossless", "decode_pixels", "pixel_format"]
 
-PHOTOMETRIC = {
-    re.sub(r"[^A-Z0-9]", "", name): name
-    for name in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-        "PALETTE COLOR",
-        "RGB",
-        "YBR_FULL",
-        "YBR_FULL_422",
-        "YBR_PARTIAL_420",
-        "YBR_ICT",
-        "YBR_RCT",
-    )
-}
 GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+PHOTOMETRIC = {re.sub(r"[^A-Z0-9]", "", name): name for name in (*GREY, *COLOUR)}
 FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 PALETTE = ("RedPaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData")
 ALLOCATED = (1, 8, 16, 32)
 OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
+DAMAGED = "The DICOM file is damaged or incomplete, so its picture cannot be decoded."
+BITS = range(2, 17)
+"""Of a value of lossless JPEG, by the standard."""
+PATIENCE = 60.0
+"""Seconds for GDCM, many times what the largest picture takes."""
+
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How a file's pixels are stored; every value usable, told by the file or not.
+    """How a file's pixels are stored; every value is usable, stated by the file or not.
 
     Attributes:
         keyword: of the element that holds them.
         syntax: how they are packed.
-        rows, columns, frames, samples: of pixels, pictures, and values a pixel.
-        allocated, stored, high: bits of a value, those of them that are used, and the highest used one, from 0.
-        signed: whether values are in two's complement; None where it is to be seen from them.
-        photometric: as the standard spells it.
-        planar: 1 where colours lie one after another, picture by picture.
+        rows, columns, frames, samples: number of each; samples are values a pixel.
+        allocated, stored, high: bits of a value, the number of used ones, and the highest used one, from 0.
+        signed: whether values are in two's complement; None where the values themselves must show it.
+        photometric: interpretation, as the standard spells it.
+        planar: 1 where a frame holds one colour after another.
     """
 
     keyword: str
@@ -84,7 +87,7 @@ class PixelFormat:
 
     @property
     def words(self) -> bool:
-        """Whether decoders give whole words, whose unused bits are still to be dropped."""
+        """Whether decoders give whole words, unused bits included."""
         closed = self.syntax in JPEG2000TransferSyntaxes or self.syntax in JPEGLSTransferSyntaxes
         return self.keyword == "PixelData" and not closed
 
@@ -95,7 +98,7 @@ class Stored:
 
     Attributes:
         words: (rows, columns) or (rows, columns, 3), as decoders give them.
-        shift, bits: values are this many bits of a word from this one on; 0 bits where words are values.
+        shift, bits: lowest bit of a value in its word, and number of its bits; 0 bits where words are values.
         signed: whether values are in two's complement.
     """
 
@@ -122,14 +125,14 @@ class Stored:
 
 
 def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
-    """How pixels are stored, by the elements that tell, else by the pixels, else as is usual; guesses are noted.
+    """How pixels are stored: by the file's elements, else by the pixels, else as is usual.
 
     Args:
-        dataset: of ``app.imaging.dicom_read``.
-        notes: to which sentences about what was guessed are added.
+        dataset: from ``app.imaging.dicom_read.elements``.
+        notes: gains sentences about what was guessed.
 
     Raises:
-        ImageError: there is no picture, or no telling how large it is.
+        ImageError: there is no picture, or its size is unknown.
     """
     keyword = next((name for name in ("PixelData", *FLOATS) if held(dataset, name) is not None), None)
     if keyword is None:
@@ -166,7 +169,7 @@ def _bytes(dataset: Dataset, keyword: str) -> bytes:
 
 
 def _header(dataset: Dataset, syntax: UID) -> StreamHeader | None:
-    """What the first packed frame says of itself; None for plain pixels and runs, which tell nothing."""
+    """What the first packed frame states of itself; None for plain pixels and runs, which state nothing."""
     if not syntax.is_encapsulated or syntax == RLELossless:
         return None
     found = headers(get_frame(_bytes(dataset, "PixelData"), 0, number_of_frames=1))
@@ -179,13 +182,12 @@ def _told(dataset: Dataset) -> str:
 
 
 def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: list[str]) -> int:
-    """Values a pixel: of the stream, as told, by the photometric interpretation, or by the length of the pixels."""
+    """Values a pixel: by the stream, the element, the photometric interpretation, or the length of the pixels."""
     told = number(dataset, "SamplesPerPixel")
     if header is not None and header.colours in (1, 3):
         if told not in (None, header.colours):
-            notes.append(
-                f"The file says that its picture is {_shade(int(told or 1))}, but it is {_shade(header.colours)}."
-            )
+            claimed, true = ("grey" if each == 1 else "in colour" for each in (int(told or 1), header.colours))
+            notes.append(f"The file says that its picture is {claimed}, but it is {true}.")
         return header.colours
     if told is not None and told >= 1:
         return int(told)
@@ -195,16 +197,13 @@ def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: 
     else:
         each = 3 * pixels * int(number(dataset, "BitsAllocated") or 8) // 8
         samples = 3 if len(_bytes(dataset, "PixelData")) in (each, each + each % 2) else 1
-    notes.append(f"The file does not say how many values a pixel has; its picture is taken to be {_shade(samples)}.")
+    shade = "grey" if samples == 1 else "in colour"
+    notes.append(f"The file does not say how many values a pixel has; its picture is taken to be {shade}.")
     return samples
 
 
-def _shade(samples: int) -> str:
-    return "grey" if samples == 1 else "in colour"
-
-
 def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) -> str:
-    """Photometric interpretation as the standard spells it, fit for so many values a pixel."""
+    """Photometric interpretation as the standard spells it, in agreement with the number of values a pixel."""
     told = _told(dataset)
     photometric = PHOTOMETRIC.get(told)
     if photometric is None:
@@ -239,7 +238,7 @@ def _adobe_rgb(pixels: bytes) -> bool:
 
 
 def _allocated(dataset: Dataset, header: StreamHeader | None, values: int, photometric: str, notes: list[str]) -> int:
-    """Bits that a value takes: of the stream, as told, or by the length of the pixels."""
+    """Bits that a value takes: by the stream, the element, or the length of the pixels."""
     if header is not None:
         return 8 if header.bits <= 8 else 16 if header.bits <= 16 else 32
     told = int(number(dataset, "BitsAllocated") or 0)
@@ -256,7 +255,7 @@ def _allocated(dataset: Dataset, header: StreamHeader | None, values: int, photo
 
 
 def _bits(dataset: Dataset, header: StreamHeader | None, allocated: int, notes: list[str]) -> tuple[int, int]:
-    """Bits of a value that are used, and the highest of them."""
+    """Number of used bits of a value, and the highest of them."""
     room = allocated if header is None else min(allocated, header.bits)
     stored, high = number(dataset, "BitsStored"), number(dataset, "HighBit")
     if stored is None or not 1 <= stored <= max(allocated, number(dataset, "BitsAllocated") or 0):
@@ -267,7 +266,7 @@ def _bits(dataset: Dataset, header: StreamHeader | None, allocated: int, notes: 
 
 
 def _signed(dataset: Dataset, stored: int, allocated: int, notes: list[str]) -> bool | None:
-    """Whether values have a sign; None where the file does not say and unused bits may tell."""
+    """Whether values have a sign; None where the file does not say and unused bits may show it."""
     told = number(dataset, "PixelRepresentation")
     if told in (0, 1):
         return told == 1
@@ -275,9 +274,9 @@ def _signed(dataset: Dataset, stored: int, allocated: int, notes: list[str]) -> 
         return False
     padding = held(dataset, "PixelPaddingValue")
     if padding is not None and padding.VR == "SS" and any(each < 0 for each in numbers(dataset, "PixelPaddingValue")):
-        notes.append("The file does not say whether pixels may be negative; its background's value is.")
+        notes.append("The file does not say whether pixels may be negative; the value of its background is.")
         return True
-    notes.append("The file does not say whether pixels may be negative; that is told from the pixels themselves.")
+    notes.append("The file does not say whether pixels may be negative; the pixels themselves show it.")
     return None if stored < allocated else False
 
 
@@ -288,20 +287,8 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
         ImageError: it has another size, or more colours, than the file says; nothing is decoded then.
         Exception: whatever decoders raise on damaged pixels.
     """
-    options: dict[str, Any] = {
-        "rows": form.rows,
-        "columns": form.columns,
-        "number_of_frames": form.frames,
-        "samples_per_pixel": form.samples,
-        "photometric_interpretation": form.photometric,
-        "planar_configuration": form.planar,
-        "bits_allocated": form.allocated,
-        "bits_stored": form.allocated if form.words else form.stored,
-        "pixel_representation": 0 if form.words else int(form.signed or 0),
-        "pixel_keyword": form.keyword,
-    }
     element = dataset[form.keyword]
-    options["pixel_vr"] = str(element.VR)
+    options = _options(form, str(element.VR))
     if all(name in dataset for name in OFFSETS):
         options["extended_offsets"] = tuple(dataset[name].value for name in OFFSETS)
     library = ""
@@ -311,7 +298,7 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
             element.value, index, number_of_frames=form.frames, extended_offsets=options.get("extended_offsets")
         )
         if form.syntax != RLELossless and shapes(frame) != {(form.rows, form.columns, form.samples)}:
-            raise ImageError("The DICOM file tells one size of its picture and holds another.")
+            raise ImageError("The DICOM file states one size of its picture and holds another.")
     if form.syntax in (JPEGLossless, JPEGLosslessSV1):
         words = decode_lossless(frame, next(iter(headers(frame))))
         if form.photometric.startswith("YBR"):
@@ -325,6 +312,23 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
     return Stored(words, form.high + 1 - form.stored, form.stored, signed)
 
 
+def _options(form: PixelFormat, representation: str) -> dict[str, Any]:
+    """What pydicom's decoders want to know."""
+    return {
+        "rows": form.rows,
+        "columns": form.columns,
+        "number_of_frames": form.frames,
+        "samples_per_pixel": form.samples,
+        "photometric_interpretation": form.photometric,
+        "planar_configuration": form.planar,
+        "bits_allocated": form.allocated,
+        "bits_stored": form.allocated if form.words else form.stored,
+        "pixel_representation": 0 if form.words else int(form.signed or 0),
+        "pixel_keyword": form.keyword,
+        "pixel_vr": representation,
+    }
+
+
 def _extended(words: np.ndarray, form: PixelFormat) -> bool:
     """Whether unused high bits repeat the highest used one, as those of negative numbers do."""
     if form.high + 1 > form.stored or words.dtype.kind != "u":
@@ -332,3 +336,53 @@ def _extended(words: np.ndarray, form: PixelFormat) -> bool:
     upper = words >> form.high
     ones = (1 << (8 * words.dtype.itemsize - form.high)) - 1
     return bool(upper.any()) and bool(((upper == 0) | (upper == ones)).all())
+
+
+def decode_lossless(stream: bytes, header: StreamHeader) -> np.ndarray:
+    """Decodes one lossless JPEG.
+
+    Args:
+        stream: one packed frame.
+        header: what the stream states of itself, already checked.
+
+    Returns:
+        uint8 or uint16, (rows, columns) or (rows, columns, colours).
+
+    Raises:
+        ImageError, OSError: it is damaged, or GDCM is needed and absent.
+    """
+    if header.bits not in BITS:
+        raise ImageError(DAMAGED)
+    if (header.bits, header.colours) == (8, 1):
+        with Image.open(io.BytesIO(stream), formats=("JPEG",)) as picture:
+            return np.array(picture.convert("L"))
+    if find_spec("gdcm") is None:
+        raise ImageError(
+            "The picture is packed as lossless JPEG of many bits; GDCM, which decodes it, is not installed."
+        )
+    kind = np.dtype(np.uint8 if header.bits <= 8 else np.uint16)
+    colours = () if header.colours == 1 else (header.colours,)
+    shape = (header.rows, header.columns, *colours)
+    # The other process must find the same packages.
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    code = "from app.imaging.dicom_pixels import _decode_by_gdcm; _decode_by_gdcm()"
+    command = [sys.executable, "-c", code, json.dumps([*header])]
+    try:
+        answer = subprocess.run(command, input=stream, capture_output=True, timeout=PATIENCE, env=surroundings).stdout
+    except subprocess.TimeoutExpired:
+        answer = b""
+    if len(answer) != kind.itemsize * int(np.prod(shape)):
+        raise ImageError(DAMAGED)
+    return np.frombuffer(answer, kind).reshape(shape)
+
+
+def _decode_by_gdcm() -> None:
+    """From standard input to standard output, in a process of its own."""
+    rows, columns, colours, bits, _ = json.loads(sys.argv[1])
+    photometric, room = "MONOCHROME2" if colours == 1 else "RGB", 8 if bits <= 8 else 16
+    form = PixelFormat(
+        "PixelData", JPEGLossless, rows, columns, 1, colours, room, room, room - 1, False, photometric, 0
+    )
+    packed, options = encapsulate([sys.stdin.buffer.read()]), _options(form, "OB")
+    words, _ = get_decoder(JPEGLossless).as_array(packed, index=0, raw=True, decoding_plugin="gdcm", **options)
+    sys.stdout.buffer.write(words.tobytes())

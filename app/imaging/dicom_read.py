@@ -1,18 +1,26 @@
 """From bytes to the elements of a DICOM file that say how to show it, whether or not it starts as the standard wants.
 
-PS3.10 7.1 wants a preamble, then a group that tells how the rest is written. Files are found that lack either or both,
-or that tell it wrongly, so how elements are written is seen from the first of them. Nothing is kept of whom the picture
-shows: names, dates and identifiers stay in the file's bytes.
+PS3.10 7.1 wants a preamble, then a group that states how the rest is written. Some files lack either or both, or state
+it wrongly, so the first elements themselves show how they are written. Nothing is kept of whom the picture shows:
+names, dates and identifiers stay in the file's bytes.
+
+pydicom turns a whole element into an exception where one of its numbers is none. Files say ``0,143``, ``AUTO`` or
+nothing at all, mostly in elements that no picture needs, so ``number`` and its like read values from an element's
+bytes: what cannot be read is absent, and never an error.
 """
 
 from __future__ import annotations
 
 import io
+import math
+import re
+import struct
 import zlib
 from collections.abc import Sequence
 
-from pydicom import Dataset
-from pydicom.datadict import dictionary_has_tag, tag_for_keyword
+from pydicom import DataElement, Dataset
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.filereader import read_dataset
@@ -34,14 +42,34 @@ from pydicom.uid import (
 from pydicom.valuerep import VR
 
 from app.errors import ImageError
-from app.imaging.dicom_values import held, items, number, word
-from app.imaging.streams import headers
+from app.imaging.pixels import headers
 
-__all__ = ["FUNCTIONAL", "GROUPS", "READ", "TABLE", "elements", "is_dicom"]
+__all__ = [
+    "FUNCTIONAL",
+    "GROUPS",
+    "READ",
+    "elements",
+    "held",
+    "is_dicom",
+    "items",
+    "lengths",
+    "number",
+    "numbers",
+    "word",
+]
 
 INFLATED = 128 * 1024 * 1024
-"""Most bytes a deflated file may unfold to."""
+"""Most bytes that a deflated file may unfold to."""
 
+FUNCTIONAL = {
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
+    "PixelMeasuresSequence": ("PixelSpacing",),
+}
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+TABLE = ("LUTDescriptor", "LUTData", "ModalityLUTType")
+"""What is kept of a look-up table, whose explanation is free text."""
+TABLES = ("VOILUTSequence", "ModalityLUTSequence")
 READ = (
     "Modality",
     "SamplesPerPixel",
@@ -54,33 +82,19 @@ READ = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
-    "PixelSpacing",
     "ImagerPixelSpacing",
     "EstimatedRadiographicMagnificationFactor",
     "PixelAspectRatio",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
-    "WindowCenter",
-    "WindowWidth",
-    "VOILUTFunction",
-    "VOILUTSequence",
     "ModalityLUTSequence",
-    "RescaleIntercept",
-    "RescaleSlope",
     "RescaleType",
     "PresentationLUTShape",
     "BurnedInAnnotation",
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    *(name for names in FUNCTIONAL.values() for name in names),
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
+    *(f"{cut}{colour}PaletteColorLookupTableData" for cut in ("", "Segmented") for colour in ("Red", "Green", "Blue")),
+    *GROUPS,
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
     "ImagePositionPatient",
@@ -91,16 +105,6 @@ READ = (
     "PixelData",
 )
 """All that is read of a file: how to show it, nothing of whom."""
-
-FUNCTIONAL = {
-    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
-    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
-    "PixelMeasuresSequence": ("PixelSpacing",),
-}
-GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-TABLE = ("LUTDescriptor", "LUTData", "ModalityLUTType")
-"""What is kept of a look-up table, whose explanation is free text."""
-TABLES = ("VOILUTSequence", "ModalityLUTSequence")
 
 META, LAST_FIRST = 0x0002, 0x0028
 """Groups: of the file itself, and the last one that a data set may start with."""
@@ -132,19 +136,16 @@ GE_BIG = "1.2.840.113619.5.2"
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether bytes start as a DICOM file does (PS3.10 7.1), or as a data set that lacks the start of one."""
+    """Whether bytes start as a DICOM file (PS3.10 7.1), or as a data set that lacks the start of one."""
     return b"DICM" in (data[128:132], data[:4]) or _written(data, 0, ENOUGH) is not None
 
 
 def elements(data: bytes) -> tuple[Dataset, str, list[str]]:
-    """The elements of a file that say how to show it, as they lie there, and its series.
-
-    Args:
-        data: a whole file.
+    """The elements of a whole file that say how to show it, unconverted, and its series.
 
     Returns:
-        A data set whose ``file_meta`` tells how its pixels are packed and nothing else; the series' identifier, empty
-        where there is none, which tells of whom the picture is; sentences about what had to be guessed.
+        A data set whose ``file_meta`` states how its pixels are packed and nothing else; the series' identifier, which
+        identifies the patient, empty where there is none; sentences about what had to be guessed.
 
     Raises:
         ImageError: it unfolds to more than may be held.
@@ -165,12 +166,12 @@ def elements(data: bytes) -> tuple[Dataset, str, list[str]]:
     meta.TransferSyntaxUID = _packing(dataset, declared, little and declared != GE_BIG)
     dataset.file_meta = meta
     if not declared:
-        notes.append("The file does not say how its pixels are packed; it was told from the pixels themselves.")
+        notes.append("The file does not say how its pixels are packed; the pixels themselves show it.")
     return dataset, series, notes
 
 
 def _written(data: bytes, start: int, enough: int = 1) -> tuple[bool, bool] | None:
-    """Whether elements from a place on tell no representation, and are little endian; None where none lies there."""
+    """Whether elements from a position on lack representations, and are little endian; None where none lies there."""
     for little in (True, False):
         for implicit in (False, True):
             if _runs(data, start, implicit, little, enough):
@@ -179,7 +180,7 @@ def _written(data: bytes, start: int, enough: int = 1) -> tuple[bool, bool] | No
 
 
 def _runs(data: bytes, at: int, implicit: bool, little: bool, enough: int) -> bool:
-    """Whether so many elements follow one another from a place on, written in one way, in ascending order."""
+    """Whether so many elements follow one another from a position on, written in one way, in ascending order."""
     order = "little" if little else "big"
     last = 0
     for count in range(enough):
@@ -208,7 +209,7 @@ def _runs(data: bytes, at: int, implicit: bool, little: bool, enough: int) -> bo
 
 
 def _meta(data: bytes, start: int) -> tuple[str, int]:
-    """How the file says it is written, empty where it does not, and where its data set starts."""
+    """The declared transfer syntax, empty where there is none, and where the data set starts."""
     written = _written(data, start)
     if written is None or int.from_bytes(data[start : start + 2], "little" if written[1] else "big") != META:
         return "", start
@@ -231,7 +232,7 @@ def _unfolded(data: bytes, start: int) -> tuple[bytes, int]:
 
 
 def _some(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """A copy of elements as they lie in the file; of a table only what shows."""
+    """A copy of elements, unconverted; of a look-up table only what shows."""
     kept = Dataset()
     for name in names:
         element = held(dataset, name)
@@ -243,7 +244,7 @@ def _some(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 
 def _anonymous(dataset: Dataset) -> Dataset:
-    """The same without what sequences say beyond how to show the pixels."""
+    """The same data set without what sequences say beyond how to show the pixels."""
     kept = _some(dataset, READ)
     for name in GROUPS:
         groups = []
@@ -259,7 +260,7 @@ def _anonymous(dataset: Dataset) -> Dataset:
 
 
 def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
-    """The transfer syntax of the pixels as they lie there, whatever the file declares; packs a bare stream."""
+    """The true transfer syntax of the pixels, whatever the file declares; puts a bare stream into items."""
     native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     pixels = held(dataset, "PixelData")
     if pixels is None or not isinstance(pixels.value, bytes):
@@ -278,11 +279,15 @@ def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
         raise ImageError("The DICOM file holds its picture in more parts than can be read.")
     if (number(dataset, "NumberOfFrames") or 1) == 1:
         dataset.PixelData = _single(dataset.PixelData)
-    return _of_stream(_first(dataset.PixelData), told if packed else None)
+    try:
+        first = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
+        first = b""
+    return _of_stream(first, told if packed else None)
 
 
 def _single(pixels: bytes) -> bytes:
-    """The parts of an only frame as one, without offsets, which some files tell wrongly or leave out."""
+    """The parts of a single frame joined, without offsets, which some files state wrongly or leave out."""
     try:
         parts = list(generate_fragments(pixels))
     except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
@@ -292,16 +297,8 @@ def _single(pixels: bytes) -> bytes:
     return encapsulate([b"".join(parts)], has_bot=False)
 
 
-def _first(pixels: bytes) -> bytes:
-    """The first packed frame, or as much of it as its first part holds."""
-    try:
-        return get_frame(pixels, 0, number_of_frames=1)
-    except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
-        return b""
-
-
 def _of_stream(stream: bytes, told: UID | None) -> UID:
-    """What a stream is packed with; what is told holds where the stream does not contradict."""
+    """The transfer syntax of a stream; the declared one where the stream does not contradict it."""
     # What looks like a header may lie by accident within runs.
     markers = {header.marker for header in headers(stream)} if stream.startswith(STREAMS) else set()
     if len(markers) == 1:
@@ -310,3 +307,76 @@ def _of_stream(stream: bytes, told: UID | None) -> UID:
     segments, first = int.from_bytes(stream[:4], "little"), int.from_bytes(stream[4:8], "little")
     # The header of runs has 64 bytes, and they start behind it (PS3.5 G.5).
     return RLELossless if 0 < segments <= 15 and first == 64 else told or JPEGBaseline8Bit
+
+
+BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+OPAQUE = ("UN", "OB", "OW")
+"""Representations that writers choose for want of a better one."""
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def held(dataset: Dataset, name: str) -> RawDataElement | DataElement | None:
+    """An element, unconverted; None where it is absent."""
+    tag = tag_for_keyword(name)
+    return dataset.get_item(tag) if tag is not None and tag in dataset else None
+
+
+def numbers(dataset: Dataset, name: str) -> list[float]:
+    """Every number of an element, NaN for each that cannot be read; empty for an absent element.
+
+    A decimal comma counts as a point.
+    """
+    element = held(dataset, name)
+    if element is None or element.value is None:
+        return []
+    value = element.value
+    if not isinstance(value, bytes):
+        several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        return [_read(str(each)) for each in several]
+    kind = element.VR
+    if kind is None or kind in OPAQUE:
+        kind = dictionary_VR(element.tag)[:2]
+    form = BINARY.get(kind)
+    if form is not None and value and len(value) % struct.calcsize(form) == 0:
+        order = "<" if getattr(element, "is_little_endian", True) else ">"
+        return [float(each) for each in struct.unpack(f"{order}{len(value) // struct.calcsize(form)}{form}", value)]
+    return [_read(each) for each in value.decode("latin-1").split("\\")]
+
+
+def _read(text: str) -> float:
+    text = text.strip(" \0\t\r\n")
+    value = float(text.replace(",", ".")) if NUMBER.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def number(dataset: Dataset, name: str) -> float | None:
+    """The first number of an element; None where it is absent or unreadable."""
+    found = numbers(dataset, name)
+    return found[0] if found and math.isfinite(found[0]) else None
+
+
+def lengths(dataset: Dataset, name: str) -> tuple[float, float] | None:
+    """Two positive numbers, such as the height and width of a pixel; None where the file has none."""
+    found = numbers(dataset, name)
+    return (found[0], found[1]) if len(found) >= 2 and all(each > 0 for each in found[:2]) else None
+
+
+def word(dataset: Dataset, name: str) -> str:
+    """The first word of an element without padding; empty where it is absent."""
+    element = held(dataset, name)
+    value = None if element is None else element.value
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        value = next(iter(value), None)
+    return "" if value is None else str(value).split("\\")[0].strip(" \0\t\r\n")
+
+
+def items(dataset: Dataset, name: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent or no sequence."""
+    if held(dataset, name) is None:
+        return []
+    try:
+        return list(dataset[name].value or ())
+    except Exception:  # noqa: BLE001 - what pydicom raises on damaged sequences is not documented
+        return []

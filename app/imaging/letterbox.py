@@ -1,7 +1,7 @@
-"""From film to tensor without distortion, and back: where each pixel of the model's square lies on the film.
+"""From radiograph to the model's square without distortion, and back.
 
-The letterbox keeps the film's proportions and fills the rest of the square with black. ``Placement`` remembers the
-geometry, so that heat is drawn on the film at its own size and never in the padding.
+The letterbox keeps the image's proportions and fills the rest of the square with black. ``Placement`` keeps the
+geometry, so that heat is drawn on the image at its own size and never in the padding.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["Placement", "letterbox", "normalise"]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a film lies inside the model's square.
+    """Where an image lies inside the model's square.
 
     Attributes:
         size: side of the square, in model pixels.
-        image_height, image_width: the film's own size, in film pixels.
-        top, left, height, width: the part of the square that shows the film, in model pixels.
+        image_height, image_width: the image's own size, in its own pixels.
+        top, left, height, width: the part of the square that shows the image, in model pixels.
     """
 
     size: int
@@ -37,31 +37,28 @@ class Placement:
 
     @classmethod
     def fit(cls, image_height: int, image_width: int, size: int) -> Placement:
-        """The largest undistorted, centred place for a film in a square of ``size`` pixels."""
+        """The largest undistorted, centred placement of an image in a square of ``size`` pixels."""
         scale = size / max(image_height, image_width)
         height = max(1, round(image_height * scale))
         width = max(1, round(image_width * scale))
         return cls(size, image_height, image_width, (size - height) // 2, (size - width) // 2, height, width)
 
     def crop(self, square: np.ndarray) -> np.ndarray:
-        """The part of a square (size, size) that shows the film: (height, width), a view."""
+        """The part of a square (size, size) that shows the image: (height, width), a view."""
         return square[self.top : self.top + self.height, self.left : self.left + self.width]
 
     def onto_image(self, class_map: np.ndarray) -> np.ndarray:
-        """A map of the model's square, laid on the film.
-
-        Args:
-            class_map: float (h, w), covering the whole square, padding included.
+        """A map of the whole square, float (h, w), laid on the image; what lies in the padding is cut off.
 
         Returns:
-            float32, (image_height, image_width), bicubic, so that a peak between two places is drawn between them, not
-            at either; it may exceed the map's range a little. What lies in the padding is cut off.
+            float32, (image_height, image_width), bicubic, so that a maximum between two cells is drawn between them,
+            not at either; it may exceed the map's range a little.
         """
         square = cv2.resize(class_map.astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_CUBIC)
         return cv2.resize(self.crop(square), (self.image_width, self.image_height), interpolation=cv2.INTER_LINEAR)
 
     def padding(self, height: int, width: int) -> np.ndarray:
-        """Share of each place of a map (height, width) that lies in the padding: float32, 0 to 1."""
+        """Share of each cell of a map (height, width) that lies in the padding: float32, 0 to 1."""
         square = np.ones((self.size, self.size), np.float32)
         self.crop(square)[:] = 0.0
         return cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA)
@@ -74,10 +71,10 @@ def _equalised(brightness: np.ndarray) -> np.ndarray:
 
 
 def letterbox(film: Radiograph, size: int, equalise: bool = False) -> tuple[np.ndarray, Placement]:
-    """The film in a black square.
+    """A radiograph of any size in a black square.
 
     Args:
-        film: any size of at least 1 x 1.
+        film: the radiograph.
         size: side of the square in pixels.
         equalise: spread each region's contrast, for networks that were trained so.
 
@@ -98,7 +95,7 @@ def letterbox(film: Radiograph, size: int, equalise: bool = False) -> tuple[np.n
 
 
 def normalise(brightness: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Grey brightness to the three normalised channels the networks were made for.
+    """Grey brightness to the three normalised channels that the networks take.
 
     Args:
         brightness: float (N, 1, H, W) in 0..1.

@@ -1,8 +1,8 @@
-"""From the bytes of a picture file to a film: one grey channel at the depth it came in, or a reason why not.
+"""From the bytes of a picture file to a radiograph: one grey channel at its own depth, or a reason why not.
 
-DICOM by way of ``app.imaging.dicom``; PNG (8 and 16 bit), JPEG, WebP and TIFF here: EXIF rotation, CMYK, alpha and
-palettes are resolved, so that nothing behind this wall ever meets them. Films are grey: tints carry the origin of a
-picture, not its fracture.
+``app.imaging.dicom`` reads DICOM; this module reads PNG (8 and 16 bit), JPEG, WebP and TIFF and resolves EXIF rotation,
+CMYK, alpha and palettes, so that no other module meets them. Radiographs are grey: tints tell where a picture is from,
+not what is broken.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ import numpy as np
 from PIL import Image
 
 from app.errors import ImageError
-from app.imaging.colour import IN_COLOUR, count_coloured, is_coloured
 from app.imaging.dicom import DicomFile, is_dicom, parse
-from app.imaging.streams import tiff_sizes
-from app.imaging.strips import strips
+from app.imaging.pixels import IN_COLOUR, count_coloured, is_coloured, strips, tiff_sizes
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_image", "load", "read"]
 
-# OpenCV writes what it thinks of damaged files to the error stream, past every log.
+# OpenCV writes about damaged files to the error stream, past every log.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 log = logging.getLogger(__name__)
@@ -42,12 +40,12 @@ BLANK = "Every pixel of the picture has the same brightness, so there is nothing
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 EXIF_ORIENTATION = 0x0112
 ORIENTATION_ASIDE = (5, 6, 7, 8)
-"""Values of the tag that swap rows and columns."""
+"""Values of that tag that swap rows and columns."""
 X_RESOLUTION, Y_RESOLUTION = 282, 283
 SQUARE = 0.98, 1.02
 """Heights of a pixel, in widths of it, that count as square."""
 MOST_OBLONG = 5.0
-"""A pixel that is said to be longer than this is a slip; interlaced pictures and digitised films have about 2."""
+"""A longer pixel is a slip of the file; interlaced pictures and digitised films have about 2."""
 TIFF_BITS = 258
 TIFF_PHOTOMETRIC = 262
 WHITE_IS_ZERO = 0
@@ -55,14 +53,14 @@ WHITE_IS_ZERO = 0
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    """A decoded film.
+    """A decoded X-ray.
 
     Attributes:
         pixels: uint8 or uint16, (H, W), high is bright; as stored, without windowing.
-        window: the two pixel values shown as black and as white; low < high, or equal on a blank film.
-        notes: sentences about what had to be done to read it, for the user to see.
+        window: the two pixel values shown as black and as white; low < high, or equal on a blank picture.
+        notes: sentences for the user about how it was read.
         spacing: height and width of a pixel in mm; None where unknown.
-        modality: as DICOM names it, such as "DX" or "CT"; empty where the file tells none.
+        modality: as DICOM names it, such as "DX" or "CT"; empty where the file names none.
     """
 
     pixels: np.ndarray
@@ -80,13 +78,13 @@ class Radiograph:
         return self.pixels.shape[1]
 
     def brightness(self, pixels: np.ndarray | None = None) -> np.ndarray:
-        """Windowed brightness, float32 in 0..1, of the film or of pixels resampled from it; same shape."""
+        """Windowed brightness, float32 in 0..1, of the radiograph or of pixels resampled from it; same shape."""
         low, high = self.window
         values = (self.pixels if pixels is None else pixels).astype(np.float32)
         return np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0)
 
     def display(self) -> np.ndarray:
-        """The film as a screen shows it: uint8, (H, W)."""
+        """The radiograph as a screen shows it: uint8, (H, W)."""
         if self.pixels.dtype == np.uint8 and self.window == (0, 255):
             return self.pixels
         shown = np.empty(self.pixels.shape, np.uint8)
@@ -106,16 +104,16 @@ class Radiograph:
 
 
 def read(path: str | Path) -> Radiograph:
-    """Reads a film from disk.
+    """Reads a radiograph from disk.
 
     Raises:
-        ImageError: no such file, or anything ``decode`` refuses.
+        ImageError: no such file, or anything that ``decode`` refuses.
     """
     return decode(load(path))
 
 
 def load(path: str | Path) -> bytes:
-    """The bytes of a file, if they are few enough.
+    """The bytes of a file of at most ``MAX_BYTES``.
 
     Raises:
         ImageError: no such file, too large, or it cannot be opened.
@@ -136,7 +134,7 @@ def load(path: str | Path) -> bytes:
 
 
 def decode(data: bytes) -> Radiograph:
-    """Decodes a film held in memory; the picture's size is checked before any pixel is decoded.
+    """Decodes a picture file held in memory; checks the picture's size before it decodes any pixel.
 
     Args:
         data: a whole PNG, JPEG, WebP, TIFF or DICOM file, at most ``MAX_BYTES``.
@@ -177,7 +175,7 @@ def decode(data: bytes) -> Radiograph:
 
 
 def dicom_image(file: DicomFile, index: int = 0, window: str | None = None) -> Radiograph:
-    """One frame of a DICOM file as a film.
+    """One frame of a DICOM file as a radiograph.
 
     Args:
         file: parsed.
@@ -204,12 +202,9 @@ def dicom_image(file: DicomFile, index: int = 0, window: str | None = None) -> R
 
 
 def _squared(pixels: np.ndarray, tall: float, notes: list[str]) -> np.ndarray:
-    """The picture with square pixels, the coarser direction refined; as it is where they are, or cannot be so oblong.
+    """The picture (H, W) with square pixels, the coarser direction refined; unchanged where they cannot be so oblong.
 
-    Args:
-        pixels: (H, W), uint8 or uint16.
-        tall: height of a pixel, in widths of it.
-        notes: to which a sentence is added where pixels are not square.
+    ``tall`` is the height of a pixel, in widths of it.
     """
     if SQUARE[0] < tall < SQUARE[1]:
         return pixels
@@ -225,15 +220,15 @@ def _squared(pixels: np.ndarray, tall: float, notes: list[str]) -> np.ndarray:
 
 
 def _density(picture: Image.Image) -> float:
-    """Height of an upright picture's pixel, in widths of it, by the resolution that its file tells; 1 for none."""
+    """Height of an upright picture's pixel, in widths of it, by the resolution that its file states; 1 for none."""
     exif = picture.getexif()
-    told = (
+    stated = (
         picture.info.get("jfif_density"),
         picture.info.get("aspect"),
         (exif.get(X_RESOLUTION), exif.get(Y_RESOLUTION)),
         picture.info.get("dpi") if picture.format == "PNG" else None,
     )
-    for pair in told:
+    for pair in stated:
         try:
             across, down = (float(str(each)) for each in pair or ())
         except (TypeError, ValueError, ZeroDivisionError):
@@ -260,7 +255,7 @@ def _check_size(width: int, height: int) -> None:
             f"The picture is {width} x {height} pixels; its shorter side needs at least {MIN_SIDE} to show anything."
         )
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise ImageError(f"The picture is {width} x {height} pixels; no film is that long and thin.")
+        raise ImageError(f"The picture is {width} x {height} pixels; no X-ray is that long and thin.")
 
 
 def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
@@ -298,7 +293,7 @@ def _deep(picture: Image.Image) -> np.ndarray:
 
 
 def _has_second(picture: Image.Image) -> bool:
-    """Whether another picture follows the first; to count them all would take the square of their number."""
+    """Whether another picture follows the first; to count them all takes the square of their number."""
     try:
         picture.seek(1)
     except (EOFError, SyntaxError, ValueError, TypeError, KeyError, OSError):
@@ -319,7 +314,7 @@ def _is_wide(picture: Image.Image, data: bytes) -> bool:
 
 
 def _wide_colour(data: bytes) -> np.ndarray | None:
-    """Pictures of 16 bits with colour or alpha, which Pillow would cut to 8; None where they are not told apart."""
+    """16 bits with colour or alpha, which Pillow would cut to 8, in grey; None where OpenCV cannot read them either."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         return None
@@ -336,7 +331,7 @@ def _wide_colour(data: bytes) -> np.ndarray | None:
 
 
 def _shallow(picture: Image.Image, notes: list[str]) -> np.ndarray:
-    """8 bits in any of Pillow's modes; what is transparent becomes black, like the background of a film."""
+    """8 bits in any of Pillow's modes; what is transparent becomes black, like the background of an X-ray."""
     if picture.mode in ("1", "L"):
         return np.asarray(picture.convert("L"))
     grey = np.empty((picture.height, picture.width), np.uint8)

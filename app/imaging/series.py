@@ -1,4 +1,4 @@
-"""What was dropped in as one thing to look through: a picture, a DICOM file of several frames, or a series of files."""
+"""What the user dropped in, to look through: a picture, a DICOM file of several frames, or a series of files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ OWN_WINDOW = "As stored"
 
 @dataclass(frozen=True)
 class Slices:
-    """Pictures in the order they lie in the body, one of them chosen; only places on disk are kept, no pixel.
+    """Pictures in the order they lie in the body, one of them chosen; holds paths and no pixel.
 
     Attributes:
         places: path and frame of every picture.
-        windows: names of windows to choose from; empty where the film's own is the only one.
+        windows: names of windows to choose from; empty where the file's own is the only one.
         shown: index of the chosen picture.
         window: name of the chosen window.
     """
@@ -34,7 +34,7 @@ class Slices:
     window: str = OWN_WINDOW
 
     def choose(self, shown: int, window: str) -> Slices:
-        """The same pictures with another one chosen, the nearest there is, and another window, if there is such."""
+        """The same pictures with another one chosen, the nearest there is, and another window, if there is one."""
         shown = min(max(0, shown), len(self.places) - 1)
         return replace(self, shown=shown, window=window if window in self.windows else OWN_WINDOW)
 
@@ -52,7 +52,7 @@ class Slices:
 
 
 def gather(paths: Sequence[str | Path]) -> Slices:
-    """Puts what was dropped in into order.
+    """Puts files into order.
 
     Args:
         paths: one picture of any kind, or several DICOM files of one series.

@@ -23,7 +23,7 @@ from app import cli as app_cli
 from app.errors import RejectedError
 from app.explain import perturbation as attribution
 from app.explain.methods import METHODS
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
 from tests.app.imaging.test_dicom import made, written

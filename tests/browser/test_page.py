@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, JSHandle, Locator, Page, expect, sync_playwright
 
 from app.explain import perturbation as attribution
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
 from app.model.ood import OODDetector, pooled, stage_features

@@ -32,8 +32,8 @@ from app.explain.faithfulness import (
     trial,
 )
 from app.explain.methods import METHODS, MapRequest, ask, draw, with_square
+from app.imaging.examples import draw as phantom
 from app.imaging.letterbox import Placement
-from app.imaging.phantom import draw as phantom
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from app.errors import Cancelled
 from app.explain import perturbation as attribution
 from app.explain.methods import DEFAULT, METHODS, ask, draw
-from app.imaging.phantom import draw as phantom
+from app.imaging.examples import draw as phantom
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from app.explain.shortcuts import KINDS, WARNING, find, judge
+from app.imaging.examples import BREAKS, draw
 from app.imaging.letterbox import Placement
-from app.imaging.phantom import BREAKS, draw
 
 
 def spot(height: int, width: int, row: float, column: float) -> np.ndarray:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.pixels import get_encoder
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    RLELossless,
+)
 
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.imaging.radiograph import decode
 
-__all__ = [
-    "FILM",
-    "FULL",
-    "GREY",
-    "START",
-    "Value",
-    "as_shown",
-    "dicom_bytes",
-    "elements_of",
-    "item_of",
-    "meta_of",
-    "near",
-    "plain",
-]
-
 Value = object
-START = bytes(128) + b"DICM"
 LONG = ("OB", "OW", "SQ", "UN", "UT", "OF")
 FORMS = {"US": "H", "SS": "h", "UL": "I", "FL": "f", "FD": "d"}
 
@@ -41,21 +31,6 @@ GREY = FILM / 4095.0
 def as_shown(low: float, high: float) -> np.ndarray:
     """What a screen shows of the drawing between two values."""
     return np.clip((FILM.astype(float) - low) / (high - low), 0, 1)
-
-
-FULL = as_shown(float(FILM.min()), float(FILM.max()))
-
-
-def near(data: bytes, expected: np.ndarray, tolerance: float = 1.5 / 255) -> tuple[str, ...]:
-    """Asserts that a file shows what it should, 0 to 1; its notes."""
-    film = decode(data)
-    shown = film.brightness()
-    assert shown.shape == expected.shape
-    assert np.quantile(np.abs(shown - expected), 0.998) <= tolerance
-    for note in film.notes:
-        assert note[0].isupper()
-        assert note.endswith(".")
-    return film.notes
 
 
 def plain(pixels: np.ndarray = FILM, /, **changes: Value) -> dict[str, Value]:
@@ -133,3 +108,44 @@ def meta_of(syntax: str, length: bool = True) -> bytes:
 def dicom_bytes(told: dict[str, Value], syntax: str = ExplicitVRLittleEndian, **how: bool) -> bytes:
     """A whole file, little endian, with preamble and the group that tells its syntax."""
     return bytes(128) + b"DICM" + meta_of(syntax) + elements_of(told, **how)
+
+
+FULL = as_shown(float(FILM.min()), float(FILM.max()))
+FILM_8 = (FILM // 16).astype(np.uint8)
+"""The same in 8 bits."""
+CENTRED = FILM.astype(np.int16) - 2048
+"""The same with a sign."""
+NEGATIVE = 4095 - FILM
+START = bytes(128) + b"DICM"
+ITEM_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+def near(data: bytes, expected: np.ndarray, tolerance: float = 1.5 / 255) -> tuple[str, ...]:
+    """Asserts that a file shows what it should, 0 to 1; its notes."""
+    film = decode(data)
+    shown = film.brightness()
+    assert shown.shape == expected.shape
+    assert np.quantile(np.abs(shown - expected), 0.998) <= tolerance
+    for note in film.notes:
+        assert note[0].isupper()
+        assert note.endswith(".")
+    return film.notes
+
+
+def packed(kind: str, pixels: np.ndarray) -> bytes:
+    if kind == "RLE":
+        encoder = get_encoder(RLELossless)
+        return encoder.encode(
+            pixels.tobytes(),
+            rows=pixels.shape[0],
+            columns=pixels.shape[1],
+            samples_per_pixel=1,
+            number_of_frames=1,
+            bits_allocated=8 * pixels.dtype.itemsize,
+            bits_stored=8 * pixels.dtype.itemsize,
+            pixel_representation=0,
+            photometric_interpretation="MONOCHROME2",
+        )
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **({"quality": 98} if kind == "JPEG" else {}))
+    return file.getvalue()

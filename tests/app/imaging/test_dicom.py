@@ -28,8 +28,9 @@ from pydicom.uid import (
 from app.errors import ImageError
 from app.imaging import dicom, dicom_pixels, dicom_read
 from app.imaging.dicom import CT_WINDOWS, parse
+from app.imaging.pixels import shapes
 from app.imaging.radiograph import decode, dicom_image
-from app.imaging.streams import shapes
+from tests.app.imaging.found import GREY, dicom_bytes, plain
 
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file() and path.read_bytes()[128:132] == b"DICM")
@@ -82,7 +83,6 @@ UNDECODABLE = {
     "nested_priv_SQ.dcm": "no word on how many bits a pixel has",
 }
 """What has pixels and cannot be shown; anything more in this list would be a decoder gone missing."""
-
 SYNTAXES = {
     "Implicit VR Little Endian",
     "Explicit VR Little Endian",
@@ -400,3 +400,31 @@ def test_one_radiograph_in_two_encodings_is_one_film() -> None:
     # The third holds a scan header that the standard forbids.
     with pytest.raises(ImageError, match="damaged"):
         decode((folder / "RG3_JPLY.dcm").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("told", "shape"),
+    [
+        ({"PixelSpacing": "0.2\\0.1"}, (256, 96)),
+        ({"PixelSpacing": "0.1\\0.2"}, (128, 192)),
+        ({"ImagerPixelSpacing": "0.3\\0.1"}, (384, 96)),
+        ({"PixelAspectRatio": "2\\1"}, (256, 96)),
+        ({"PixelAspectRatio": "1\\2"}, (128, 192)),
+        ({"PixelAspectRatio": "100\\101"}, (128, 96)),
+        ({"PixelAspectRatio": "2\\1", "PixelSpacing": "0.1\\0.1"}, (128, 96)),
+        ({"PixelAspectRatio": "1000\\1"}, (128, 96)),
+        ({"PixelSpacing": "0.14\\14"}, (128, 96)),
+        ({"PixelAspectRatio": "0\\1"}, (128, 96)),
+        ({"PixelAspectRatio": "-2\\-1"}, (128, 96)),
+    ],
+    ids=str,
+)
+def test_pixels_are_made_square(told: dict, shape: tuple[int, int]) -> None:
+    film = decode(dicom_bytes(plain(**told)))
+    assert film.pixels.shape == shape
+    expected = cv2.resize(GREY.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    assert np.abs(film.brightness() - expected).max() < 2 / 255
+    odd = shape != (128, 96) or "1000" in str(told) or "14" in str(told)
+    assert any("square" in note for note in film.notes) == odd
+    if film.spacing is not None and shape != (128, 96):
+        assert film.spacing[0] == pytest.approx(film.spacing[1])

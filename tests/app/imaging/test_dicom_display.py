@@ -1,15 +1,171 @@
-"""Tables that lie are read by what they hold, or give way; background is black and does not count."""
+"""Windows, tables, backgrounds and polarity as files have them: each case is shown as it should be."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
 
 from app.imaging.dicom import parse
-from tests.app.imaging.found import FILM, FULL, GREY, START, dicom_bytes, elements_of, item_of, meta_of, near, plain
+from app.imaging.radiograph import decode
+from tests.app.imaging.found import (
+    CENTRED,
+    FILM,
+    FULL,
+    GREY,
+    START,
+    as_shown,
+    dicom_bytes,
+    elements_of,
+    item_of,
+    meta_of,
+    near,
+    plain,
+)
 
-CENTRED = FILM.astype(np.int16) - 2048
+
+@pytest.mark.parametrize(
+    ("centre", "width", "expected"),
+    [
+        ("2048\\ ", "4096\\ ", GREY),
+        ("2048\\", "4096\\", GREY),
+        (" \\2048", " \\4096", GREY),
+        ("AUTO\\2048", "AUTO\\4096", GREY),
+        ("AUTO", "AUTO", FULL),
+        ("", "", FULL),
+        ("1A", "4096", FULL),
+        ("2048", "", FULL),
+        ("2048", "0", FULL),
+        ("2048", "-4096", FULL),
+        ("32768", "65536", FULL),
+        ("40000", "400", FULL),
+        ("-40000", "400", FULL),
+        ("4090", "4", FULL),
+        ("1e9", "1e3", FULL),
+        ("40000\\2048", "400\\4096", GREY),
+        ("40000\\-9000\\2048", "400\\10\\4096", GREY),
+        ("2048\\40000", "4096\\400", GREY),
+        ("+2.048e3", " 4096 ", GREY),
+    ],
+)
+def test_a_window_that_shows_nothing_gives_way(centre: str, width: str, expected: np.ndarray) -> None:
+    notes = near(dicom_bytes(plain(WindowCenter=centre, WindowWidth=width)), expected)
+    whole = centre.split("\\")[0] in ("2048", "+2.048e3") and width.split("\\")[0].strip() == "4096"
+    assert bool(notes) != whole
+    if notes and expected is FULL and centre:
+        assert any("full range is shown" in note or "names no window" in note for note in notes)
+
+
+def test_the_note_of_a_window_tells_what_was_wrong() -> None:
+    def notes(centre: str, width: str) -> str:
+        return " ".join(decode(dicom_bytes(plain(WindowCenter=centre, WindowWidth=width))).notes)
+
+    assert notes("40000", "400") == "The file's window shows nothing; the full range is shown."
+    assert notes("AUTO", "AUTO") == "The file's window cannot be used; the full range is shown."
+    assert notes("32768", "65536") == "The file's window shows hardly anything; the full range is shown."
+    assert notes("40000\\2048", "400\\4096") == "The file's window shows nothing; its next one is shown."
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", "sigmoid ", "WHATEVER"])
+def test_functions_of_windows(function: str, photometric: str) -> None:
+    elements = plain(VOILUTFunction=function, PhotometricInterpretation=photometric)
+    shown = {
+        "LINEAR_EXACT": np.clip((FILM - 2048.0) / 4096 + 0.5, 0, 1),
+        "SIGMOID": 1 / (1 + np.exp(-4 * (FILM - 2048.0) / 4096)),
+    }.get(function.strip().upper(), GREY)
+    near(dicom_bytes(elements), 1 - shown if photometric == "MONOCHROME1" else shown)
+
+
+def test_a_window_of_width_one_parts_the_pixels_in_two() -> None:
+    middle = int(np.median(FILM))
+    near(dicom_bytes(plain(WindowCenter=str(middle), WindowWidth="1")), (middle - 0.5 < FILM).astype(float))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [
+        (None, None, as_shown(0, 4095)),
+        ("", "0", as_shown(0, 4095)),
+        ("0", "0", as_shown(0, 4095)),
+        ("x", "0", as_shown(0, 4095)),
+        ("1", None, as_shown(0, 4095)),
+        ("2", None, as_shown(0, 2047.5)),
+        ("2", "", as_shown(0, 2047.5)),
+        (None, "1000", as_shown(-1000, 3095)),
+        ("1,0", "0,0", as_shown(0, 4095)),
+        ("-1", "4095", 1 - as_shown(0, 4095)),
+    ],
+)
+def test_rescaling_with_what_there_is(slope: str | None, intercept: str | None, expected: np.ndarray) -> None:
+    near(dicom_bytes(plain(RescaleSlope=slope, RescaleIntercept=intercept)), expected)
+
+
+HOLE = np.zeros(FILM.shape, bool)
+HOLE[:20], HOLE[:, :10] = True, True
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("window", [True, False])
+@pytest.mark.parametrize(
+    ("stored", "padding", "limit", "signed", "bits"),
+    [
+        (65535, ("US", 65535), None, False, 16),
+        (65535, ("SS", -1), None, False, 16),
+        (65535, ("IS", "65535"), None, False, 16),
+        (65535, ("US", 65535), None, False, 12),
+        (0, ("US", 0), None, False, 12),
+        (4095, ("US", 4095), None, False, 12),
+        (63500, ("US", 63000), ("US", 64000), False, 16),
+        (63500, ("US", 64000), ("US", 63000), False, 16),
+        (-2000, ("SS", -2000), None, True, 16),
+        (-2000, ("US", 63536), None, True, 16),
+        (-2000, ("US", 2096), None, True, 12),
+        (-1950, ("SS", -2000), ("SS", -1900), True, 16),
+        (-1950, ("SS", -1900), ("SS", -2000), True, 16),
+        (-1950, ("US", 63536), ("US", 63636), True, 16),
+        (-32768, ("US", 32768), None, True, 16),
+        (63536, ("SS", -2000), None, False, 16),
+    ],
+)
+def test_background_is_black_and_does_not_count(
+    photometric: str,
+    window: bool,
+    stored: int,
+    padding: tuple,
+    limit: tuple | None,
+    signed: bool,
+    bits: int,
+) -> None:
+    half = FILM // 2
+    pixels = (half.astype(np.int16) if signed else half).copy()
+    pixels[HOLE] = stored
+    elements = plain(
+        pixels,
+        PhotometricInterpretation=photometric,
+        PixelPaddingValue=padding,
+        PixelPaddingRangeLimit=limit,
+        BitsStored=bits,
+        HighBit=bits - 1,
+    )
+    if not window:
+        del elements["WindowCenter"], elements["WindowWidth"]
+    empty = HOLE | (half == stored)
+    real = half[~empty].astype(float)
+    low, high = (0, 4095) if window else (real.min(), real.max())
+    expected = np.clip((half - low) / (high - low), 0, 1)
+    expected = np.where(empty, 0, 1 - expected if photometric == "MONOCHROME1" else expected)
+    near(dicom_bytes(elements), expected)
+
+
+def test_background_everywhere_is_no_background() -> None:
+    notes = near(dicom_bytes(plain(PixelPaddingValue=0, PixelPaddingRangeLimit=65535)), GREY)
+    assert any("calls every pixel background" in note for note in notes)
+
+
 CURVE = np.round(4095 * (np.arange(4096) / 4095) ** 2).astype(np.uint16)
 CURVE_8 = np.round(255 * (np.arange(4096) / 4095) ** 2).astype(np.uint8)
 SQUARED = (FILM / 4095.0) ** 2
@@ -154,63 +310,5 @@ def test_frames_have_tables_and_windows_of_their_own(shared: list, own: list, ex
         assert np.abs(shown - (SQUARED if index < expected else GREY)).max() < 1.5 / 255
 
 
-HOLE = np.zeros(FILM.shape, bool)
-HOLE[:20], HOLE[:, :10] = True, True
-
-
-@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-@pytest.mark.parametrize("window", [True, False])
-@pytest.mark.parametrize(
-    ("stored", "padding", "limit", "signed", "bits"),
-    [
-        (65535, ("US", 65535), None, False, 16),
-        (65535, ("SS", -1), None, False, 16),
-        (65535, ("IS", "65535"), None, False, 16),
-        (65535, ("US", 65535), None, False, 12),
-        (0, ("US", 0), None, False, 12),
-        (4095, ("US", 4095), None, False, 12),
-        (63500, ("US", 63000), ("US", 64000), False, 16),
-        (63500, ("US", 64000), ("US", 63000), False, 16),
-        (-2000, ("SS", -2000), None, True, 16),
-        (-2000, ("US", 63536), None, True, 16),
-        (-2000, ("US", 2096), None, True, 12),
-        (-1950, ("SS", -2000), ("SS", -1900), True, 16),
-        (-1950, ("SS", -1900), ("SS", -2000), True, 16),
-        (-1950, ("US", 63536), ("US", 63636), True, 16),
-        (-32768, ("US", 32768), None, True, 16),
-        (63536, ("SS", -2000), None, False, 16),
-    ],
-)
-def test_background_is_black_and_does_not_count(
-    photometric: str,
-    window: bool,
-    stored: int,
-    padding: tuple,
-    limit: tuple | None,
-    signed: bool,
-    bits: int,
-) -> None:
-    half = FILM // 2
-    pixels = (half.astype(np.int16) if signed else half).copy()
-    pixels[HOLE] = stored
-    elements = plain(
-        pixels,
-        PhotometricInterpretation=photometric,
-        PixelPaddingValue=padding,
-        PixelPaddingRangeLimit=limit,
-        BitsStored=bits,
-        HighBit=bits - 1,
-    )
-    if not window:
-        del elements["WindowCenter"], elements["WindowWidth"]
-    empty = HOLE | (half == stored)
-    real = half[~empty].astype(float)
-    low, high = (0, 4095) if window else (real.min(), real.max())
-    expected = np.clip((half - low) / (high - low), 0, 1)
-    expected = np.where(empty, 0, 1 - expected if photometric == "MONOCHROME1" else expected)
-    near(dicom_bytes(elements), expected)
-
-
-def test_background_everywhere_is_no_background() -> None:
-    notes = near(dicom_bytes(plain(PixelPaddingValue=0, PixelPaddingRangeLimit=65535)), GREY)
-    assert any("calls every pixel background" in note for note in notes)
+def test_a_window_narrower_than_one_is_one_of_fractions() -> None:
+    near(dicom_bytes(plain(RescaleSlope="0.0001", WindowCenter="0.2048", WindowWidth="0.4096")), GREY)

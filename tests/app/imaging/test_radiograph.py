@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.errors import ImageError
 from app.imaging import radiograph
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.imaging.radiograph import decode, read
 
 DRAWING = draw("spiral", seed=5, height=120, width=80)

@@ -8,10 +8,9 @@ import pytest
 from pydicom.uid import generate_uid
 
 from app.errors import ImageError
-from app.explain.overlay import fracture_outline, outline_marks, scale_bar
 from app.imaging import series as slices
 from app.imaging.dicom import CT_WINDOWS
-from app.imaging.phantom import draw as phantom
+from app.imaging.examples import draw as phantom
 from app.imaging.series import OWN_WINDOW, Slices, gather
 from tests.app.imaging.test_dicom import RAMP, made, written
 
@@ -88,39 +87,3 @@ def test_what_is_no_series_is_refused(series: list[Path], tmp_path: Path, monkey
     monkeypatch.setattr(slices, "MOST_FILES", 3)
     with pytest.raises(ImageError, match="at most 3"):
         gather(series)
-
-
-@pytest.mark.parametrize(("spacing", "length"), [(0.2, 20), (1.0, 100), (0.05, 5)])
-def test_the_scale_bar_is_as_long_as_it_says(spacing: float, length: float) -> None:
-    black = np.zeros((400, 500, 3), np.uint8)
-    drawn = scale_bar(black, (spacing, spacing))
-    white = (drawn == 255).all(axis=2)
-    longest = int(white.sum(axis=1).max())
-    assert longest * spacing == pytest.approx(length, abs=2 * spacing)
-    assert not black.any()
-
-
-def test_a_scale_no_bar_fits_is_left_out() -> None:
-    black = np.zeros((100, 100, 3), np.uint8)
-    assert scale_bar(black, (1e-6, 1e-6)) is black
-
-
-def test_a_suspicion_is_a_broken_line_round_the_same_place() -> None:
-    black = np.zeros((300, 200, 3), np.uint8)
-    rows, columns = np.indices((300, 200))
-    places = np.exp(-((rows - 150) ** 2 + (columns - 100) ** 2) / 40.0**2)
-    solid, broken = (fracture_outline(black, places, dashed=dashed).any(axis=2) for dashed in (False, True))
-    assert 0.35 * solid.sum() < broken.sum() < 0.75 * solid.sum()
-    assert not (broken & ~cv2.dilate(solid.astype(np.uint8), np.ones((3, 3))).astype(bool)).any()
-    assert not black.any()
-
-
-def test_letters_are_outlined_and_flesh_is_not() -> None:
-    film = np.full((400, 300), 30, np.uint8)
-    cv2.putText(film, "L", (40, 80), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 4)
-    drawn, count = outline_marks(np.dstack([film] * 3), film)
-    assert count == 1
-    changed = (drawn != np.dstack([film] * 3)).any(axis=2)
-    rows, columns = np.nonzero(changed)
-    assert (rows.min() > 20) & (rows.max() < 110) & (columns.max() < 100)
-    assert outline_marks(np.dstack([film * 0] * 3), film * 0)[1] == 0

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from app.explain.methods import ask
+from app.imaging.examples import draw
 from app.imaging.letterbox import letterbox
-from app.imaging.phantom import draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 

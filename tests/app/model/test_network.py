@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision import models
 
+from app.imaging.examples import draw
 from app.imaging.letterbox import letterbox
-from app.imaging.phantom import draw
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier

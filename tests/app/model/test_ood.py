@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from app.errors import RejectedError, WeightsError
+from app.imaging.examples import BREAKS, draw
 from app.imaging.letterbox import letterbox
-from app.imaging.phantom import BREAKS, draw
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier

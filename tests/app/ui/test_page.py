@@ -24,7 +24,7 @@ from PIL import Image
 
 from app.explain import methods
 from app.explain.methods import METHODS, ask, heat
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.ui import about

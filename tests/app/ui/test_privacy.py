@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from tests.app.imaging.test_dicom import made, written
 
 NAME = "Doe^Jane-4711"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from training.data import SETS, bone_break, fracatlas, multi_region
 from training.data import download as downloads
 from training.data.cache import squares

@@ -14,7 +14,7 @@ import pytest
 from torchvision.models._api import WeightsEnum
 
 from app.explain.marks import is_coloured, mark_boxes
-from app.imaging.phantom import draw
+from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from tests.training.data.test_duplicates import detailed
 from training.data import SETS, bone_break

@@ -1,23 +1,31 @@
-"""What a packed picture says of its own size, so that a small lie in a header cannot make a decoder ask for gigabytes.
+"""What every kind of picture shares: work strip by strip, colour, and the size that a packed picture states.
 
-DICOM tells a picture's rows, columns and colours, the packed stream inside tells them again, and decoders believe the
-stream. TIFF may tell width and height twice, and decoders differ in which they believe.
+A small lie in a header must not make a decoder ask for gigabytes. DICOM states rows, columns and colours, and the
+packed stream inside states them again; decoders believe the stream. TIFF may state its width and height twice, and
+decoders differ in which they believe.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-__all__ = ["StreamHeader", "headers", "shapes", "tiff_sizes"]
+import numpy as np
+
+__all__ = ["IN_COLOUR", "StreamHeader", "count_coloured", "headers", "is_coloured", "shapes", "strips", "tiff_sizes"]
+
+STRIP = 1_000_000
+"""Pixels of a strip: only a result has the picture's size, never a wide intermediate."""
+
+IN_COLOUR = "The picture is in colour; it is read in shades of grey, as radiographs are."
+CHROMA, SHARE = 40 / 255, 0.02
+"""Least difference between a pixel's channels, since less is compression noise, and least share of such pixels."""
 
 JPEG_2000 = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4}).{16}(.{2})(.)", re.DOTALL)
-"""Start of a codestream and its SIZ marker: width, height, what is left out of both, colours, depth of the first
-(ISO 15444-1, A.5.1)."""
-
+"""Start of a codestream and its SIZ marker: width, height, offsets of both, colours, depth (ISO 15444-1, A.5.1)."""
 FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 """Markers of JPEG and JPEG-LS that hold a size (ISO 10918-1, B.1.1.3; ISO 14495-1, C.1.1)."""
-
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 START_OF_SCAN = 0xDA
 SIZE = 0x51
@@ -26,14 +34,32 @@ TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 TIFF_SHORT, TIFF_LONG = 3, 4
 
 
+def strips(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of rows that cover a picture from top to bottom, each of about ``STRIP`` pixels, at least one row."""
+    step = max(1, STRIP // columns)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def count_coloured(colours: np.ndarray, white: float) -> int:
+    """The number of visibly coloured pixels of (H, W, 3), any type, whose brightest value is ``white``."""
+    spread = colours.max(axis=2).astype(np.float32) - colours.min(axis=2)
+    return int((spread > CHROMA * white).sum())
+
+
+def is_coloured(count: int, pixels: int) -> bool:
+    """Whether so many coloured pixels make a picture one in colour."""
+    return count > SHARE * pixels
+
+
 class StreamHeader(NamedTuple):
-    """What a packed picture says of itself.
+    """What a packed picture states of itself.
 
     Attributes:
         rows, columns: in pixels.
         colours: values a pixel.
         bits: of one value.
-        marker: second byte of the marker it stands behind, which tells the kind of JPEG; 0x51 for JPEG 2000.
+        marker: second byte of the marker that states it, which is the kind of JPEG; 0x51 for JPEG 2000.
     """
 
     rows: int
@@ -44,11 +70,7 @@ class StreamHeader(NamedTuple):
 
 
 def headers(stream: bytes) -> set[StreamHeader]:
-    """Everything that a JPEG, JPEG-LS or JPEG 2000 stream claims to be; empty for none.
-
-    Args:
-        stream: one frame, as it is packed.
-    """
+    """Everything that one packed JPEG, JPEG-LS or JPEG 2000 frame claims to be; empty for none."""
     if stream.startswith(b"\xff\xd8"):
         return _of_jpeg(stream)
     found = set()
@@ -59,19 +81,14 @@ def headers(stream: bytes) -> set[StreamHeader]:
 
 
 def shapes(stream: bytes) -> set[tuple[int, int, int]]:
-    """Every height, width and number of colours that a JPEG, JPEG-LS or JPEG 2000 stream claims; empty for none.
-
-    Args:
-        stream: one frame, as it is packed.
-    """
+    """Every height, width and number of colours that one packed frame claims; empty for none."""
     return {header[:3] for header in headers(stream)}
 
 
 def tiff_sizes(data: bytes) -> set[tuple[int, int]]:
     """Every width paired with every height that the first directory of a TIFF claims (TIFF 6.0, sections 2 and 8).
 
-    Args:
-        data: a whole file; of a BigTIFF or a damaged one nothing is found.
+    Nothing is found in a BigTIFF or a damaged file.
     """
     order: Literal["little", "big"] = "big" if data[:2] == b"MM" else "little"
 

@@ -1,0 +1,261 @@
+"""Pixels stored in odd ways, described wrongly or not at all, and lossless JPEG whose differences run over."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
+
+from app.errors import ImageError
+from app.imaging import dicom_pixels
+from app.imaging.dicom import parse
+from app.imaging.dicom_pixels import decode_lossless
+from app.imaging.pixels import headers
+from app.imaging.radiograph import decode
+from tests.app.imaging.found import CENTRED, FILM, FILM_8, GREY, NEGATIVE, dicom_bytes, near, packed, plain
+
+
+@pytest.mark.parametrize(
+    ("word", "negative"),
+    [
+        ("monochrome1", True),
+        (" MONOCHROME1", True),
+        ("MONOCHROME 1", True),
+        ("Monochrome_1", True),
+        ("MONOCHROM1", True),
+        ("MONOCHROME1\0", True),
+        ("monochrome2", False),
+        ("MONOCROME2", False),
+        ("MONOCHROME", False),
+        ("GRAYSCALE", False),
+        ("", False),
+        (None, False),
+        ("RGB", False),
+        ("PALETTE COLOR", False),
+    ],
+)
+def test_polarity_is_told_by_whatever_word(word: str | None, negative: bool) -> None:
+    near(dicom_bytes(plain(NEGATIVE if negative else FILM, PhotometricInterpretation=word)), GREY)
+
+
+def test_a_missing_polarity_is_noted() -> None:
+    notes = near(dicom_bytes(plain(PhotometricInterpretation=None)), GREY)
+    assert any("whether high values are bright" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        ("SamplesPerPixel",),
+        ("PixelRepresentation",),
+        ("BitsStored",),
+        ("HighBit",),
+        ("BitsAllocated",),
+        ("BitsStored", "HighBit"),
+        ("BitsAllocated", "BitsStored", "HighBit"),
+        ("SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
+        ("SamplesPerPixel", "PixelRepresentation", "BitsAllocated", "BitsStored", "HighBit"),
+    ],
+)
+def test_what_is_missing_takes_the_usual_value(gone: tuple[str, ...]) -> None:
+    notes = near(dicom_bytes(plain(**dict.fromkeys(gone))), GREY)
+    assert bool(notes) == (gone != ("HighBit",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"BitsStored": 0},
+        {"BitsStored": 99},
+        {"HighBit": 3},
+        {"HighBit": 200},
+        {"BitsAllocated": 12},
+        {"BitsAllocated": 0},
+        {"NumberOfFrames": ""},
+        {"NumberOfFrames": "  "},
+        {"NumberOfFrames": "one"},
+        {"NumberOfFrames": "0"},
+        {"NumberOfFrames": "1\\"},
+        {"PixelRepresentation": 7},
+        {"SamplesPerPixel": 0},
+        {"Rows": ("IS", "128"), "Columns": ("DS", "96")},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_takes_the_usual_value(changes: dict) -> None:
+    near(dicom_bytes(plain(**changes)), GREY)
+
+
+def test_missing_bits_of_one_byte_a_pixel() -> None:
+    gone = dict.fromkeys(("BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel"))
+    near(dicom_bytes(plain(FILM_8, WindowCenter="128", WindowWidth="256", **gone)), FILM_8 / 255)
+
+
+def test_missing_samples_of_a_picture_in_colour() -> None:
+    colours = np.dstack([FILM_8] * 3)
+    for photometric in ("RGB", None):
+        elements = plain(FILM_8, SamplesPerPixel=None, PhotometricInterpretation=photometric)
+        elements["PixelData"] = colours
+        near(dicom_bytes(elements), FILM_8 / 255)
+
+
+NOISE = np.random.default_rng(0).integers(0, 16, FILM.shape).astype(np.uint16)
+SIGNED_WINDOW = {"WindowCenter": "0", "WindowWidth": "4096"}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "changes"),
+    [
+        (FILM << 4, {"HighBit": 15}),
+        ((FILM << 2) | (NOISE & 3), {"HighBit": 13}),
+        (FILM | (NOISE << 12), {}),
+        ((FILM << 4) | NOISE, {"HighBit": 15}),
+        ((FILM << 2) | (NOISE & 3) | ((NOISE >> 2) << 14), {"HighBit": 13}),
+        ((CENTRED.view(np.uint16) & 0xFFF) << 4, {"HighBit": 15, "PixelRepresentation": 1, **SIGNED_WINDOW}),
+        ((CENTRED.view(np.uint16) & 0xFFF) | (NOISE << 12), {"PixelRepresentation": 1, **SIGNED_WINDOW}),
+        (CENTRED.view(np.uint16), {"PixelRepresentation": 1, **SIGNED_WINDOW}),
+        (CENTRED.view(np.uint16), {"PixelRepresentation": None, **SIGNED_WINDOW}),
+        (CENTRED.view(np.uint16) & 0xFFF, {"PixelRepresentation": 1, **SIGNED_WINDOW}),
+        (FILM << 4, {"HighBit": 15, "BitsStored": 12, "PhotometricInterpretation": "MONOCHROME2"}),
+    ],
+)
+@pytest.mark.parametrize("runs", [False, True])
+def test_values_lie_where_the_high_bit_says(pixels: np.ndarray, changes: dict, runs: bool) -> None:
+    elements = plain(pixels, **changes)
+    if runs:
+        elements["PixelData"] = [encapsulate([packed("RLE", pixels)])]
+    near(dicom_bytes(elements, RLELossless if runs else ExplicitVRLittleEndian), GREY)
+
+
+def test_frames_may_be_counted_by_their_pixels() -> None:
+    for count in ("", "two"):
+        assert parse(dicom_bytes(plain(np.stack([FILM, FILM, FILM]), NumberOfFrames=count))).frames == 3
+
+
+@pytest.mark.parametrize(("stored", "allocated"), [(8, 16), (16, 16), (12, 16), (8, 8)])
+def test_a_jpeg_of_eight_bits_is_one_whatever_the_header_says(stored: int, allocated: int) -> None:
+    elements = plain(FILM_8, BitsAllocated=allocated, BitsStored=stored, HighBit=stored - 1)
+    elements.update(WindowCenter="128", WindowWidth="256", PixelData=[encapsulate([packed("JPEG", FILM_8)])])
+    near(dicom_bytes(elements, JPEGBaseline8Bit), FILM_8 / 255, 5 / 255)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+@pytest.mark.parametrize("samples", [1, None, 3])
+def test_colours_under_a_grey_header_and_the_other_way_round(kind: str, samples: int | None) -> None:
+    colours = np.dstack([FILM_8] * 3) if samples != 3 else FILM_8
+    elements = plain(FILM_8, SamplesPerPixel=samples, WindowCenter="128", WindowWidth="256")
+    if samples == 3:
+        elements["PhotometricInterpretation"] = "RGB"
+    elements["PixelData"] = [encapsulate([packed(kind, colours)])]
+    near(dicom_bytes(elements, JPEG2000Lossless if kind == "JPEG2000" else JPEGBaseline8Bit), FILM_8 / 255, 6 / 255)
+
+
+def test_what_lacks_too_much_is_refused_with_a_sentence() -> None:
+    for gone in (("Rows",), ("PixelData",), ("Rows", "Columns")):
+        with pytest.raises(ImageError, match=r"^[A-Z].*\.$"):
+            decode(dicom_bytes(plain(**dict.fromkeys(gone))))
+    with pytest.raises(ImageError, match=r"^[A-Z].*\.$"):
+        decode(dicom_bytes(plain())[:-4000])
+
+
+def test_a_stream_may_tell_all_that_the_file_leaves_out() -> None:
+    gone = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel", "PixelRepresentation")
+    elements = plain(**dict.fromkeys(gone)) | {"PixelData": [encapsulate([packed("JPEG2000", FILM)])]}
+    near(dicom_bytes(elements, ""), GREY)
+
+
+GDCM = pytest.mark.skipif(find_spec("gdcm") is None, reason="python-gdcm is not installed")
+
+
+def lossless(pixels: np.ndarray, bits: int, predictor: int = 1, round_by: int = 0) -> bytes:
+    """Packs (H, W) by ISO 10918-1, annex H; differences take the other way round a range of ``round_by`` values."""
+    x = pixels.astype(np.int64)
+    left, above, corner = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    left[:, 1:], above[1:], corner[1:, 1:] = x[:, :-1], x[:-1], x[:-1, :-1]
+    guess = {1: left, 2: above, 3: corner, 4: left + above - corner, 5: left + ((above - corner) >> 1)}[
+        predictor
+    ].copy()
+    guess[0], guess[1:, 0], guess[0, 0] = left[0], above[1:, 0], 1 << (bits - 1)
+    steps = x - guess
+    if round_by:
+        steps = np.where(steps > 0, steps - round_by, steps + round_by)
+    steps = (steps.ravel() + 32767) % 65536 - 32767
+    written = []
+    for step in steps.tolist():
+        category = abs(step).bit_length()
+        code = format(category, "05b")
+        if 0 < category < 16:
+            code += format(step if step > 0 else step + (1 << category) - 1, f"0{category}b")
+        written.append(code)
+    code = "".join(written)
+    code += "1" * (-len(code) % 8)
+    body = int(code, 2).to_bytes(len(code) // 8, "big").replace(b"\xff", b"\xff\0")
+    height, width = pixels.shape
+    start = struct.pack(">HHBHHBBBB", 0xFFC3, 11, bits, height, width, 1, 1, 0x11, 0)
+    table = struct.pack(">HHB", 0xFFC4, 36, 0) + bytes([0, 0, 0, 0, 17, *[0] * 11, *range(17)])
+    scan = struct.pack(">HHBBBBBB", 0xFFDA, 8, 1, 1, 0, predictor, 0, 0)
+    return b"\xff\xd8" + start + table + scan + body + b"\xff\xd9"
+
+
+def of_bits(bits: int) -> np.ndarray:
+    """The drawing with turned strips, so that differences are large."""
+    pixels = (FILM // 16).astype(np.int64) * ((1 << bits) - 1) // 255
+    pixels[20:40] = (1 << bits) - 1 - pixels[20:40]
+    return pixels.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "way"),
+    # Where a guess is halved, and where values fill all sixteen bits, there is one way only.
+    [(1, "short"), (2, "short"), (4, "short"), (5, "short"), (1, "long"), (2, "long"), (3, "long"), (4, "long")],
+)
+@pytest.mark.parametrize("bits", [8, *(pytest.param(bits, marks=GDCM) for bits in (10, 12, 16))])
+def test_differences_may_run_over(bits: int, predictor: int, way: str) -> None:
+    pixels = of_bits(bits)
+    stream = lossless(pixels, bits, predictor, 1 << bits if way == "long" and bits < 16 else 0)
+    elements = plain(pixels, BitsStored=bits, HighBit=bits - 1, WindowCenter=None, WindowWidth=None)
+    elements["PixelData"] = [encapsulate([stream])]
+    film = decode(dicom_bytes(elements, JPEGLosslessSV1 if predictor == 1 else JPEGLossless))
+    expected = (pixels - float(pixels.min())) / (int(pixels.max()) - int(pixels.min()))
+    assert np.abs(film.brightness() - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("bits", [0, 1, 17, 200])
+def test_a_stream_of_impossible_bits_is_refused_before_it_is_decoded(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = bytearray(lossless(of_bits(8), 8))
+    stream[stream.find(b"\xff\xc3") + 4] = bits
+    monkeypatch.setattr(subprocess, "run", None)
+    with pytest.raises(ImageError, match="damaged"):
+        decode_lossless(bytes(stream), headers(bytes(stream)).pop())
+
+
+@GDCM
+def test_a_decoder_that_falls_gives_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = lossless(of_bits(12), 12)
+    cut = stream[:-2000]
+    with pytest.raises(ImageError, match=r"damaged"):
+        decode_lossless(cut[: cut.find(b"\xff\xda")], headers(cut).pop())
+    monkeypatch.setattr(dicom_pixels, "PATIENCE", 1e-3)
+    with pytest.raises(ImageError, match="damaged"):
+        decode_lossless(stream, headers(stream).pop())
+
+
+def test_without_gdcm_many_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom_pixels, "find_spec", lambda _: None)
+    stream = lossless(of_bits(12), 12)
+    with pytest.raises(ImageError, match="not installed"):
+        decode_lossless(stream, headers(stream).pop())
