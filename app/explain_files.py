@@ -144,7 +144,7 @@ def _heat(classifier: Classifier, explanation: Explanation, target: str, wanted:
     # To standard error, so that what is piped onwards is the verdicts alone.
     with typer.progressbar(length=100, label=METHODS[wanted.method].title, file=sys.stderr) as bar:
         watch = Progress(tell=lambda share: bar.update(max(0, round(100 * share) - bar.pos)))
-        question = methods.ask(classifier, explanation.radiograph, target, wanted.against, watch)
+        question = methods.map_request(classifier, explanation.radiograph, target, wanted.against, watch)
         return methods.heat(methods.draw(question, wanted.method), explanation.placement)
 
 

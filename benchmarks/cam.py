@@ -19,8 +19,7 @@ from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from app.explain import cam
-from app.explain import perturbation as attribution
+from app.explain import cam, perturbation
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork, Logits, build_network, channels_last
@@ -92,7 +91,7 @@ def measure(
     )
     figures |= compared(
         "scorecam",
-        lambda: attribution.score_cam(ours, pixels, TARGET, Progress()),
+        lambda: perturbation.score_cam(ours, pixels, TARGET, Progress()),
         lambda: ScoreCAM(bare, [backbone]),
         **few,
     )

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from app.explain.methods import METHODS, ask, draw
+from app.explain.methods import METHODS, draw, map_request
 from app.imaging.examples import draw as phantom
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
@@ -34,7 +34,7 @@ def main() -> None:
     print(f"peak resident memory with the model loaded   {loaded:8.0f} MiB")
 
     def run(job: tuple[Radiograph, str]) -> np.ndarray:
-        return draw(ask(classifier, job[0]), job[1])
+        return draw(map_request(classifier, job[0]), job[1])
 
     began = time.perf_counter()
     serial = [run(job) for job in jobs]

@@ -1,9 +1,12 @@
 """Class activation maps at the gate, computed on the head alone from pytorch-grad-cam's formulas.
 
-There a method needs no more than the last feature map A and the gradient of the class's logit with respect to it. Both
-come without hooks from one call of the head, so nothing is shared between threads and nothing is left behind; the
-package's own classes turn them into a map. The result equals a call on the whole network, at a fraction of its cost.
-Grad-CAM itself is not among them: there it is the class map, which every forward gives.
+There a method needs only the last feature map A and the gradient of the class's logit with respect to it. One call of
+the head gives both without hooks, so that threads share nothing; the package's own classes turn them into a map, equal
+to that of a call on the whole network, at a fraction of its cost. Grad-CAM itself is absent: it is the class map, which
+every forward gives.
+
+Each function takes the network's head, the gate's output ``last``, float (1, L, h, w), and the index of the class to
+explain, and returns a map: float32 (h, w), at least 0, unscaled.
 """
 
 from __future__ import annotations
@@ -44,16 +47,7 @@ def _draw(
 
 
 def last_layer_map(head: Head, last: torch.Tensor, class_index: int, method: str) -> np.ndarray:
-    """One method's map of one film.
-
-    Args:
-        head: of a network.
-        last: the gate's output, float (1, L, h, w).
-        class_index: of the class to explain.
-        method: a key of ``FORMULAS``.
-
-    Returns:
-        float32 (h, w), at least 0, unscaled.
+    """The map of a key of ``FORMULAS``.
 
     Raises:
         KeyError: unknown method.
@@ -62,33 +56,16 @@ def last_layer_map(head: Head, last: torch.Tensor, class_index: int, method: str
 
 
 def finer_cam(head: Head, last: torch.Tensor, class_index: int, against: int) -> np.ndarray:
-    """Finer-CAM (Zhang et al., 2025): Grad-CAM of one class's score less another's, "why this and not that".
-
-    Args:
-        head: of a network.
-        last: the gate's output, float (1, L, h, w).
-        class_index, against: the two classes.
-
-    Returns:
-        float32 (h, w), at least 0, unscaled.
-    """
+    """Finer-CAM (Zhang et al., 2025): Grad-CAM of one class's score less another's, "why this and not that"."""
     return _draw(head, last, FinerWeightedTarget(class_index, [against], 1.0), GradCAM)
 
 
 def ablation_cam(head: Head, last: torch.Tensor, class_index: int) -> np.ndarray:
-    """Ablation-CAM (Desai and Ramaswamy, 2020): each channel weighted by how far the score falls without it.
+    """Ablation-CAM (Desai and Ramaswamy, 2020): each channel weighted by the fall of the score without it.
 
-    The head is linear in what it pools, so the score without any one channel is a formula and asks the network nothing.
-    The package divides by the score itself, which turns the map over where the score is negative; here it is divided by
-    the score's size, so both agree where it is positive.
-
-    Args:
-        head: of a network.
-        last: the gate's output, float (1, L, h, w), at least 0, so that a channel of zeros is one left out.
-        class_index: of the class to explain.
-
-    Returns:
-        float32 (h, w), at least 0, unscaled.
+    The head is linear in the pooled features, so a formula gives the score without any one channel. The package divides
+    by the score itself, which inverts the map where the score is negative; this function divides by the score's size,
+    so that both agree where it is positive. A channel of zeros counts as left out, so ``last`` must be at least 0.
     """
     with torch.inference_mode():
         fall = head.weight[class_index] * last[0].mean(dim=(1, 2))

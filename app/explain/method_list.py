@@ -1,7 +1,7 @@
-"""Every way to explain an X-ray, described: what it shows, what it cannot, and what it costs.
+"""Every method to explain an X-ray, described: what its map shows, what it cannot show, and what it costs.
 
-Apart from ``app.explain.methods``, which draws them and needs torch, because ``--help`` lists them and must not wait
-for it.
+Apart from ``app.explain.methods``, which draws the maps and imports torch, because ``--help`` lists them and must not
+wait for torch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ DEFAULT = "gradcam"
 
 @dataclass(frozen=True)
 class Method:
-    """A way to explain an X-ray.
+    """A method to explain an X-ray.
 
     Attributes:
-        title: as people know it.
+        title: its usual name.
         says: what it shows, and what it cannot, in a sentence or two.
-        cost: "instant" needs the head only, "seconds" asks the network some dozen times, "slow" hundreds of times.
+        cost: "instant" needs the head only, "seconds" some dozen forwards of the network, "slow" hundreds.
     """
 
     title: str
@@ -33,49 +33,36 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "gradcam": Method(
-        "Grad-CAM",
-        "Exact: it adds up to the score, place by place. Says nothing about what made the features.",
-        "instant",
+        "Grad-CAM", "Exact: it adds up to the score, cell by cell. Does not show what made the features.", "instant"
     ),
     "gradcam++": Method(
         "Grad-CAM++",
-        "Grad-CAM that counts several small findings alike. Its weights are not the model's, so it may show too much.",
+        "Grad-CAM that counts small findings alike. Its weights are not the model's, so it may show too much.",
         "instant",
     ),
     "hirescam": Method(
-        "HiResCAM",
-        "Features times gradient, place by place. The same map as Grad-CAM here, where the head is linear.",
-        "instant",
+        "HiResCAM", "Features times gradient, cell by cell. Equals Grad-CAM here, since the head is linear.", "instant"
     ),
     "xgradcam": Method(
-        "XGrad-CAM",
-        "Grad-CAM with gradients weighted by where features are. The same map as Grad-CAM here, where the head is "
-        "linear.",
-        "instant",
+        "XGrad-CAM", "Gradients weighted by features. Equals Grad-CAM here, since the head is linear.", "instant"
     ),
     "layercam": Method(
-        "LayerCAM",
-        "Features times positive gradient at each place. Leaves out what speaks against.",
-        "instant",
+        "LayerCAM", "Features times positive gradient in each cell. Leaves out what speaks against.", "instant"
     ),
     "eigencam": Method(
-        "EigenCAM",
-        "The strongest pattern in the features, whatever the class: the same map for every type.",
-        "instant",
+        "EigenCAM", "The strongest pattern in the features, whatever the class: one map for every type.", "instant"
     ),
     "eigengradcam": Method(
-        "EigenGradCAM",
-        "The strongest pattern in features times gradient. Its sign is a convention, not evidence.",
-        "instant",
+        "EigenGradCAM", "The strongest pattern in features times gradient. Its sign is mere convention.", "instant"
     ),
     "finercam": Method(
         "Finer-CAM",
-        "Grad-CAM of one type's score less another's: why this and not that. Shows differences only.",
+        "Grad-CAM of one type's score less another's: why this, not that. Shows differences only.",
         "instant",
     ),
     "ablationcam": Method(
         "Ablation-CAM",
-        "Features weighted by how far the score falls without each. Features that stand in for one another hide.",
+        "Features weighted by the fall of the score without each. Hides interchangeable features.",
         "instant",
     ),
     "gradcam-earlier": Method(
@@ -86,37 +73,33 @@ METHODS: dict[str, Method] = {
     ),
     "gradcam-fused": Method(
         "Grad-CAM, last two stages",
-        "Maps of the last two stages averaged; where they agree it is hottest. No longer a part of the score.",
+        "The mean map of the last two stages, hottest where they agree. No part of the score.",
         "seconds",
     ),
     "fullgrad": Method(
-        "FullGrad",
-        "Gradients of the input and of every bias, added up in size. Knows no sign: against looks like for.",
-        "seconds",
+        "FullGrad", "The size of all gradients of input and biases. Has no sign: against looks like for.", "seconds"
     ),
     "integrated-gradients": Method(
         "Integrated gradients",
-        "Each pixel's part in the way from a black film to this one. Grainy, and depends on black being nothing.",
+        "Each pixel's part of the change from a black image to this one. Grainy, and assumes that black is nothing.",
         "seconds",
     ),
     "occlusion": Method(
         "Occlusion",
-        "How far the score falls when a window is black. Honest but coarse; a black window is itself odd to the model.",
+        "The fall of the score when a window is black. Coarse; a black window is itself odd to the model.",
         "slow",
     ),
     "scorecam": Method(
         "Score-CAM",
-        "Features weighted by the score of the film seen through each. No gradients; the dimmed films are odd ones.",
+        "Features weighted by the score of the image seen through each. The dimmed images are odd to the model.",
         "slow",
     ),
     "lime": Method(
         "LIME",
-        "Which patches make the score, by a simple model around this film. Changes with patches and draws of lots.",
+        "The patches that make the score, by a simple local model. Changes with patches and random draws.",
         "slow",
     ),
     "shap": Method(
-        "SHAP",
-        "Each patch's fair share of the score. Estimated from draws of lots, and patches cut across bones.",
-        "slow",
+        "SHAP", "Each patch's fair share of the score. Estimated from random draws; patches cut across bones.", "slow"
     ),
 }

@@ -1,7 +1,7 @@
-"""Every way to explain a film, by name; ``app.explain.method_list`` describes them.
+"""Every method of ``app.explain.method_list``, by name, behind one function: ``draw``.
 
-All answer the same question, which places of the film speak for a class, with a map of the model's square that is at
-least 0; ``draw`` computes any of them.
+All answer the same question, which parts of the X-ray speak for a class, with a map of the model's square that is at
+least 0.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from functools import partial
 import numpy as np
 import torch
 
-from app.explain import cam
-from app.explain import perturbation as attribution
+from app.explain import cam, perturbation
 from app.explain.method_list import DEFAULT, METHODS, Cost, Method
 from app.imaging.letterbox import Placement, letterbox
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
+from app.model.network import FractureNetwork
 from app.watch import Progress
 
-__all__ = ["DEFAULT", "METHODS", "Cost", "MapRequest", "Method", "ask", "ask_square", "draw", "heat", "with_square"]
+__all__ = ["DEFAULT", "METHODS", "Cost", "MapRequest", "Method", "draw", "heat", "map_request", "with_square"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class MapRequest:
 
     Attributes:
         classifier: the model.
-        square: the film's brightness in the model's square, float32 (S, S) in 0..1.
-        pixels, black: the film and a black one, normalised, float (1, 3, S, S).
-        last: the film's last feature map, which the head reads, float (1, L, h, w).
+        square: brightness in the model's square, float32 (S, S) in 0..1.
+        pixels, black: the square and a black one, normalised, float (1, 3, S, S).
+        last: the last feature map, which the head reads, float (1, L, h, w).
         target: index of the class to explain.
-        against: index of the class to tell it from.
-        watch: told how far slow methods are.
+        against: index of the class to contrast it with.
+        watch: receives the progress of slow methods.
     """
 
     classifier: Classifier
@@ -48,107 +48,67 @@ class MapRequest:
     against: int
     watch: Progress
 
+    @property
+    def network(self) -> FractureNetwork:
+        return self.classifier.network
 
-def _gradcam(question: MapRequest) -> np.ndarray:
+
+def _gradcam(request: MapRequest) -> np.ndarray:
     # The class map is Grad-CAM times the number of cells, in logits, and needs no gradient.
     with torch.inference_mode():
-        maps = question.classifier.network.head.maps(question.last)
-    return np.maximum(maps[0, question.target].numpy(), 0.0)
+        maps = request.network.head.maps(request.last)
+    return np.maximum(maps[0, request.target].numpy(), 0.0)
 
 
-def _last_layer(name: str, question: MapRequest) -> np.ndarray:
-    return cam.last_layer_map(question.classifier.network.head, question.last, question.target, name)
+def _last_layer(name: str, request: MapRequest) -> np.ndarray:
+    return cam.last_layer_map(request.network.head, request.last, request.target, name)
 
 
-def _finer(question: MapRequest) -> np.ndarray:
-    return cam.finer_cam(question.classifier.network.head, question.last, question.target, question.against)
-
-
-def _ablation(question: MapRequest) -> np.ndarray:
-    return cam.ablation_cam(question.classifier.network.head, question.last, question.target)
-
-
-def _score(question: MapRequest) -> np.ndarray:
-    return attribution.score_cam(question.classifier.network, question.pixels, question.target, question.watch)
-
-
-def _fullgrad(question: MapRequest) -> np.ndarray:
-    return attribution.fullgrad(question.classifier.network, question.pixels, question.target)
-
-
-def _layers(which: slice, question: MapRequest) -> np.ndarray:
-    layers = ARCHITECTURES[question.classifier.card.architecture].stages[which]
-    return attribution.layer_maps(question.classifier.network, question.pixels, question.target, layers)
-
-
-def _integrated(question: MapRequest) -> np.ndarray:
-    network = question.classifier.network
-    return attribution.integrated_gradients(network, question.pixels, question.black, question.target, question.watch)
-
-
-def _occlusion(question: MapRequest) -> np.ndarray:
-    network = question.classifier.network
-    return attribution.occlusion(network, question.pixels, question.black, question.target, question.watch)
-
-
-def _patches(how: Callable[..., np.ndarray], question: MapRequest) -> np.ndarray:
-    network = question.classifier.network
-    return how(network, question.pixels, question.black, question.square, question.target, question.watch)
+def _layers(which: slice, request: MapRequest) -> np.ndarray:
+    layers = ARCHITECTURES[request.classifier.card.architecture].stages[which]
+    return perturbation.layer_maps(request.network, request.pixels, request.target, layers)
 
 
 _DRAWN: dict[str, Callable[[MapRequest], np.ndarray]] = {
     "gradcam": _gradcam,
-    "gradcam++": partial(_last_layer, "gradcam++"),
-    "hirescam": partial(_last_layer, "hirescam"),
-    "xgradcam": partial(_last_layer, "xgradcam"),
-    "layercam": partial(_last_layer, "layercam"),
-    "eigencam": partial(_last_layer, "eigencam"),
-    "eigengradcam": partial(_last_layer, "eigengradcam"),
-    "finercam": _finer,
-    "ablationcam": _ablation,
+    **{name: partial(_last_layer, name) for name in cam.FORMULAS},
+    "finercam": lambda r: cam.finer_cam(r.network.head, r.last, r.target, r.against),
+    "ablationcam": lambda r: cam.ablation_cam(r.network.head, r.last, r.target),
     "gradcam-earlier": partial(_layers, slice(-2, -1)),
     "gradcam-fused": partial(_layers, slice(-2, None)),
-    "fullgrad": _fullgrad,
-    "integrated-gradients": _integrated,
-    "occlusion": _occlusion,
-    "scorecam": _score,
-    "lime": partial(_patches, attribution.lime),
-    "shap": partial(_patches, attribution.shap),
+    "fullgrad": lambda r: perturbation.fullgrad(r.network, r.pixels, r.target),
+    "integrated-gradients": lambda r: perturbation.integrated_gradients(
+        r.network, r.pixels, r.black, r.target, r.watch
+    ),
+    "occlusion": lambda r: perturbation.occlusion(r.network, r.pixels, r.black, r.target, r.watch),
+    "scorecam": lambda r: perturbation.score_cam(r.network, r.pixels, r.target, r.watch),
+    "lime": lambda r: perturbation.lime(r.network, r.pixels, r.black, r.square, r.target, r.watch),
+    "shap": lambda r: perturbation.shap(r.network, r.pixels, r.black, r.square, r.target, r.watch),
 }
-"""A question to a map, float32 (h, w), at least 0, of any size; the keys are those of ``METHODS``."""
+"""A request to a map, float32 (h, w), at least 0, of any size; the keys are those of ``METHODS``."""
 
 
-def ask(
+def map_request(
     classifier: Classifier,
-    film: Radiograph,
+    image: Radiograph | np.ndarray,
     target: str | None = None,
     against: str | None = None,
     watch: Progress | None = None,
 ) -> MapRequest:
-    """A film as methods want it.
+    """A request for maps of one image; several methods may share it.
 
     Args:
         classifier: the model.
-        film: of any size.
+        image: of any size, or in the model's square already, float (S, S) in 0..1.
         target: class to explain; the predicted one where absent.
-        against: class to tell it from; the likeliest other one where absent.
+        against: class to contrast it with; the likeliest other one where absent.
         watch: for slow methods.
 
     Raises:
-        ValueError: a class the model does not know, or one against itself.
+        ValueError: a class that the model does not know, or one against itself.
     """
     card = classifier.card
-    return ask_square(classifier, letterbox(film, card.size, card.equalise)[0], target, against, watch)
-
-
-def ask_square(
-    classifier: Classifier,
-    square: np.ndarray,
-    target: str | None = None,
-    against: str | None = None,
-    watch: Progress | None = None,
-) -> MapRequest:
-    """``ask`` for a film that lies in the model's square already, float (S, S) in 0..1."""
+    square = letterbox(image, card.size, card.equalise)[0] if isinstance(image, Radiograph) else image
     pixels, black = classifier.pixels([square, np.zeros_like(square)]).split(1)
     with torch.inference_mode():
         last, _ = classifier.network.features(pixels)
@@ -165,23 +125,19 @@ def ask_square(
     return MapRequest(classifier, square, pixels, black, last, index(target), index(against), watch or Progress())
 
 
-def with_square(question: MapRequest, square: np.ndarray) -> MapRequest:
-    """The same question about another picture, or about the same one to another network: float (S, S) in 0..1."""
-    pixels = question.classifier.pixels([square])
+def with_square(request: MapRequest, square: np.ndarray) -> MapRequest:
+    """The same request for another square, float (S, S) in 0..1, or for the same one where the network changed."""
+    pixels = request.classifier.pixels([square])
     with torch.inference_mode():
-        last, _ = question.classifier.network.features(pixels)
-    return replace(question, square=square, pixels=pixels, last=last)
+        last, _ = request.network.features(pixels)
+    return replace(request, square=square, pixels=pixels, last=last)
 
 
 def heat(found: np.ndarray, placement: Placement) -> np.ndarray:
-    """A map on the film, in units of its own peak: methods but Grad-CAM have no common unit.
-
-    Args:
-        found: from ``draw``.
-        placement: of the film in the square.
+    """A map of the square on the image, in units of its own maximum: methods but Grad-CAM have no common unit.
 
     Returns:
-        float32 (film height, film width) in 0..1; all 0 for a map without heat.
+        float32 (image height, image width) in 0..1; all 0 for a map without heat.
     """
     peak = float(found.max())
     if peak <= 0.0:
@@ -189,18 +145,11 @@ def heat(found: np.ndarray, placement: Placement) -> np.ndarray:
     return np.clip(placement.onto_image(found / peak), 0.0, 1.0)
 
 
-def draw(question: MapRequest, method: str = DEFAULT) -> np.ndarray:
-    """One method's answer.
-
-    Args:
-        question: from ``ask``; several methods may share one.
-        method: a key of ``METHODS``.
-
-    Returns:
-        float32 (h, w) over the model's square, at least 0, in the method's own unit.
+def draw(request: MapRequest, method: str = DEFAULT) -> np.ndarray:
+    """The map of one of ``METHODS`` over the model's square: float32 (h, w), at least 0, in the method's own unit.
 
     Raises:
         KeyError: unknown method.
-        Cancelled: the question's watch stopped it.
+        Cancelled: the request's watch stopped it.
     """
-    return _DRAWN[method](question)
+    return _DRAWN[method](request)

@@ -1,7 +1,7 @@
-"""Heat drawn over film with OpenCV: no heat, no paint.
+"""Heat drawn over an X-ray with OpenCV: no heat, no paint.
 
-Opacity follows the evidence, so the film stays untouched where nothing speaks for the class; the colour bar carries the
-scale, so a weak map looks weak.
+Opacity follows the evidence, so the image stays untouched where nothing speaks for the class; the colour bar carries
+the scale, so a weak map looks weak. Pictures are RGB uint8 (H, W, 3), films grey uint8 (H, W).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from app.explain.marks import mark_boxes
+from app.explain.shortcuts import mark_boxes
 from app.imaging.pixels import strips
 from app.model.classifier import Explanation
 
@@ -39,8 +39,8 @@ COLOUR_MAPS: dict[str, int] = {
 NO_EVIDENCE = "no positive evidence"
 
 HOTTEST, VISIBLE = 0.7, 0.2
-"""The contour encloses what reaches this share of the map's own peak, and this share of full colour at least: a line
-round heat that can hardly be seen would claim more than the map does."""
+"""Least heat within the contour, as shares of the map's maximum and of full colour: a line round heat that can hardly
+be seen would claim more than the map does."""
 
 CONTOUR_COLOUR = (255, 255, 255)
 CONTOUR_EDGE = (0, 0, 0)
@@ -59,7 +59,7 @@ def _colours(heat: np.ndarray, colour_map: str) -> np.ndarray:
     """
     if colour_map not in COLOUR_MAPS:
         raise ValueError(f"unknown colour map {colour_map!r}; known are {', '.join(COLOUR_MAPS)}")
-    # The lowest fifth of most maps is nearly black or dark blue, which on a film reads as shadow.
+    # The lowest fifth of most maps is nearly black or dark blue, which on an X-ray reads as shadow.
     levels = np.round((0.2 + 0.8 * heat) * 255.0).astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(levels, COLOUR_MAPS[colour_map]), cv2.COLOR_BGR2RGB)
 
@@ -72,17 +72,14 @@ def overlay(
     opacity: float = 0.6,
     contour: bool = True,
 ) -> np.ndarray:
-    """The film with heat over it.
+    """The film with heat, float32 (H, W) in 0..1, over it; equal to the film wherever heat is 0 and no contour runs.
 
     Args:
         film: uint8 (H, W).
         heat: float32 (H, W) in 0..1.
         colour_map: a key of ``COLOUR_MAPS``.
-        opacity: of full heat, 0 to 1; lesser heat is proportionally more transparent, none is not painted at all.
+        opacity: of full heat, 0 to 1; of lesser heat in proportion.
         contour: outline the hottest region.
-
-    Returns:
-        RGB uint8 (H, W, 3); equal to the film wherever heat is zero and no contour runs.
 
     Raises:
         ValueError: shapes differ, or unknown colour map.
@@ -103,16 +100,7 @@ def overlay(
 
 
 def difference(film: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
-    """The film with what speaks for one class in warm colour and for another in cold.
-
-    Args:
-        film: uint8 (H, W).
-        signed: float32 (H, W) in -1..1.
-        opacity: of the strongest.
-
-    Returns:
-        RGB uint8 (H, W, 3); equal to the film where nothing speaks for either.
-    """
+    """The film with evidence for one class in warm colour, for another in cold: ``signed``, float32 (H, W), -1..1."""
     grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB).astype(np.float32)
     paint = (opacity * np.clip(np.abs(signed), 0.0, 1.0))[:, :, None]
     colour = np.where(signed[:, :, None] > 0, np.array(WARM, np.float32), np.array(COLD, np.float32))
@@ -129,12 +117,14 @@ def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:
 
 
 def gradient(colour_map: str, opacity: float, steps: int = 9) -> list[tuple[int, int, int]]:
-    """Colours of rising heat as they look over mid-grey, such as flesh has on films: RGB, 0 to 255, none to full."""
-    heat = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None]
-    painted = overlay(
-        np.full(heat.shape, MID_GREY, np.uint8), heat, colour_map=colour_map, opacity=opacity, contour=False
-    )
+    """Colours of rising heat as they look over mid-grey, the grey of soft tissue: RGB, 0 to 255, none to full."""
+    painted = _over_grey(np.linspace(0.0, 1.0, steps, dtype=np.float32)[None], colour_map, opacity)
     return [(int(red), int(green), int(blue)) for red, green, blue in painted[0]]
+
+
+def _over_grey(heat: np.ndarray, colour_map: str, opacity: float) -> np.ndarray:
+    grey = np.full(heat.shape, MID_GREY, np.uint8)
+    return overlay(grey, heat, colour_map=colour_map, opacity=opacity, contour=False)
 
 
 def _write(picture: np.ndarray, text: str, bottom_left: tuple[int, int], height: float) -> None:
@@ -144,41 +134,30 @@ def _write(picture: np.ndarray, text: str, bottom_left: tuple[int, int], height:
 
 
 def colour_bar(height: int, full_colour: float, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:
-    """The scale beside an overlay: colours as they look over mid-grey, from no evidence (0) to ``full_colour``.
+    """The scale beside an overlay: colours over mid-grey, from no evidence (0) to ``full_colour``, in logits.
 
-    Args:
-        height: rows, at least 32.
-        full_colour: evidence at the top, in logits.
-        colour_map, opacity: as given to ``overlay``.
-
-    Returns:
-        RGB uint8 (height, width, 3).
+    ``height`` is in rows, at least 32; the returned picture chooses its width.
     """
     letter = float(np.clip(height / 24.0, 9.0, 26.0))
     margin = round(letter)
     bar = np.linspace(1.0, 0.0, max(2, height - 4 * margin), dtype=np.float32)[:, None].repeat(margin, axis=1)
     picture = np.zeros((height, round(5.2 * letter), 3), np.uint8)
-    painted = overlay(
-        np.full(bar.shape, MID_GREY, np.uint8), bar, colour_map=colour_map, opacity=opacity, contour=False
-    )
     top = (height - len(bar)) // 2
-    picture[top : top + len(bar), margin // 2 : margin // 2 + margin] = painted
+    picture[top : top + len(bar), margin // 2 : margin // 2 + margin] = _over_grey(bar, colour_map, opacity)
     left = margin // 2 + margin + round(letter / 3)
     _write(picture, f"{full_colour:.1f}", (left, top + margin), letter)
     _write(picture, "0", (left, top + len(bar)), letter)
     return picture
 
 
-def fracture_outline(picture: np.ndarray, places: np.ndarray, *, dashed: bool) -> np.ndarray:
-    """A copy with a line round where a fracture seems to lie, dashed where it is a suspicion only.
+def fracture_outline(picture: np.ndarray, odds: np.ndarray, *, dashed: bool) -> np.ndarray:
+    """A copy with a line round a likely fracture, dashed for a mere suspicion.
 
-    Args:
-        picture: RGB uint8 (H, W, 3).
-        places: relative odds of a fracture, float (H, W), 1 at the likeliest place; the line encloses what has half.
-        dashed: whether to break the line.
+    ``odds`` are relative ones of a fracture, float (H, W), 1 at their maximum; the line encloses those of half and
+    more.
     """
     drawn = picture.copy()
-    lines, _ = cv2.findContours((places >= 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    lines, _ = cv2.findContours((odds >= 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     thick = max(2, round(max(picture.shape[:2]) / 300))
     dash = 5 * thick
     for line in lines:
@@ -191,14 +170,9 @@ def fracture_outline(picture: np.ndarray, places: np.ndarray, *, dashed: bool) -
 
 
 def scale_bar(picture: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """The picture with a bar of a round length at its lower left, about a fifth of its width.
+    """A copy with a bar of a round length at its lower left; the picture itself where none from 1 mm to 1 m fits.
 
-    Args:
-        picture: RGB uint8 (H, W, 3).
-        spacing: height and width of a pixel in mm, both above 0.
-
-    Returns:
-        A copy; the picture itself where no round length from 1 mm to 1 m fits.
+    ``spacing`` is the height and width of a pixel in mm, both above 0.
     """
     height, width = picture.shape[:2]
     lengths = [base * 10**power for power in range(3) for base in (1, 2, 5)]
@@ -218,12 +192,7 @@ def scale_bar(picture: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
 
 
 def outline_marks(picture: np.ndarray, film: np.ndarray) -> tuple[np.ndarray, int]:
-    """A copy with boxes round what may be letters on the film, and their number.
-
-    Args:
-        picture: RGB uint8 (H, W, 3).
-        film: the same film without paint, uint8 (H, W).
-    """
+    """A copy of a painted film with boxes round what may be letters on it, and their number."""
     height, width = film.shape
     drawn, boxes = picture.copy(), mark_boxes(film)
     margin = max(2, round(max(film.shape) / 200))
@@ -235,11 +204,7 @@ def outline_marks(picture: np.ndarray, film: np.ndarray) -> tuple[np.ndarray, in
 
 
 def panel(explanation: Explanation, name: str, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:
-    """Overlay and colour bar in one picture at the film's own height, saying so where there is no evidence.
-
-    Returns:
-        RGB uint8 (film height, film width + bar, 3).
-    """
+    """Overlay and colour bar side by side, with a caption where there is no evidence."""
     heat = explanation.heat(name)
     picture = overlay(explanation.radiograph.display(), heat, colour_map=colour_map, opacity=opacity)
     if not explanation.has_evidence(name):

@@ -1,7 +1,10 @@
-"""Explanations that need the pixels: they ask the whole network again and again, in batches.
+"""Explanations that need the pixels: they run the whole network again and again, in batches.
 
-Integrated gradients, occlusion, LIME and SHAP are captum's, FullGrad pytorch-grad-cam's. Nothing is shared between
-calls: what hangs hooks works on a copy of the network, and what draws lots has a generator of its own.
+captum computes integrated gradients, occlusion, LIME and SHAP, pytorch-grad-cam FullGrad. Calls share nothing: methods
+that need hooks work on a copy of the network, and random draws have a generator of their own.
+
+Each function takes the network in evaluation mode, ``pixels`` and where needed ``black``, a black image, normalised,
+float (1, 3, H, W), the index of the class to explain, and for slow methods a ``watch`` that is told after every batch.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -43,18 +47,21 @@ STEPS = 32
 SAMPLES = 320
 
 
-def _counted(network: FractureNetwork, watch: Progress, expected: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's logits, telling ``watch`` after every batch how many of the expected pictures were asked for."""
+Scores = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _counted(network: FractureNetwork, watch: Progress, expected: int) -> Scores:
+    """The network's logits; reports after every batch how many of the expected images are done."""
     done = 0
 
-    def ask(pixels: torch.Tensor) -> torch.Tensor:
+    def logits(pixels: torch.Tensor) -> torch.Tensor:
         nonlocal done
-        logits = network(pixels).logits
+        found = network(pixels).logits
         done += len(pixels)
         watch.step(done / expected)
-        return logits
+        return found
 
-    return ask
+    return logits
 
 
 def _positive(attributed: torch.Tensor) -> np.ndarray:
@@ -62,15 +69,10 @@ def _positive(attributed: torch.Tensor) -> np.ndarray:
 
 
 def score_cam(network: FractureNetwork, pixels: torch.Tensor, class_index: int, watch: Progress) -> np.ndarray:
-    """Score-CAM (Wang et al., 2020): features weighted by the score of the film seen through each of them alone.
+    """Score-CAM (Wang et al., 2020): features weighted by the score of the image seen through each of them alone.
 
-    The features are the body's. A gate would double them, and the time, with copies dimmed by one and the same weight.
-
-    Args:
-        network: in evaluation mode.
-        pixels: normalised, float (1, 3, H, W).
-        class_index: of the class to explain.
-        watch: told after every batch.
+    The features are the backbone's before its gate, which would double them, and the time, with copies dimmed by one
+    weight.
 
     Returns:
         float32 (h, w), at least 0, unscaled.
@@ -78,23 +80,19 @@ def score_cam(network: FractureNetwork, pixels: torch.Tensor, class_index: int, 
     scores = []
     with torch.inference_mode():
         features = network.body(pixels)
-        ask = _counted(network, watch, features.shape[1])
+        scored = _counted(network, watch, features.shape[1])
         for some in features[0].split(BATCH):
             masks = functional.interpolate(some[:, None], pixels.shape[2:], mode="bilinear", align_corners=True)
             low, high = masks.amin(dim=(2, 3), keepdim=True), masks.amax(dim=(2, 3), keepdim=True)
-            scores.append(ask(pixels * (masks - low) / (high - low + 1e-8))[:, class_index])
+            scores.append(scored(pixels * (masks - low) / (high - low + 1e-8))[:, class_index])
         weights = torch.cat(scores).softmax(dim=0)
         drawn = torch.einsum("k,khw->hw", weights, features[0])
     return np.maximum(drawn.numpy(), 0.0).astype(np.float32)
 
 
 def fullgrad(network: FractureNetwork, pixels: torch.Tensor, class_index: int) -> np.ndarray:
-    """FullGrad (Srinivas and Fleuret, 2019): gradients of the input and of every bias, added up in size.
-
-    Returns:
-        float32 (H, W), 0 to 1.
-    """
-    # The package hangs hooks; on a copy they can meet nobody else's.
+    """FullGrad (Srinivas and Fleuret, 2019), the sizes of input and bias gradients: float32 (H, W), 0 to 1."""
+    # The package hangs hooks; on a copy they meet no other call's.
     alone = Logits(copy.deepcopy(network))
     with torch.inference_mode(False), torch.enable_grad():
         leaf = pixels.clone().requires_grad_(True)
@@ -103,16 +101,7 @@ def fullgrad(network: FractureNetwork, pixels: torch.Tensor, class_index: int) -
 
 
 def layer_maps(network: FractureNetwork, pixels: torch.Tensor, class_index: int, layers: Sequence[str]) -> np.ndarray:
-    """Grad-CAM at earlier layers; several are each scaled to 0..1 and averaged, for a finer map.
-
-    Args:
-        network: in evaluation mode.
-        pixels: normalised, float (1, 3, H, W).
-        class_index: of the class to explain.
-        layers: names of parts of the body, such as an architecture's ``stages``.
-
-    Returns:
-        float32 (H, W), 0 to 1.
+    """Grad-CAM at earlier layers of the backbone: float32 (H, W), 0 to 1, the mean of each layer's map scaled to 0..1.
 
     Raises:
         AttributeError: no such layer.
@@ -126,17 +115,7 @@ def layer_maps(network: FractureNetwork, pixels: torch.Tensor, class_index: int,
 def integrated_gradients(
     network: FractureNetwork, pixels: torch.Tensor, black: torch.Tensor, class_index: int, watch: Progress
 ) -> np.ndarray:
-    """Integrated gradients (Sundararajan et al., 2017), from a black film to this one.
-
-    Args:
-        network: in evaluation mode.
-        pixels, black: normalised, float (1, 3, H, W).
-        class_index: of the class to explain.
-        watch: told after every batch.
-
-    Returns:
-        float32 (H, W), at least 0: what speaks for the class, in logits a pixel.
-    """
+    """Integrated gradients (Sundararajan et al., 2017) from black: float32 (H, W), at least 0, logits a pixel."""
     method = IntegratedGradients(_counted(network, watch, STEPS))
     with torch.inference_mode(False), torch.enable_grad():
         given = method.attribute(
@@ -148,7 +127,7 @@ def integrated_gradients(
 def occlusion(
     network: FractureNetwork, pixels: torch.Tensor, black: torch.Tensor, class_index: int, watch: Progress
 ) -> np.ndarray:
-    """Occlusion (Zeiler and Fergus, 2014): how far the score falls when a window, an eighth of the side, is black.
+    """Occlusion (Zeiler and Fergus, 2014): the fall of the score when a window, an eighth of the side, is black.
 
     Returns:
         float32 (H, W), at least 0, in logits.
@@ -170,7 +149,7 @@ def occlusion(
 
 
 def superpixels(square: np.ndarray, count: int) -> np.ndarray:
-    """Patches of alike brightness, by k-means on place and brightness (as in SLIC, Achanta et al., 2012).
+    """About ``count`` patches of alike brightness, by k-means on position and brightness (SLIC, Achanta et al., 2012).
 
     Args:
         square: float (S, S) in 0..1.
@@ -191,14 +170,14 @@ def superpixels(square: np.ndarray, count: int) -> np.ndarray:
     labels += np.abs(at[1].reshape(-1, 1) - columns.reshape(1, -1) * small) ** 2
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1e-3)
     first = labels.argmin(axis=0).astype(np.int32)[:, None]
-    # Given labels to start from, k-means draws no lots, so that a film always has the same patches.
+    # Given labels to start from, k-means draws nothing at random, so that an image always has the same patches.
     _, found, _ = cv2.kmeans(points, side**2, first, stop, 1, cv2.KMEANS_USE_INITIAL_LABELS)
     numbered = np.unique(found, return_inverse=True)[1].reshape(small, small).astype(np.float32)
     return cv2.resize(numbered, (size, size), interpolation=cv2.INTER_NEAREST).astype(np.int64)
 
 
 class _LeastSquares(Model):
-    """Weighted linear regression with a little ridge, which captum would ask scikit-learn for."""
+    """Weighted linear regression with a little ridge, for which captum would need scikit-learn."""
 
     def __init__(self, ridge: float) -> None:
         self.ridge = ridge
@@ -222,10 +201,10 @@ class _LeastSquares(Model):
 
 
 class _Shap(KernelShap):
-    def __init__(self, ask: Callable, generator: torch.Generator) -> None:
+    def __init__(self, scores: Scores, generator: torch.Generator) -> None:
         Lime.__init__(
             self,
-            ask,
+            scores,
             interpretable_model=_LeastSquares(1e-6),
             similarity_func=self.kernel_shap_similarity_kernel,
             perturb_func=self.kernel_shap_perturb_generator,
@@ -248,65 +227,43 @@ class _Shap(KernelShap):
             yield chosen
 
 
-def lime(
+def _lime(scores: Scores, generator: torch.Generator) -> Lime:
+    def draw(*_: object, num_interp_features: int, **__: object) -> torch.Tensor:
+        return torch.randint(0, 2, (1, num_interp_features), generator=generator)
+
+    return Lime(scores, interpretable_model=_LeastSquares(1.0), perturb_func=draw)
+
+
+def _patch_map(
+    method: Callable[[Scores, torch.Generator], Lime],
     network: FractureNetwork,
     pixels: torch.Tensor,
     black: torch.Tensor,
     square: np.ndarray,
     class_index: int,
     watch: Progress,
-) -> np.ndarray:
-    """LIME (Ribeiro et al., 2016): a linear model of which patches, left in or blackened, make the score.
-
-    Args:
-        network: in evaluation mode.
-        pixels, black: normalised, float (1, 3, H, W).
-        square: the film's brightness, float (H, W) in 0..1, to cut into patches.
-        class_index: of the class to explain.
-        watch: told after every batch.
-
-    Returns:
-        float32 (H, W), at least 0: each patch's weight, in logits.
-    """
-    patches = superpixels(square, SUPERPIXELS)
-    count = int(patches.max()) + 1
-    generator = torch.Generator().manual_seed(0)
-
-    def lots(*_: object, **__: object) -> torch.Tensor:
-        return torch.randint(0, 2, (1, count), generator=generator)
-
-    method = Lime(_counted(network, watch, SAMPLES), interpretable_model=_LeastSquares(1.0), perturb_func=lots)
-    return _by_patch(method, pixels, black, patches, class_index)
-
-
-def shap(
-    network: FractureNetwork,
-    pixels: torch.Tensor,
-    black: torch.Tensor,
-    square: np.ndarray,
-    class_index: int,
-    watch: Progress,
-) -> np.ndarray:
-    """Kernel SHAP (Lundberg and Lee, 2017): each patch's share of the score, fair over all orders of adding patches.
-
-    Args, Returns:
-        as of ``lime``.
-    """
-    ask = _counted(network, watch, SAMPLES)
-    method = _Shap(ask, torch.Generator().manual_seed(0))
-    return _by_patch(method, pixels, black, superpixels(square, SUPERPIXELS), class_index)
-
-
-def _by_patch(
-    method: Lime, pixels: torch.Tensor, black: torch.Tensor, patches: np.ndarray, class_index: int
 ) -> np.ndarray:
     with torch.inference_mode():
-        given = method.attribute(
+        given = method(_counted(network, watch, SAMPLES), torch.Generator().manual_seed(0)).attribute(
             pixels,
             baselines=black,
             target=class_index,
-            feature_mask=torch.from_numpy(patches)[None, None],
+            feature_mask=torch.from_numpy(superpixels(square, SUPERPIXELS))[None, None],
             n_samples=SAMPLES,
             perturbations_per_eval=BATCH,
         )
     return np.maximum(given[0, 0].numpy(), 0.0).astype(np.float32)
+
+
+lime = partial(_patch_map, _lime)
+"""LIME (Ribeiro et al., 2016): a linear model of which patches, left in or blackened, make the score.
+
+Takes the ``square`` too, brightness, float (H, W) in 0..1, which is cut into patches. Returns each patch's weight in
+logits: float32 (H, W), at least 0.
+"""
+
+shap = partial(_patch_map, _Shap)
+"""Kernel SHAP (Lundberg and Lee, 2017): each patch's share of the score, fair over all orders of adding patches.
+
+Takes and returns what ``lime`` does.
+"""

@@ -1,7 +1,8 @@
-"""How much of a heatmap lies where no fracture can be: on letters, at the collimator's edge, on nothing at all.
+"""How much of a heatmap lies where no fracture can be: on letters, at the collimator's edge, on empty background.
 
-Networks learn such shortcuts gladly, since a hospital's letters tell the hospital, and the hospital the cases. The
-regions are found on the film itself, with rules simple enough to be checked by eye; tilted collimators are not found.
+Networks learn such shortcuts easily, since letters reveal the hospital, and the hospital its cases. Rules simple enough
+to check by eye find the regions on the image itself; tilted collimators are not found. The detector of letters and
+arrows errs on both sides, so its counts say how common marks are, not which image has one.
 """
 
 from __future__ import annotations
@@ -11,35 +12,38 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from app.explain.marks import mark_boxes
 from app.imaging.letterbox import Placement
 
-__all__ = ["KINDS", "WARNING", "Shortcuts", "find", "judge"]
+__all__ = ["KINDS", "WARNING", "Shortcuts", "mark_boxes", "shortcut_regions", "shortcut_shares"]
 
 KINDS = {
     "marks": "letters, arrows and the like",
     "edge": "the edge of the collimated field",
     "background": "empty background",
-    "padding": "the black margin around the film",
+    "padding": "the black margin around the X-ray",
 }
 
 WARNING = 0.25
-"""Share of the heat from which on people are warned."""
+"""Share of the heat from which on the user is warned."""
 
 SIDE = 384
+"""Longer side, in pixels, at which regions are found."""
 DARK = 24
-"""Grey level, of 255, under which a smooth place is taken for air or for the collimator's shadow."""
+"""Grey level, of 255, under which a smooth area counts as air or as the collimator's shadow."""
 GROWN = 0.015
 """How far around a mark, and to either side of an edge, heat counts as lying on it, as share of the longer side."""
 FAINTLY, ABRUPTLY = 0.02, 0.5
 """Share of a line that is exposed outside of a field at most, and just inside of its edge at least."""
-SMALLEST = 0.01
-"""Share of the film under which a dark patch is not called background."""
+PATCH = 0.01
+"""Least share of the image for a dark patch to count as background."""
+BRIGHT = 225
+SMALLEST, LARGEST = 0.012, 0.16
+"""Height or width of a mark, as share of the image's longer side."""
 
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """Shares of a map's heat by ``KINDS``, each 0 to 1; what lies on two kinds counts for the first of them."""
+    """Shares of a map's heat by ``KINDS``, each 0 to 1; heat on two kinds counts for the first of them."""
 
     shares: dict[str, float]
 
@@ -63,7 +67,7 @@ def _edges(small: np.ndarray) -> np.ndarray:
         if not len(lines):
             continue
         for line, inward in ((int(lines[0]), 1), (int(lines[-1]), -1)):
-            # A field that reaches the film's end has no edge there, and a limb fades in over many lines.
+            # A field that reaches the end of the image has no edge there, and a limb fades in over many lines.
             reaches_end = not reach < line < len(share) - 1 - reach
             if reaches_end or share[line + inward * reach] < ABRUPTLY:
                 continue
@@ -72,17 +76,41 @@ def _edges(small: np.ndarray) -> np.ndarray:
     return found
 
 
-def find(film: np.ndarray) -> dict[str, np.ndarray]:
-    """Where a film shows what no fracture is.
-
-    Args:
-        film: uint8 (H, W), high is bright.
-
-    Returns:
-        By kind, without "padding", a mask: bool (H, W). A pixel is in one mask at most.
-    """
+def _small(film: np.ndarray) -> np.ndarray:
     scale = SIDE / max(film.shape)
-    small = cv2.resize(film, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return cv2.resize(film, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def mark_boxes(film: np.ndarray) -> list[tuple[float, float, float, float]]:
+    """Boxes of likely letters and arrows, small, bright, sharp-edged spots on a darker ground.
+
+    Takes uint8 (H, W), high is bright; returns left, top, width and height as shares of the image.
+    """
+    small = _small(film)
+    height, width = small.shape
+    bright = (small >= BRIGHT).astype(np.uint8)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=8)
+    found = []
+    for left, top, wide, high, area in stats[1:count]:
+        longest = max(wide, high) / SIDE
+        if not SMALLEST <= longest <= LARGEST or area < 6 or area > 0.9 * wide * high + 8:
+            continue
+        # Strips of collimator or cassette run along the edge of the image.
+        at_edge = left < 2 or top < 2 or left + wide > width - 2 or top + high > height - 2
+        if at_edge and max(wide, high) > 2.5 * min(wide, high):
+            continue
+        ring = 3
+        patch = small[max(0, top - ring) : top + high + ring, max(0, left - ring) : left + wide + ring]
+        around = np.asarray(patch[patch < BRIGHT], dtype=float)
+        # Bone fades into flesh; ink ends at its edge.
+        if around.size and float(np.median(around)) < 110 and np.mean(around < 150) > 0.6:
+            found.append((left / width, top / height, wide / width, high / height))
+    return found
+
+
+def shortcut_regions(film: np.ndarray) -> dict[str, np.ndarray]:
+    """Where an image, uint8 (H, W), shows no fracture: by kind but "padding" a mask, bool (H, W), without overlaps."""
+    small = _small(film)
     height, width = small.shape
     reach = max(1, round(GROWN * SIDE))
     marks = np.zeros(small.shape, bool)
@@ -96,7 +124,7 @@ def find(film: np.ndarray) -> dict[str, np.ndarray]:
     for number in range(1, count):
         x, y, wide, high, area = stats[number]
         touches = x == 0 or y == 0 or x + wide == width or y + high == height
-        if touches and area >= SMALLEST * small.size:
+        if touches and area >= PATCH * small.size:
             background |= labels == number
     found = {"marks": marks, "edge": edge & ~marks, "background": background & ~marks & ~edge}
     return {
@@ -105,31 +133,28 @@ def find(film: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def judge(film: np.ndarray, heat: np.ndarray, placement: Placement) -> Shortcuts:
-    """How a map's heat is shared out.
+def shortcut_shares(film: np.ndarray, heat: np.ndarray, placement: Placement) -> Shortcuts:
+    """The shares of a map's heat on shortcuts; all 0 for a map without heat.
 
     Args:
-        film: uint8 (H, W).
-        heat: map over the model's square, float (h, w); what is below 0 counts as none.
-        placement: of the film in the square.
-
-    Returns:
-        Shares; all 0 for a map without heat.
+        film: the image, uint8 (H, W).
+        heat: map over the model's square, float (h, w); values below 0 count as 0.
+        placement: of the image in the square.
     """
     positive = np.clip(heat, 0.0, None).astype(np.float32)
     total = float(positive.sum())
     if total <= 0.0:
         return Shortcuts(dict.fromkeys(KINDS, 0.0))
     outside = float((positive * placement.padding(*positive.shape)).sum()) / total
-    on_film = np.clip(placement.onto_image(positive), 0.0, None)
-    inside = float(on_film.sum())
-    found = find(film)
-    # Heat lies no finer than the map's places: what is within one of them from flesh may be meant for the flesh.
-    place = max(film.shape) / max(positive.shape)
+    on_image = np.clip(placement.onto_image(positive), 0.0, None)
+    inside = float(on_image.sum())
+    found = shortcut_regions(film)
+    # Heat is no finer than the map's cells: heat within one cell of flesh may be meant for the flesh.
+    cell = max(film.shape) / max(positive.shape)
     depth = cv2.distanceTransform(found["background"].astype(np.uint8), cv2.DIST_L2, 3)
-    found["background"] = depth > place
+    found["background"] = depth > cell
     shares = {
-        kind: (1.0 - outside) * float(on_film[mask].sum()) / inside if inside > 0 else 0.0
+        kind: (1.0 - outside) * float(on_image[mask].sum()) / inside if inside > 0 else 0.0
         for kind, mask in found.items()
     }
     return Shortcuts({**shares, "padding": outside})

@@ -18,22 +18,13 @@ import numpy as np
 from pydicom import Dataset
 
 from app.errors import ImageError
-from app.imaging.dicom_display import levels_of, show
+from app.imaging.dicom_display import show
 from app.imaging.dicom_pixels import PixelFormat, decode_pixels, pixel_format
-from app.imaging.dicom_read import elements, is_dicom, lengths, number, numbers, word
+from app.imaging.dicom_read import elements, is_dicom, lengths, levels_of, number, numbers, word
 
 __all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
 
-RADIOGRAPHS = {
-    "CR": "computed radiograph",
-    "DX": "digital radiograph",
-    "RF": "fluoroscopy",
-    "XA": "angiography",
-    "MG": "mammogram",
-    "PX": "panoramic radiograph",
-    "IO": "dental radiograph",
-    "RG": "radiograph",
-}
+RADIOGRAPHS = frozenset({"CR", "DX", "RF", "XA", "MG", "PX", "IO", "RG"})
 """Modalities of projection radiography (PS3.3 C.7.3.1.1.1)."""
 
 OTHERS = {

@@ -17,10 +17,10 @@ from pydicom.pixels import apply_color_lut
 
 from app.errors import ImageError
 from app.imaging.dicom_pixels import Stored
-from app.imaging.dicom_read import FUNCTIONAL, GROUPS, held, items, number, numbers, word
+from app.imaging.dicom_read import held, items, levels_of, number, numbers, word
 from app.imaging.pixels import IN_COLOUR, count_coloured, is_coloured, strips
 
-__all__ = ["levels_of", "show"]
+__all__ = ["show"]
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -74,21 +74,6 @@ class Table:
     def brightness(self, values: np.ndarray) -> np.ndarray:
         """Entries for values of any shape, 0 to 1."""
         return self.look_up(values) / self.white
-
-
-def levels_of(dataset: Dataset, index: int) -> list[Dataset]:
-    """Where a frame's elements stand, in the order in which they count: its own group, the shared one, the file."""
-    levels = []
-    for name, which in ((GROUPS[1], index), (GROUPS[0], 0)):
-        groups = items(dataset, name)
-        if which < len(groups):
-            level = Dataset()
-            for sequence in FUNCTIONAL:
-                for item in items(groups[which], sequence)[:1]:
-                    for tag in item:
-                        level[tag.tag] = item.get_item(tag.tag)
-            levels.append(level)
-    return [*levels, dataset]
 
 
 def show(

@@ -39,7 +39,7 @@ from pydicom.uid import (
 
 from app.errors import ImageError
 from app.imaging.dicom_read import held, number, numbers, word
-from app.imaging.pixels import StreamHeader, headers, shapes
+from app.imaging.pixels import StreamHeader, headers
 
 __all__ = ["PixelFormat", "Stored", "decode_lossless", "decode_pixels", "pixel_format"]
 
@@ -297,7 +297,8 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
         frame = get_frame(
             element.value, index, number_of_frames=form.frames, extended_offsets=options.get("extended_offsets")
         )
-        if form.syntax != RLELossless and shapes(frame) != {(form.rows, form.columns, form.samples)}:
+        shapes = {header[:3] for header in headers(frame)}
+        if form.syntax != RLELossless and shapes != {(form.rows, form.columns, form.samples)}:
             raise ImageError("The DICOM file states one size of its picture and holds another.")
     if form.syntax in (JPEGLossless, JPEGLosslessSV1):
         words = decode_lossless(frame, next(iter(headers(frame))))

@@ -44,19 +44,7 @@ from pydicom.valuerep import VR
 from app.errors import ImageError
 from app.imaging.pixels import headers
 
-__all__ = [
-    "FUNCTIONAL",
-    "GROUPS",
-    "READ",
-    "elements",
-    "held",
-    "is_dicom",
-    "items",
-    "lengths",
-    "number",
-    "numbers",
-    "word",
-]
+__all__ = ["READ", "elements", "held", "is_dicom", "items", "lengths", "levels_of", "number", "numbers", "word"]
 
 INFLATED = 128 * 1024 * 1024
 """Most bytes that a deflated file may unfold to."""
@@ -70,39 +58,17 @@ GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 TABLE = ("LUTDescriptor", "LUTData", "ModalityLUTType")
 """What is kept of a look-up table, whose explanation is free text."""
 TABLES = ("VOILUTSequence", "ModalityLUTSequence")
+FORM = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration")
+BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit")
+SIZES = ("ImagerPixelSpacing", "EstimatedRadiographicMagnificationFactor", "PixelAspectRatio")
+SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber")
+SHOWN = ("Modality", "ModalityLUTSequence", "RescaleType", "PresentationLUTShape", "BurnedInAnnotation")
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 READ = (
-    "Modality",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "ImagerPixelSpacing",
-    "EstimatedRadiographicMagnificationFactor",
-    "PixelAspectRatio",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "ModalityLUTSequence",
-    "RescaleType",
-    "PresentationLUTShape",
-    "BurnedInAnnotation",
+    *(*FORM, *BITS, *SIZES, *SLICE, *SHOWN, *PIXELS, *GROUPS),
     *(name for names in FUNCTIONAL.values() for name in names),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
     *(f"{cut}{colour}PaletteColorLookupTableData" for cut in ("", "Segmented") for colour in ("Red", "Green", "Blue")),
-    *GROUPS,
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "InstanceNumber",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
-    "PixelData",
 )
 """All that is read of a file: how to show it, nothing of whom."""
 
@@ -380,3 +346,18 @@ def items(dataset: Dataset, name: str) -> list[Dataset]:
         return list(dataset[name].value or ())
     except Exception:  # noqa: BLE001 - what pydicom raises on damaged sequences is not documented
         return []
+
+
+def levels_of(dataset: Dataset, index: int) -> list[Dataset]:
+    """Where a frame's elements stand, in the order in which they count: its own group, the shared one, the file."""
+    levels = []
+    for name, which in ((GROUPS[1], index), (GROUPS[0], 0)):
+        groups = items(dataset, name)
+        if which < len(groups):
+            level = Dataset()
+            for sequence in FUNCTIONAL:
+                for item in items(groups[which], sequence)[:1]:
+                    for tag in item:
+                        level[tag.tag] = item.get_item(tag.tag)
+            levels.append(level)
+    return [*levels, dataset]

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-__all__ = ["IN_COLOUR", "StreamHeader", "count_coloured", "headers", "is_coloured", "shapes", "strips", "tiff_sizes"]
+__all__ = ["IN_COLOUR", "StreamHeader", "count_coloured", "headers", "is_coloured", "strips", "tiff_sizes"]
 
 STRIP = 1_000_000
 """Pixels of a strip: only a result has the picture's size, never a wide intermediate."""
@@ -78,11 +78,6 @@ def headers(stream: bytes) -> set[StreamHeader]:
         width, height, left, top, colours, depth = (int.from_bytes(part, "big") for part in match.groups())
         found.add(StreamHeader(height - top, width - left, colours, (depth & 0x7F) + 1, SIZE))
     return found
-
-
-def shapes(stream: bytes) -> set[tuple[int, int, int]]:
-    """Every height, width and number of colours that one packed frame claims; empty for none."""
-    return {header[:3] for header in headers(stream)}
 
 
 def tiff_sizes(data: bytes) -> set[tuple[int, int]]:

@@ -13,7 +13,7 @@ import gradio as gr
 import numpy as np
 
 from app.errors import Cancelled, ImageError
-from app.explain.methods import DEFAULT, METHODS, ask, draw, heat
+from app.explain.methods import DEFAULT, METHODS, draw, heat, map_request
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier, Explanation
 from app.model.trust import answers
@@ -85,7 +85,9 @@ def build(classifiers: Sequence[Classifier]) -> None:
                 raise _Choice(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
             classifier, explanation, unlike = look(film, model, anyway)
             try:
-                question = ask(classifier, explanation.radiograph, target or None, against or None, Progress(LIMIT))
+                question = map_request(
+                    classifier, explanation.radiograph, target or None, against or None, Progress(LIMIT)
+                )
             except ValueError as error:
                 raise _Choice(str(error)) from None
             name = classifier.classes[question.target]

@@ -13,8 +13,8 @@ import gradio as gr
 import numpy as np
 
 from app.errors import Cancelled, ImageError
-from app.explain import measured as verified
-from app.explain.methods import DEFAULT, METHODS, MapRequest, ask, ask_square, draw, heat
+from app.explain import faithfulness
+from app.explain.methods import DEFAULT, METHODS, MapRequest, draw, heat, map_request
 from app.explain.overlay import COLD, WARM, difference, overlay
 from app.model.classifier import Classifier, Explanation
 from app.ui.session import LIMIT, NO_FILM, OURS, PATIENT, SCREEN, Session, progress, watched
@@ -58,11 +58,11 @@ def _flags(name: str, measured: dict[str, dict[str, Any] | None]) -> Iterator[st
 def _against(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    if verified.depends_on_model(row) is False:
+    if faithfulness.depends_on_model(row) is False:
         return "Does not depend on the model: it stays when all weights are shuffled."
-    if verified.depends_on_type(row) is False:
+    if faithfulness.depends_on_type(row) is False:
         return "Does not depend on the type: it stays when the head's weights are shuffled."
-    lost = verified.lost_to_random(row)
+    lost = faithfulness.lost_to_random(row)
     return f"No better than random maps by {', '.join(lost)}." if lost else ""
 
 
@@ -142,7 +142,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         elem_id="compare-grid",
         buttons=[],
     )
-    measured = {name: verified.load(name) for name in models}
+    measured = {name: faithfulness.measured(name) for name in models}
 
     def sentences(names: Sequence[str], asked: Sequence[str]) -> str:
         return told(names, {models[name].card.title: measured[name] for name in asked or [classifiers[0].card.name]})
@@ -172,12 +172,12 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> None:
         film = seen.slices.radiograph() if others else explanation.radiograph
         for model in chosen or [explanation.model]:
             if model == explanation.model:
-                by_model[model] = explanation, ask_square(models[model], seen.square, name, against)
+                by_model[model] = explanation, map_request(models[model], seen.square, name, against)
                 continue
             if models[model].check(film, anyway=True):
                 unlike.append(models[model].card.title)
             explained = models[model].explain([film])[0].at_screen_size(SCREEN)
-            by_model[model] = explained, ask(models[model], film, name, against)
+            by_model[model] = explained, map_request(models[model], film, name, against)
         return by_model, unlike
 
     def compare(seen: Session | None, name: str, against: str, names: list[str], asked: list[str]) -> Iterator[tuple]:

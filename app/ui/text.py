@@ -6,8 +6,8 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from app.explain.marks import mark_boxes
 from app.explain.overlay import NO_EVIDENCE, gradient
+from app.explain.shortcuts import mark_boxes
 from app.imaging.dicom import trained_on
 from app.model.classifier import Explanation, Prediction
 from app.model.trust import IN_WORDS, UNLIKE, FractureFinding, how_sure, possible_types, presence

@@ -13,22 +13,29 @@ import gradio as gr
 import numpy as np
 
 from app.errors import Cancelled, NoHeat
-from app.explain import measured as verified
 from app.explain import shortcuts
 from app.explain.faithfulness import (
+    COLUMNS,
+    SHARES,
+    Faithfulness,
+    lost_to_random,
+    measure_faithfulness,
+    measured,
+    measured_rows,
+    unmeasured,
+)
+from app.explain.methods import DEFAULT, METHODS, MapRequest, draw, heat, map_request
+from app.explain.overlay import overlay
+from app.explain.sanity import (
     CHANGES,
     FEW_CHANGES,
-    SHARES,
+    SAME_FOR_ANY_TYPE,
+    UNCHANGED,
     Randomised,
     Stable,
-    Trial,
     randomise_weights,
     stability,
-    trial,
 )
-from app.explain.measured import UNCHANGED
-from app.explain.methods import DEFAULT, METHODS, MapRequest, ask_square, draw, heat
-from app.explain.overlay import overlay
 from app.explain.shortcuts import KINDS, Shortcuts
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
@@ -67,7 +74,7 @@ asked again: if the verdict moves, it leant on what you hid.</p>
 """
 
 
-def _chart(title: str, found: Trial, which: str) -> str:
+def _chart(title: str, found: Faithfulness, which: str) -> str:
     """The curve of one measure among those of the random maps, as SVG."""
     width, height, margin = 300.0, 170.0, 28.0
 
@@ -91,7 +98,7 @@ def _chart(title: str, found: Trial, which: str) -> str:
     )
 
 
-def pointing(found: Trial) -> tuple[str, str, str]:
+def pointing(found: Faithfulness) -> tuple[str, str, str]:
     """Whether the map points at what the score needs: kind, words and figures."""
     margins, beaten, count = found.margins(), found.beaten(), len(found.random)
     areas = {"deletion": found.real.deletion_area, "insertion": found.real.insertion_area, "ROAD": found.real.road}
@@ -130,17 +137,17 @@ def dependence(scrambled: Sequence[Randomised]) -> tuple[str, str, str]:
     figures += (
         "With the head alone scrambled no heat is left."
         if head is None
-        else f"With the head alone scrambled: {head:.2f}; from {verified.SAME_FOR_ANY_TYPE} on a map would be the "
+        else f"With the head alone scrambled: {head:.2f}; from {SAME_FOR_ANY_TYPE} on a map would be the "
         "same for any type."
     )
     if last >= UNCHANGED:
         return "poor", "It does not depend on the model: a red flag.", figures
-    if head is not None and head >= verified.SAME_FOR_ANY_TYPE:
+    if head is not None and head >= SAME_FOR_ANY_TYPE:
         return "poor", "It depends on the model, but not on the type asked about.", figures
     return "good", "It depends on the model.", figures
 
 
-def verdict(found: Trial, scrambled: Sequence[Randomised], stable: Sequence[Stable], lies: Shortcuts) -> str:
+def verdict(found: Faithfulness, scrambled: Sequence[Randomised], stable: Sequence[Stable], lies: Shortcuts) -> str:
     """What the trial found in words, each with its figure, as HTML."""
     steady = float(np.mean([each.correlation for each in stable]))
     rows = [
@@ -185,18 +192,18 @@ def _on_trial(question: MapRequest, method: str, seen: Session) -> tuple:
     found = draw(part(0.0, PARTS[0]), method)
     if np.ptp(found) == 0.0:
         raise NoHeat("This method finds no heat on this film, so there is nothing to put on trial.")
-    curves = trial(part(PARTS[0], PARTS[1]), found, placement)
+    curves = measure_faithfulness(part(PARTS[0], PARTS[1]), found, placement)
     slow = METHODS[method].cost == "slow"
     scrambled = randomise_weights(part(PARTS[1], PARTS[2]), method, found)
     stable = stability(part(PARTS[2], PARTS[3]), method, found, FEW_CHANGES if slow else CHANGES)
-    lies = shortcuts.judge(seen.explanation.radiograph.display(), found, placement)
+    lies = shortcuts.shortcut_shares(seen.explanation.radiograph.display(), found, placement)
     return found, curves, scrambled, stable, lies
 
 
 def bench(title: str, found: dict[str, Any]) -> str:
-    """How every method did before a model over many films, as HTML; ``found`` is from ``verified.load``."""
+    """How every method did before a model over many films, as HTML; ``found`` is from ``measured``."""
     default = found["methods"].get(DEFAULT)
-    lost = verified.lost_to_random(default) if default else []
+    lost = lost_to_random(default) if default else []
     warning = (
         f"<p><strong>The map shown by default does not beat random maps by {html.escape(', '.join(lost))}.</strong></p>"
         if lost
@@ -206,12 +213,12 @@ def bench(title: str, found: dict[str, Any]) -> str:
         f"<div class='about wide'><h2>Methods before {html.escape(title)}</h2>"
         f"<p>On {found['films']} fractured films it never saw. Deletion, insertion and ROAD: how much better than "
         "random maps (the same one moved elsewhere), in units of probability, with 95 % intervals; above zero is "
-        "better. Peak: share of "
+        "better. Pointing: share of "
         "films whose hottest point lies in a fracture box, or within 5 % of the diagonal of one. Stability: mean rank "
-        "correlation under small changes of the film. Shuffled: rank correlation, whatever its sign, once all weights "
-        f"mean nothing; near zero is right. Seconds: the median, on {found['threads']} of the processor's threads. "
+        "correlation under small changes of the film. Randomised: absolute rank correlation under randomised weights; "
+        f"near zero is right. Seconds: the median, on {found['threads']} of the processor's threads. "
         f"Made by <code>python -m training faithfulness</code>.</p>{warning}"
-        f"{table(verified.HEAD, verified.rows(found))}<p>{html.escape(verified.unmeasured(found))}</p></div>"
+        f"{table(COLUMNS, measured_rows(found))}<p>{html.escape(unmeasured(found))}</p></div>"
     )
 
 
@@ -284,7 +291,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> Drawings:
     again = gr.Button("Ask again without it", variant="primary", elem_id="hide-go")
     moved = gr.HTML("", elem_id="hide-moved")
     for name, classifier in models.items():
-        if found := verified.load(name):
+        if found := measured(name):
             gr.HTML(bench(classifier.card.title, found))
 
     def put_on_trial(seen: Session | None, name: str, target: str) -> Iterator[tuple]:
@@ -298,7 +305,7 @@ def build(classifiers: Sequence[Classifier], known: gr.State) -> Drawings:
             results = None
             for share, done in watched(
                 lambda watch: _on_trial(
-                    ask_square(models[explanation.model], seen.square, target, watch=watch), name, seen
+                    map_request(models[explanation.model], seen.square, target, watch=watch), name, seen
                 )
             ):
                 results = done

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from app import __version__
 from app import cli as app_cli
 from app.errors import RejectedError
-from app.explain import perturbation as attribution
+from app.explain import perturbation
 from app.explain.methods import METHODS
 from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES
@@ -214,7 +214,7 @@ def test_an_unknown_target_names_the_known(drawing: Path, tmp_path: Path) -> Non
 
 
 def test_any_method_can_be_asked_for(drawing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attribution, "SAMPLES", 32)
+    monkeypatch.setattr(perturbation, "SAMPLES", 32)
     pictures = set()
     for method in METHODS:
         where = tmp_path / method

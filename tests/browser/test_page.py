@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, JSHandle, Locator, Page, expect, sync_playwright
 
-from app.explain import perturbation as attribution
+from app.explain import perturbation
 from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
@@ -508,7 +508,7 @@ def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page],
 def test_slow_methods_can_be_stopped(
     visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attribution, "SAMPLES", 100_000)
+    monkeypatch.setattr(perturbation, "SAMPLES", 100_000)
     page = visit(1280)
     explained(page, drawing)
     open_tab(page, "Compare methods")

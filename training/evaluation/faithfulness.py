@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from app.explain.faithfulness import CHANGES, FEW_CHANGES, SHARES, Trial, randomise_weights, stability, trial
-from app.explain.methods import DEFAULT, METHODS, MapRequest, ask, draw, with_square
+from app.explain.faithfulness import SHARES, Faithfulness, measure_faithfulness
+from app.explain.methods import DEFAULT, METHODS, MapRequest, draw, map_request, with_square
+from app.explain.sanity import CHANGES, FEW_CHANGES, randomise_weights, stability
 from app.imaging.letterbox import Placement
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
@@ -71,7 +72,7 @@ def judge_image(
     began = time.perf_counter()
     found = draw(with_square(question, question.square), method)
     row: dict[str, Any] = {"seconds": time.perf_counter() - began}
-    tried = trial(question, found, placement, random=RANDOM)
+    tried = measure_faithfulness(question, found, placement, random=RANDOM)
     row["deletion"], row["insertion"], row["road"] = (
         tried.real.deletion_area,
         tried.real.insertion_area,
@@ -89,7 +90,7 @@ def judge_image(
     return row
 
 
-def _curves(tried: Trial) -> dict[str, list[float]]:
+def _curves(tried: Faithfulness) -> dict[str, list[float]]:
     """Curves of the map, and those of the random maps averaged, at ``SHARES``."""
     curves = {}
     for measure in ("deletion", "insertion"):
@@ -183,7 +184,7 @@ def faithfulness(
         if not missing:
             continue
         picture = read(film.path)
-        question = ask(classifier, picture)
+        question = map_request(classifier, picture)
         placement = Placement.fit(picture.height, picture.width, classifier.card.size)
         for method in missing:
             checked = number < CHECKED[METHODS[method].cost]

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from app.explain.methods import DEFAULT, METHODS, ask, draw
+from app.explain.methods import DEFAULT, METHODS, draw, map_request
 from app.imaging.letterbox import Placement, letterbox
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier, Explanation
@@ -167,7 +167,7 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
             if explained.fracture is not None:
                 maps["fracture map"] = np.exp(explained.fracture)
             maps.update(with_mirrored(explained, mirrored))
-            question = ask(classifier, explained.radiograph)
+            question = map_request(classifier, explained.radiograph)
             maps.update({METHODS[name].title: draw(question, name) for name in instant})
             square = letterbox(explained.radiograph, explained.placement.size)[0]
             shape = explained.maps.shape[1:]

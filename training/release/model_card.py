@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from app.explain import measured as verified
+from app.explain.faithfulness import COLUMNS, measured, measured_rows, unmeasured
 from app.model.ood import real_films_kept
 from app.model.weights import ModelCard
 from training.evaluation.localisation import ASKED
@@ -103,17 +103,17 @@ def looks(card: ModelCard, root: Path) -> list[str]:
 
 def on_trial(card: ModelCard, root: Path) -> list[str]:
     """Every method's faithfulness; empty where nobody measured it."""
-    tried = verified.load(card.name, root / "weights")
+    tried = measured(card.name, root / "weights")
     if not tried:
         return []
     return [
         f"Methods on trial, on up to {tried['films']} of these films "
         f"(`python -m training faithfulness {card.name}`). Deletion, insertion and ROAD are margins over "
         "random maps (the same one moved elsewhere), in units of probability; stability is the mean rank correlation "
-        "under small changes of the film, shuffled the one once all weights mean nothing, seconds the median on "
+        "under small changes of the film, randomised the one under randomised weights, seconds the median on "
         f"{tried['threads']} of the processor's threads:",
-        grid(verified.HEAD, verified.rows(tried)),
-        verified.unmeasured(tried),
+        grid(COLUMNS, measured_rows(tried)),
+        unmeasured(tried),
     ]
 
 

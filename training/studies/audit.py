@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from app.explain.marks import is_coloured, mark_boxes
+from app.explain.shortcuts import mark_boxes
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import Radiograph
 from training.data.cache import CACHE
@@ -42,6 +42,12 @@ class Audit:
     suspected: np.ndarray
     probabilities: np.ndarray
     summary: dict[str, Any]
+
+
+def is_coloured(picture: np.ndarray) -> bool:
+    """Whether a visible share of an RGB picture, uint8 (H, W, 3), is tinted rather than grey."""
+    spread = picture.max(axis=2).astype(np.int16) - picture.min(axis=2)
+    return float((spread > 24).mean()) > 0.005
 
 
 def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, int]:

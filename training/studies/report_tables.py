@@ -7,7 +7,15 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from app.explain import measured as verified
+from app.explain.faithfulness import (
+    COLUMNS,
+    depends_on_model,
+    depends_on_type,
+    lost_to_random,
+    measured,
+    measured_rows,
+    unmeasured,
+)
 from app.explain.methods import DEFAULT, METHODS
 from app.model.ood import real_films_kept
 from app.model.weights import ModelCard
@@ -140,28 +148,28 @@ def data_table(root: Path) -> str:
 
 def methods_table(card: ModelCard, root: Path) -> str:
     """What becomes of every method's map on trial, the default one in words and all in a table."""
-    found = verified.load(card.name, root / "weights")
+    found = measured(card.name, root / "weights")
     if found is None:
         return f"Not measured yet: `python -m training faithfulness {card.name}`."
     default, others = found["methods"][DEFAULT], {k: v for k, v in found["methods"].items() if k != DEFAULT}
-    lost = verified.lost_to_random(default)
+    lost = lost_to_random(default)
     words = "beats random maps by all three measures" if not lost else f"does not beat random maps by {', '.join(lost)}"
-    rivals = sum(not verified.lost_to_random(row) for row in others.values())
-    blind = [METHODS[name].title for name, row in found["methods"].items() if verified.depends_on_model(row) is False]
-    names = [METHODS[name].title for name, row in found["methods"].items() if verified.depends_on_type(row) is False]
+    rivals = sum(not lost_to_random(row) for row in others.values())
+    blind = [METHODS[name].title for name, row in found["methods"].items() if depends_on_model(row) is False]
+    names = [METHODS[name].title for name, row in found["methods"].items() if depends_on_type(row) is False]
     return "\n".join(
         [
             f"On {default['margins']['deletion']['n']} fractured FracAtlas validation films the map shown by default "
             f"**{words}**; so do {rivals} of the {len(others)} other methods measured, on fewer films. Staying when "
-            f"all weights are shuffled: {', '.join(blind) or 'none'}; when the head alone is: "
+            f"all weights are randomised: {', '.join(blind) or 'none'}; when the head alone is: "
             f"{', '.join(names) or 'none'}.",
             "",
             f"<details><summary>Methods (<code>python -m training faithfulness {card.name}</code>): margins over "
             "random maps (the same one moved elsewhere), in units of probability; above 0 is better</summary>",
             "",
-            grid(verified.HEAD, verified.rows(found)),
+            grid(COLUMNS, measured_rows(found)),
             "",
-            verified.unmeasured(found),
+            unmeasured(found),
             "</details>",
         ]
     )

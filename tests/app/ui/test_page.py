@@ -23,7 +23,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from app.explain import methods
-from app.explain.methods import METHODS, ask, heat
+from app.explain.methods import METHODS, heat, map_request
 from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
@@ -244,7 +244,7 @@ def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_
         encoded = np.frombuffer(base64.b64decode(answer["heatmap"].split(",")[1]), np.uint8)
         grey = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         explanation = classifier.explain([film])[0]
-        question = ask(classifier, explanation.radiograph)
+        question = map_request(classifier, explanation.radiograph)
         drawn = (
             explanation.heat(answer["explained"])
             if method == "gradcam"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from torchvision.models._api import WeightsEnum
 
-from app.explain.marks import is_coloured, mark_boxes
+from app.explain.shortcuts import mark_boxes
 from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from tests.training.data.test_duplicates import detailed
@@ -21,7 +21,7 @@ from training.data import SETS, bone_break
 from training.data.duplicates import LENIENT
 from training.data.splits import FOLDER, committed, part_images
 from training.studies import search_check
-from training.studies.audit import AUDITS, Audit, audit, looked_at
+from training.studies.audit import AUDITS, Audit, audit, is_coloured, looked_at
 from training.studies.audit_page import write_page
 from training.studies.search_check import COPIES, brute_force
 from training.studies.suspects import suspects
