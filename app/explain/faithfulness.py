@@ -69,7 +69,7 @@ class Curves:
 
     Attributes:
         deletion, insertion: probability after each of ``SHARES``, float (11,).
-        road: mean over ``REMOVED`` of the probability with the coldest places filled in less that with the hottest,
+        road: mean over ``REMOVED`` of the probability with the coldest pixels filled in less that with the hottest,
             halved: -0.5 to 0.5, above 0 for an informative map.
     """
 

@@ -65,7 +65,7 @@ class DicomFile:
         spacing: height and width of a pixel in mm; None where unknown.
         aspect: height of a pixel, in widths of it.
         notes: sentences about the file for the user.
-        place: position along the slices' normal in mm, else the instance's number; to put a series in order.
+        position: along the slices' normal in mm, else the instance's number; to put a series in order.
         series: a keyed hash, the same for files of one series as long as this process lives.
     """
 
@@ -76,7 +76,7 @@ class DicomFile:
     spacing: tuple[float, float] | None
     aspect: float
     notes: tuple[str, ...]
-    place: float
+    position: float
     series: str
     _dataset: Dataset = field(repr=False)
     _format: PixelFormat = field(repr=False)
@@ -151,7 +151,7 @@ def parse(data: bytes) -> DicomFile:
             spacing=spacing,
             aspect=high / wide,
             notes=(*_notes(dataset, modality, at_detector), *notes),
-            place=_place(dataset),
+            position=_position(dataset),
             series=series,
             _dataset=dataset,
             _format=form,
@@ -174,7 +174,7 @@ def _notes(dataset: Dataset, modality: str, at_detector: bool) -> list[str]:
     return notes
 
 
-def _place(dataset: Dataset) -> float:
+def _position(dataset: Dataset) -> float:
     position, orientation = numbers(dataset, "ImagePositionPatient"), numbers(dataset, "ImageOrientationPatient")
     if len(position) >= 3 and len(orientation) >= 6 and np.isfinite([*position[:3], *orientation[:6]]).all():
         return float(np.dot(np.cross(orientation[:3], orientation[3:6]), position[:3]))

@@ -145,8 +145,8 @@ def _coloured(stored: Stored, dataset: Dataset, photometric: str, notes: list[st
 
 def _background(stored: Stored, dataset: Dataset, notes: list[str]) -> Callable[[slice], np.ndarray] | None:
     """Which pixels of some rows are padding (PS3.3 C.7.5.1.1.2); None where the file names none, or all."""
-    told = number(dataset, "PixelPaddingValue")
-    if told is None or stored.words.dtype.kind == "f":
+    stated = number(dataset, "PixelPaddingValue")
+    if stated is None or stored.words.dtype.kind == "f":
         return None
     limit = number(dataset, "PixelPaddingRangeLimit")
     turn = 1 << (8 * stored.words.dtype.itemsize)
@@ -159,7 +159,7 @@ def _background(stored: Stored, dataset: Dataset, notes: list[str]) -> Callable[
         bits = 1 << stored.bits
         return whole - bits if bits // 2 <= whole < bits else whole - turn if whole >= turn // 2 else whole
 
-    ends = (told, told if limit is None else limit)
+    ends = (stated, stated if limit is None else limit)
     low, high = sorted(alike(end) for end in ends)
     across = low != high and (ends[0] < 0) != (ends[1] < 0) and not stored.signed
 
@@ -187,10 +187,10 @@ def _modality(stored: Stored, levels: Sequence[Dataset], notes: list[str]) -> Ch
             notes.append("The file's table of values cannot be used; its stored values are shown.")
     slope, intercept = 1.0, 0.0
     for level in levels:
-        told, shift = number(level, "RescaleSlope"), number(level, "RescaleIntercept")
-        if told is not None or shift is not None:
-            slope, intercept = told or 1.0, shift or 0.0
-            if told == 0:
+        stated, shift = number(level, "RescaleSlope"), number(level, "RescaleIntercept")
+        if stated is not None or shift is not None:
+            slope, intercept = stated or 1.0, shift or 0.0
+            if stated == 0:
                 notes.append("The file would turn every pixel into the same value; its stored values are shown.")
             break
 
@@ -323,8 +323,8 @@ def _roughness(entries: np.ndarray) -> float:
     return float(steps.sum()) / max(1, int(entries.max()) - int(entries.min())) if len(entries) else np.inf
 
 
-def _first(told: int, count: int, values: np.ndarray) -> int:
+def _first(stated: int, count: int, values: np.ndarray) -> int:
     """The first value of a table, with the sign under which most of the values meet its entries."""
-    choices = dict.fromkeys((told, told % ENTRIES, (told + ENTRIES // 2) % ENTRIES - ENTRIES // 2))
+    choices = dict.fromkeys((stated, stated % ENTRIES, (stated + ENTRIES // 2) % ENTRIES - ENTRIES // 2))
     low, high = np.percentile(values, (1, 99))
     return max(choices, key=lambda first: min(high, first + count - 1) - max(low, first))

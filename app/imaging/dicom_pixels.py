@@ -145,13 +145,13 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
         notes.append("The file does not say how large its picture is; the picture itself does.")
     if rows < 1 or columns < 1:
         raise ImageError("This DICOM file holds no picture, or does not say how large it is.")
-    told = number(dataset, "NumberOfFrames")
-    frames = max(1, int(told or 1))
+    stated = number(dataset, "NumberOfFrames")
+    frames = max(1, int(stated or 1))
     samples = _samples(dataset, header, rows * columns * frames, notes)
     photometric = _photometric(dataset, samples, syntax, notes)
     area = rows * columns * samples
     allocated = FLOATS.get(keyword) or _allocated(dataset, header, area * frames, photometric, notes)
-    if told is None and held(dataset, "NumberOfFrames") is not None and not syntax.is_encapsulated:
+    if stated is None and held(dataset, "NumberOfFrames") is not None and not syntax.is_encapsulated:
         # Blank, or a word: as many as there are.
         frames = max(1, len(_bytes(dataset, keyword)) * 8 // (area * allocated))
         notes.append("The file does not say how many pictures it holds in a number that can be read.")
@@ -176,22 +176,22 @@ def _header(dataset: Dataset, syntax: UID) -> StreamHeader | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _told(dataset: Dataset) -> str:
+def _letters(dataset: Dataset) -> str:
     """Letters and digits of the photometric interpretation, in capitals."""
     return re.sub(r"[^A-Z0-9]", "", word(dataset, "PhotometricInterpretation").upper())
 
 
 def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: list[str]) -> int:
     """Values a pixel: by the stream, the element, the photometric interpretation, or the length of the pixels."""
-    told = number(dataset, "SamplesPerPixel")
+    stated = number(dataset, "SamplesPerPixel")
     if header is not None and header.colours in (1, 3):
-        if told not in (None, header.colours):
-            claimed, true = ("grey" if each == 1 else "in colour" for each in (int(told or 1), header.colours))
+        if stated not in (None, header.colours):
+            claimed, true = ("grey" if each == 1 else "in colour" for each in (int(stated or 1), header.colours))
             notes.append(f"The file says that its picture is {claimed}, but it is {true}.")
         return header.colours
-    if told is not None and told >= 1:
-        return int(told)
-    photometric = PHOTOMETRIC.get(_told(dataset))
+    if stated is not None and stated >= 1:
+        return int(stated)
+    photometric = PHOTOMETRIC.get(_letters(dataset))
     if photometric is not None:
         samples = 1 if photometric in GREY else 3
     else:
@@ -204,10 +204,10 @@ def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: 
 
 def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) -> str:
     """Photometric interpretation as the standard spells it, in agreement with the number of values a pixel."""
-    told = _told(dataset)
-    photometric = PHOTOMETRIC.get(told)
+    stated = _letters(dataset)
+    photometric = PHOTOMETRIC.get(stated)
     if photometric is None:
-        photometric = _meant(told, samples)
+        photometric = _meant(stated, samples)
         if samples == 1 and photometric != "PALETTE COLOR":
             bright = "dark" if photometric == "MONOCHROME1" else "bright"
             notes.append(f"The file does not say clearly whether high values are bright; they are shown {bright}.")
@@ -222,13 +222,13 @@ def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) 
     return photometric
 
 
-def _meant(told: str, samples: int) -> str:
+def _meant(stated: str, samples: int) -> str:
     """What a misspelt or missing photometric interpretation most likely stands for."""
     if samples > 1:
-        return "YBR_FULL" if told.startswith("YBR") else "RGB"
-    if near := difflib.get_close_matches(told.rstrip("12"), ["PALETTECOLOR"], cutoff=0.7):
+        return "YBR_FULL" if stated.startswith("YBR") else "RGB"
+    if near := difflib.get_close_matches(stated.rstrip("12"), ["PALETTECOLOR"], cutoff=0.7):
         return PHOTOMETRIC[near[0]]
-    return "MONOCHROME1" if told.endswith("1") else "MONOCHROME2"
+    return "MONOCHROME1" if stated.endswith("1") else "MONOCHROME2"
 
 
 def _adobe_rgb(pixels: bytes) -> bool:
@@ -241,14 +241,14 @@ def _allocated(dataset: Dataset, header: StreamHeader | None, values: int, photo
     """Bits that a value takes: by the stream, the element, or the length of the pixels."""
     if header is not None:
         return 8 if header.bits <= 8 else 16 if header.bits <= 16 else 32
-    told = int(number(dataset, "BitsAllocated") or 0)
+    stated = int(number(dataset, "BitsAllocated") or 0)
     length = len(_bytes(dataset, "PixelData"))
     needed = {bits: math.ceil(values * bits / 8) for bits in ALLOCATED}
     fitting = [bits for bits, need in needed.items() if length in (need, need + need % 2)]
     plain = not dataset.file_meta.TransferSyntaxUID.is_encapsulated and photometric != "YBR_FULL_422"
     used = number(dataset, "BitsStored") or 1 + (number(dataset, "HighBit") or 15)
-    if told in ALLOCATED and not (plain and told not in fitting and fitting and used <= fitting[0]):
-        return told
+    if stated in ALLOCATED and not (plain and stated not in fitting and fitting and used <= fitting[0]):
+        return stated
     allocated = fitting[0] if plain and fitting else 8 if used <= 8 else 16
     notes.append(f"The file does not say truly how many bits a value takes; it is read with {allocated}.")
     return allocated
@@ -267,9 +267,9 @@ def _bits(dataset: Dataset, header: StreamHeader | None, allocated: int, notes: 
 
 def _signed(dataset: Dataset, stored: int, allocated: int, notes: list[str]) -> bool | None:
     """Whether values have a sign; None where the file does not say and unused bits may show it."""
-    told = number(dataset, "PixelRepresentation")
-    if told in (0, 1):
-        return told == 1
+    stated = number(dataset, "PixelRepresentation")
+    if stated in (0, 1):
+        return stated == 1
     if any(held(dataset, name) is not None for name in FLOATS):
         return False
     padding = held(dataset, "PixelPaddingValue")

@@ -231,8 +231,8 @@ def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
     pixels = held(dataset, "PixelData")
     if pixels is None or not isinstance(pixels.value, bytes):
         return native
-    told = UID(declared)
-    packed = told.is_transfer_syntax and not told.is_private and told.is_encapsulated
+    stated = UID(declared)
+    packed = stated.is_transfer_syntax and not stated.is_private and stated.is_encapsulated
     undefined = getattr(pixels, "length", 0) == UNDEFINED
     if not undefined and not pixels.value.startswith(ITEM):
         if not pixels.value.startswith(STREAMS) or not headers(pixels.value):
@@ -249,7 +249,7 @@ def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
         first = get_frame(dataset.PixelData, 0, number_of_frames=1)
     except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
         first = b""
-    return _of_stream(first, told if packed else None)
+    return _of_stream(first, stated if packed else None)
 
 
 def _single(pixels: bytes) -> bytes:
@@ -263,16 +263,16 @@ def _single(pixels: bytes) -> bytes:
     return encapsulate([b"".join(parts)], has_bot=False)
 
 
-def _of_stream(stream: bytes, told: UID | None) -> UID:
+def _of_stream(stream: bytes, stated: UID | None) -> UID:
     """The transfer syntax of a stream; the declared one where the stream does not contradict it."""
     # What looks like a header may lie by accident within runs.
     markers = {header.marker for header in headers(stream)} if stream.startswith(STREAMS) else set()
     if len(markers) == 1:
         found = SYNTAXES.get(markers.pop(), JPEGBaseline8Bit)
-        return told if told is not None and any({told, found} <= family for family in FAMILIES) else found
+        return stated if stated is not None and any({stated, found} <= family for family in FAMILIES) else found
     segments, first = int.from_bytes(stream[:4], "little"), int.from_bytes(stream[4:8], "little")
     # The header of runs has 64 bytes, and they start behind it (PS3.5 G.5).
-    return RLELossless if 0 < segments <= 15 and first == 64 else told or JPEGBaseline8Bit
+    return RLELossless if 0 < segments <= 15 and first == 64 else stated or JPEGBaseline8Bit
 
 
 BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}

@@ -16,11 +16,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from app.model.weights import FractureType
+if TYPE_CHECKING:
+    from app.model.weights import FractureType
 
 __all__ = ["BREAKS", "Example", "draw", "examples", "held_out_images", "random_image"]
 

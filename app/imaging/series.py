@@ -73,7 +73,7 @@ def gather(paths: Sequence[str | Path]) -> Slices:
             raise ImageError("Several files can be opened together only if all of them are DICOM slices of one series.")
         file = parse(data)
         # Without its pixels, since a whole series may not fit into memory.
-        files.append((file.place, str(path), file.without_pixels()))
+        files.append((file.position, str(path), file.without_pixels()))
     first = files[0][2]
     if any(
         (file.modality, file.rows, file.columns, file.series)
