@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from app.errors import Progress
 from app.explain import cam
 from app.explain import perturbation as attribution
 from app.explain.method_list import DEFAULT, METHODS, Cost, Method
@@ -20,7 +21,6 @@ from app.imaging.letterbox import Placement, letterbox
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
-from app.watch import Progress
 
 __all__ = ["DEFAULT", "METHODS", "Cost", "MapRequest", "Method", "ask", "ask_square", "draw", "heat", "with_square"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from app.errors import Cancelled
+from app.errors import Cancelled, Progress
 from app.explain.faithfulness import (
     CHANGES,
     HEAD,
@@ -39,7 +39,6 @@ from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork, build_network
 from app.ui.trial import dependence, pointing
-from app.watch import Progress
 
 
 class Detail(nn.Module):

@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from app.errors import Cancelled
+from app.errors import Cancelled, Progress
 from app.explain import perturbation as attribution
 from app.explain.methods import DEFAULT, METHODS, ask, draw
 from app.imaging.phantom import draw as phantom
@@ -26,7 +26,6 @@ from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import Evidence, build_network
-from app.watch import Progress
 from tests.app.model.test_network import CLASSES, awake, untouched
 
 FEW = 48
