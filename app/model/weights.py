@@ -25,9 +25,11 @@ __all__ = [
     "PresencePoints",
     "ReferenceSet",
     "available",
+    "known",
     "load_card",
     "load_network",
     "ranked",
+    "write_card",
 ]
 
 SHIPPED = "shipped_weights"
@@ -182,6 +184,14 @@ def ranked(folder: Path = DEFAULT_FOLDER) -> list[str]:
     return sorted(found, key=place, reverse=True)
 
 
+def known(folder: Path = DEFAULT_FOLDER) -> list[str]:
+    """``ranked``, of which there is one at least; raises WeightsError where there is none."""
+    names = ranked(folder)
+    if not names:
+        raise WeightsError(f"There is no model in {folder}; train one with `python -m training fit`.")
+    return names
+
+
 def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
     """Reads a model's card.
 
@@ -199,6 +209,12 @@ def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
     if card.architecture not in ARCHITECTURES:
         raise WeightsError(f"Model '{name}' needs the architecture '{card.architecture}', which this version lacks.")
     return card
+
+
+def write_card(card: ModelCard, target: Path) -> None:
+    """Writes ``card.json`` into a folder, readable and with stable order."""
+    text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (target / "card.json").write_text(text + "\n", encoding="utf-8")
 
 
 def load_network(name: str, folder: Path = DEFAULT_FOLDER) -> tuple[FractureNetwork, ModelCard]:
