@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,9 +16,31 @@ from app.imaging.letterbox import Placement, letterbox, normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import FractureNetwork, channels_last
 from app.model.ood import OODDetector, real_films_kept
-from app.model.weights import DEFAULT_FOLDER, ModelCard, load_card, load_network
+from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_card, load_network
 
-__all__ = ["Classifier", "Explanation", "Prediction"]
+__all__ = [
+    "IN_WORDS",
+    "UNLIKE",
+    "Classifier",
+    "Explanation",
+    "FractureFinding",
+    "Prediction",
+    "how_sure",
+    "possible_types",
+    "presence",
+]
+
+FractureFinding = Literal["none", "suspicious", "definite"]
+
+IN_WORDS: dict[FractureFinding, str] = {
+    "none": "No fracture seen",
+    "suspicious": "Suspicious of a fracture",
+    "definite": "Fracture seen",
+}
+
+UNLIKE = "Unlike any X-ray the model knows: do not believe this."
+
+WORDS = ((0.9, "very likely"), (0.66, "likely"), (0.5, "more likely than not"), (0.33, "about as likely as not"))
 
 FAINT = 0.1
 """Share of full colour up to which a map counts as showing nothing: that little paint cannot be seen, and stretching it
@@ -139,6 +162,37 @@ class Explanation:
         return replace(self, radiograph=film, placement=placement)
 
 
+def presence(explanation: Explanation, points: PresencePoints | None) -> FractureFinding | None:
+    """Whether a fracture is seen at the model's two operating points; None where it was not taught to tell."""
+    if points is None or explanation.presence is None:
+        return None
+    if explanation.presence < points.sensitive:
+        return "none"
+    return "definite" if explanation.presence >= points.specific else "suspicious"
+
+
+def how_sure(probability: float) -> str:
+    """A calibrated probability, 0 to 1, in words.
+
+    The bounds are those of the Intergovernmental Panel on Climate Change (Mastrandrea et al., 2010, "Guidance note on
+    consistent treatment of uncertainties"); what is under a third is no more than the best of the guesses.
+    """
+    return next((words for bound, words in WORDS if probability >= bound), "best guess, more likely wrong")
+
+
+def possible_types(prediction: Prediction, sets: PredictionSets) -> tuple[str, ...]:
+    """The types that together hold the label as often as ``sets`` says, likeliest first.
+
+    LAC leaves out what is less likely than its limit (Sadinle et al., 2019); APS stops once the likelier types have
+    reached its limit (Romano et al., 2020). The likeliest type is always in.
+    """
+    ranked = prediction.ranking
+    shares = np.array([prediction.probability(name) for name in ranked])
+    scores = 1.0 - shares if sets.score == "LAC" else np.cumsum(shares)
+    inside = max(1, int((scores <= sets.limit).sum()))
+    return tuple(ranked[:inside])
+
+
 class Classifier:
     """A network with its card.
 
@@ -190,19 +244,27 @@ class Classifier:
             loaded[name] = cls.load(name, folder, loaded=loaded)
         return [loaded[name] for name in names]
 
-    def check(self, film: Radiograph, *, anyway: bool = False) -> bool:
-        """Whether a picture is like none of the films the model knows, so that its verdict is void.
+    def boxed(self, film: Radiograph) -> tuple[np.ndarray, Placement]:
+        """An image in the model's square, float32 (S, S) in 0..1, and where it lies there."""
+        return letterbox(film, self.card.size, self.card.equalise)
+
+    def check(self, film: Radiograph, *, anyway: bool = False, square: np.ndarray | None = None) -> bool:
+        """Whether an image is out of distribution, so that its verdict is void.
+
+        Args:
+            film: of any size.
+            anyway: do not reject it.
+            square: of ``boxed``, where that was called already.
 
         Raises:
             RejectedError: it is, and nobody wants the verdict anyway.
         """
-        if self.checker is not None:
+        if self.checker is not None:  # its square may have another size
             return self.checker.check(film, anyway=anyway)
         if self.typical is None:
             return False
-        distance = float(
-            self.typical.distance(self.pixels([letterbox(film, self.card.size, self.card.equalise)[0]]))[0]
-        )
+        square = self.boxed(film)[0] if square is None else square
+        distance = float(self.typical.distance(self.pixels([square]))[0])
         unlike = distance > self.typical.limit
         if unlike and not anyway:
             raise RejectedError(
@@ -239,7 +301,8 @@ class Classifier:
         """
         explained: list[Explanation] = []
         for start in range(0, len(films), batch_size):
-            explained += self._explain_batch(films[start : start + batch_size])
+            batch = films[start : start + batch_size]
+            explained += self.explain_boxed(batch, [self.boxed(film) for film in batch])
         return explained
 
     def pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
@@ -248,8 +311,10 @@ class Classifier:
         pixels = normalise(brightness, self.card.mean, self.card.std)
         return pixels.contiguous(memory_format=torch.channels_last)
 
-    def _explain_batch(self, films: Sequence[Radiograph]) -> list[Explanation]:
-        boxed = [letterbox(film, self.card.size, self.card.equalise) for film in films]
+    def explain_boxed(
+        self, films: Sequence[Radiograph], boxed: Sequence[tuple[np.ndarray, Placement]]
+    ) -> list[Explanation]:
+        """``explain`` in one forward for images whose squares, of ``boxed``, are at hand."""
         with torch.inference_mode():
             logits, maps, fracture = self.network(self.pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)
