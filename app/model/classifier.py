@@ -49,7 +49,7 @@ to full colour would turn noise into a finding."""
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model thinks of one film.
+    """What the model predicts for one image.
 
     Attributes:
         classes: names, in the order of the arrays.
@@ -77,15 +77,15 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One film, what was predicted, and the evidence behind every class.
+    """One image, what was predicted, and the evidence behind every class.
 
     Attributes:
         radiograph: as decoded.
-        placement: where the film lies in the model's square.
+        placement: where the image lies in the model's square.
         prediction: over all classes.
         maps: float32 (C, h, w), in logits: the mean of a class's map plus its bias is its logit.
         biases: float32 (C,).
-        fracture: float32 (h, w), logits of a fracture lying at each place; None from models not taught places.
+        fracture: float32 (h, w), logits of a fracture lying in each cell; None from models without a fracture map.
         typical_evidence: of the model, from its card; the least that is drawn in full colour.
         model: name of the model.
     """
@@ -105,22 +105,22 @@ class Explanation:
 
     @cached_property
     def presence(self) -> float | None:
-        """Log odds of a fracture anywhere: the odds of all places add up to its own. None without a fracture map."""
+        """Log odds of a fracture anywhere: the odds of all cells add up to its own. None without a fracture map."""
         return None if self.fracture is None else float(np.logaddexp.reduce(self.fracture, axis=None))
 
     def fracture_odds(self) -> np.ndarray | None:
-        """Odds of a fracture on the film relative to its likeliest place: float32 (film height, film width) up to 1."""
+        """Odds of a fracture relative to the likeliest cell: float32 (image height, image width) up to 1."""
         if self.fracture is None:
             return None
         return np.clip(self.placement.onto_image(np.exp(self.fracture - self.fracture.max())), 0.0, 1.0)
 
     @cached_property
-    def _film_share(self) -> np.ndarray:
+    def _image_share(self) -> np.ndarray:
         return 1.0 - self.placement.padding(*self.maps.shape[1:])
 
     def peak(self, name: str) -> float:
-        """A class's strongest evidence at a place that shows more film than padding, in logits."""
-        share = self._film_share
+        """A class's strongest evidence in a cell that shows more of the image than padding, in logits."""
+        share = self._image_share
         return float(self.evidence(name)[share >= min(0.5, float(share.max()))].max())
 
     @cached_property
@@ -129,14 +129,14 @@ class Explanation:
         return max(self.typical_evidence, *(self.peak(name) for name in self.prediction.classes))
 
     def has_evidence(self, name: str) -> bool:
-        """Whether anything on the film speaks for the class strongly enough to be drawn."""
+        """Whether anything on the image speaks for the class strongly enough to be drawn."""
         return self.peak(name) > FAINT * self.full_colour
 
     def heat(self, name: str, full_colour: float | None = None) -> np.ndarray:
-        """The heatmap on the film: float32 in 0..1, (film height, film width).
+        """The heatmap on the image: float32 in 0..1, (image height, image width).
 
-        Zero where there is no positive evidence, one at ``full_colour``, the film's own or another's, so that two films
-        can be drawn on one scale. All zero without evidence.
+        Zero where there is no positive evidence, one at ``full_colour``, the image's own or another's, so that two
+        images can be drawn on one scale. All zero without evidence.
         """
         positive = np.clip(self.evidence(name) / (full_colour or self.full_colour), 0.0, None)
         if not self.has_evidence(name):
@@ -144,16 +144,16 @@ class Explanation:
         return np.clip(self.placement.onto_image(positive), 0.0, 1.0)
 
     def padding_share(self, name: str) -> float:
-        """Share of a class's positive evidence that lies outside the film, 0 to 1: heat nobody gets to see."""
+        """Share of a class's positive evidence that lies outside the image, 0 to 1: heat nobody gets to see."""
         positive = np.clip(self.evidence(name), 0.0, None)
         total = float(positive.sum())
-        return float((positive * (1.0 - self._film_share)).sum()) / total if total > 0 else 0.0
+        return float((positive * (1.0 - self._image_share)).sum()) / total if total > 0 else 0.0
 
     def at_screen_size(self, longest: int) -> Explanation:
-        """The same explanation over a smaller copy of the film, for pages that would not show the rest anyway.
+        """The same explanation over a smaller copy of the image, for pages that would not show the rest anyway.
 
         Args:
-            longest: longest side wanted, in pixels; films that are smaller stay as they are.
+            longest: longest side wanted, in pixels; images that are smaller stay as they are.
         """
         if max(self.radiograph.height, self.radiograph.width) <= longest:
             return self
@@ -289,15 +289,15 @@ class Classifier:
     def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.
 
-        A film's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the
+        An image's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the
         rounding of float32 convolutions summed in another order.
 
         Args:
             films: of any sizes.
-            batch_size: films in one forward, at least 1.
+            batch_size: images in one forward, at least 1.
 
         Returns:
-            One Explanation a film, in order.
+            One Explanation an image, in order.
         """
         explained: list[Explanation] = []
         for start in range(0, len(films), batch_size):
@@ -306,7 +306,7 @@ class Classifier:
         return explained
 
     def pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
-        """Letterboxed films, each float (S, S) in 0..1, as the network takes them: float (N, 3, S, S)."""
+        """Letterboxed images, each float (S, S) in 0..1, as the network takes them: float (N, 3, S, S)."""
         brightness = torch.from_numpy(np.stack(squares))[:, None]
         pixels = normalise(brightness, self.card.mean, self.card.std)
         return pixels.contiguous(memory_format=torch.channels_last)
