@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+import unicodedata
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,11 +18,13 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.errors import WeightsError
+from app.errors import ChoiceError, ImageError, Progress, RejectedError, WeightsError
 from app.explain.method_list import DEFAULT, METHODS
+from app.result_folders import STDIN, ResultFolders
 
 if TYPE_CHECKING:
     from app.model.classifier import Classifier
+    from app.pipeline import OpenedImage, Result
 
 LOOPBACK = "127.0.0.1"
 
@@ -46,20 +50,11 @@ def _fail(sentence: str) -> typer.Exit:
     return typer.Exit(1)
 
 
-def _known() -> list[str]:
-    from app.model.weights import DEFAULT_FOLDER, ranked
-
-    names = ranked()
-    if not names:
-        raise WeightsError(f"There is no model in {DEFAULT_FOLDER}; train one with `python -m training fit`.")
-    return names
-
-
 def _load(model: str | None) -> Classifier:
-    from app.model.classifier import Classifier
+    from app.pipeline import load_classifier
 
     try:
-        return Classifier.load(model or _known()[0])
+        return load_classifier(model)
     except WeightsError as error:
         raise _fail(str(error)) from None
 
@@ -124,10 +119,11 @@ def serve(
     os.environ["no_proxy"] = "*"
     _check_temp_folder()
     from app.model.classifier import Classifier
+    from app.model.weights import known
     from app.ui.page import launch
 
     try:
-        launch(Classifier.load_all([model] if model else _known()), host=host, port=port)
+        launch(Classifier.load_all([model] if model else known()), host=host, port=port)
     except WeightsError as error:
         raise _fail(str(error)) from None
     except OSError as error:
@@ -154,23 +150,82 @@ def explain(
     """
     if method not in METHODS:
         raise _fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
-    from app.explain_files import STDIN, Wanted, explain_file, printable
-    from app.result_folders import ResultFolders
-
     if images.count(STDIN) > 1:
         raise _fail("The standard input can be read once only; name - once.")
     try:
         folders = ResultFolders(out)
     except FileExistsError:
-        raise _fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
+        raise _fail(f"{_printable(str(out))}: cannot write there (it is a file, not a folder).") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
-        raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
+        raise _fail(f"{_printable(str(out))}: cannot write there ({reason}).") from None
     classifier = _load(model)
     for kind in (target, against):
         if kind is not None and kind not in classifier.classes:
             raise _fail(f"'{kind}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
-    wanted = Wanted(target, against, method, frame, anyway)
-    failed = [path for path in images if not explain_file(classifier, path, wanted, folders)]
+    wanted = {"model": classifier, "method": method, "target": target, "against": against, "anyway": anyway}
+    failed = [path for path in images if not _explain_one(path, frame, wanted, folders)]
     if failed:
         raise typer.Exit(1)
+
+
+def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultFolders) -> bool:
+    """Whether one image is explained into its folder: a line goes to the output, what else is to say to the errors."""
+    from app.pipeline import open_image
+
+    def warn(sentence: str) -> None:
+        typer.echo(f"{_printable(path)}: {sentence}", err=True)
+
+    try:
+        if path != STDIN:
+            opened = open_image(path, frame=frame)
+        elif sys.stdin is None:
+            raise ImageError("The standard input is closed.")
+        else:
+            opened = open_image(sys.stdin.buffer, name=STDIN, frame=frame)
+        for note in opened.radiograph.notes:
+            warn(note)
+        result = _with_progress(opened, wanted)
+        result.save(folders.claim(result.source))
+    except RejectedError as error:
+        warn(f"{error} --anyway explains it nevertheless.")
+        return False
+    except (ImageError, ChoiceError) as error:
+        warn(str(error))
+        return False
+    except OSError as error:
+        warn(f"cannot write the results ({error.strerror or 'unknown reason'}).")
+        return False
+    typer.echo(f"{_printable(path)}: {_line(result)}")
+    if result.ood.words:
+        warn(result.ood.words)
+    return True
+
+
+def _with_progress(opened: OpenedImage, wanted: dict[str, Any]) -> Result:
+    from app.pipeline import explain_image
+
+    if wanted["method"] == DEFAULT:
+        return explain_image(opened, **wanted)
+    # To standard error, so that what is piped onwards is the verdicts alone.
+    with typer.progressbar(length=100, label=METHODS[wanted["method"]].title, file=sys.stderr) as bar:
+        progress = Progress(tell=lambda share: bar.update(max(0, round(100 * share) - bar.pos)))
+        return explain_image(opened, progress=progress, **wanted)
+
+
+def _line(result: Result) -> str:
+    """The verdict in a line."""
+    from app.model.classifier import IN_WORDS
+
+    explanation, prediction = result.explanation, result.explanation.prediction
+    seen = f"{IN_WORDS[result.finding].lower()}; " if result.finding else ""
+    top = ", ".join(f"{name} {prediction.probability(name):.0%}" for name in prediction.ranking[:3])
+    target = result.target
+    shown = f"map of {target}" if explanation.has_evidence(target) else f"no positive evidence for {target}"
+    return f"{seen}{top}; {shown}"
+
+
+def _printable(path: str) -> str:
+    """A path as one line of text: what would steer a terminal, or is no text at all, is a replacement character."""
+    unsafe = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in unsafe else c for c in path)

@@ -1,4 +1,10 @@
-"""The ways things go wrong for a user; their messages are shown as they are, so they are sentences."""
+"""The ways things go wrong for a user, whose messages are shown as they are, and how slow work reports and stops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Event
 
 
 class ImageError(ValueError):
@@ -6,7 +12,11 @@ class ImageError(ValueError):
 
 
 class RejectedError(ImageError):
-    """A picture is like none of the films a model knows; people may insist on a verdict all the same."""
+    """An image is out of distribution for a model; people may insist on a verdict all the same."""
+
+
+class ChoiceError(ValueError):
+    """A method, type, frame or window that is not to choose from; the message says which ones are."""
 
 
 class WeightsError(RuntimeError):
@@ -19,3 +29,38 @@ class Cancelled(Exception):
 
 class NoHeat(ValueError):
     """A map is the same everywhere, so there is nothing to judge; the message is a sentence for people."""
+
+
+class Progress:
+    """Counts the steps of one piece of work; another thread may stop it.
+
+    Args:
+        seconds: most it may take; no limit where absent.
+        tell: called with the share done, 0 to 1, after every step.
+    """
+
+    def __init__(self, seconds: float | None = None, tell: Callable[[float], None] | None = None) -> None:
+        self.seconds = seconds
+        self.began = time.monotonic()
+        self._tell = tell
+        self._stop = Event()
+
+    def stop(self) -> None:
+        """Makes the next step the last; safe from any thread."""
+        self._stop.set()
+
+    def step(self, share: float) -> None:
+        """Says that so much is done.
+
+        Raises:
+            Cancelled: somebody stopped the work, or its time is over.
+        """
+        if self._stop.is_set():
+            raise Cancelled("This was stopped before it was done.")
+        if self.seconds is not None and time.monotonic() - self.began > self.seconds:
+            raise Cancelled(
+                f"This took longer than the {self.seconds:.0f} seconds it may have here. A quicker method "
+                "will do, or a machine of your own."
+            )
+        if self._tell is not None:
+            self._tell(min(1.0, share))

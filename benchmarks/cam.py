@@ -19,12 +19,12 @@ from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
+from app.errors import Progress
 from app.explain import cam, perturbation
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork, Logits, build_network, channels_last
 from app.model.weights import ranked
-from app.watch import Progress
 from benchmarks.explain import plain, side_by_side, table
 from benchmarks.record import keep
 

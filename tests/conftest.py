@@ -16,9 +16,9 @@ from app.imaging.examples import BREAKS, draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.model.network import build_network
-from app.model.weights import FractureType, ModelCard, WeightsFile
+from app.model.weights import FractureType, ModelCard, WeightsFile, write_card
 from training.data.bone_break import CLASSES
-from training.release.export import INTENDED_USE, write_card
+from training.release.export import INTENDED_USE
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -72,7 +72,7 @@ def test_an_installed_package_explains_anywhere(installed: Path, tmp_path: Path)
     cv2.imwrite(str(film), draw("oblique"))
     run(installed, tmp_path, START, "explain", "arm.png", "--out", "out", "--anyway")
     summary = json.loads((tmp_path / "out" / "arm" / "explanation.json").read_text())
-    assert summary["model"] == ranked()[0]
+    assert summary["model"]["name"] == ranked()[0]
     assert cv2.imread(str(tmp_path / "out" / "arm" / "overlay.png")) is not None
 
 

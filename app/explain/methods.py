@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from app.errors import Progress
 from app.explain import cam, perturbation
 from app.explain.method_list import DEFAULT, METHODS, Cost, Method
 from app.imaging.letterbox import Placement, letterbox
@@ -20,7 +21,6 @@ from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork
-from app.watch import Progress
 
 __all__ = ["DEFAULT", "METHODS", "Cost", "MapRequest", "Method", "draw", "heat", "map_request", "with_square"]
 

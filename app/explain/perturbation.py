@@ -24,8 +24,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from app.errors import Progress
 from app.model.network import FractureNetwork, Logits
-from app.watch import Progress
 
 __all__ = [
     "BATCH",

@@ -1,4 +1,4 @@
-"""Bodies: what turns pixels into feature maps; a new one is an entry in ``ARCHITECTURES``.
+"""Backbones: what turns pixels into feature maps; a new one is an entry in ``ARCHITECTURES``.
 
 Parameter names are those of the published weights, so that these load without renaming.
 """
@@ -26,20 +26,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network becomes a body.
+    """How a network becomes a backbone.
 
     Attributes:
         title: as people know it.
-        body: takes the stride of the feature map in pixels and returns the module.
-        channels: K, the number of feature maps the body returns.
+        backbone: takes the stride of the feature map in pixels and returns the module.
+        channels: K, the number of feature maps the backbone returns.
         strides: the strides it can be built with.
-        stages: names of the parts of the body at whose ends maps can be drawn, first to last.
+        stages: names of the parts of the backbone at whose ends maps can be drawn, first to last.
         published: name of torchvision's weights for it; empty where it has none.
         layers_of: the architecture whose pretrained layers it starts from; empty for its own.
     """
 
     title: str
-    body: Callable[[int], nn.Module]
+    backbone: Callable[[int], nn.Module]
     channels: int
     stages: tuple[str, ...]
     strides: tuple[int, ...] = (16, 32)
@@ -80,9 +80,9 @@ def _mobilenet_v2(stride: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(features=features))
 
 
-def _through(body: nn.Module, parts: Sequence[str], features: torch.Tensor) -> torch.Tensor:
+def _through(backbone: nn.Module, parts: Sequence[str], features: torch.Tensor) -> torch.Tensor:
     for name in parts:
-        features = body.get_submodule(name)(features)
+        features = backbone.get_submodule(name)(features)
     return features
 
 
@@ -142,7 +142,7 @@ def _join(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
 class PyramidResNet18(nn.Module):
     """ResNet-18 whose coarse features are carried down to stride 8 (Lin et al., 2017, "Feature pyramid networks").
 
-    Fractures are often smaller than the 16 or 32 pixels of a place elsewhere, so that even the right place misses them.
+    Fractures are often smaller than the 16 or 32 pixels of a cell elsewhere, so that even the right cell misses them.
     """
 
     WIDTH = 256
@@ -172,7 +172,7 @@ class PyramidResNet18(nn.Module):
 class PatchAttentionFusion(nn.Module):
     """EfficientNet-B3 beside two attention blocks over 16 px patches with stride 8; their maps are joined.
 
-    The attention's map is pooled to the convolutions' grid, so that every place still has its own features.
+    The attention's map is pooled to the convolutions' grid, so that every cell still has its own features.
     """
 
     WIDTH = 128

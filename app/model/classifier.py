@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,9 +16,31 @@ from app.imaging.letterbox import Placement, letterbox, normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import FractureNetwork, channels_last
 from app.model.ood import OODDetector, real_films_kept
-from app.model.weights import DEFAULT_FOLDER, ModelCard, load_card, load_network
+from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_card, load_network
 
-__all__ = ["Classifier", "Explanation", "Prediction"]
+__all__ = [
+    "IN_WORDS",
+    "UNLIKE",
+    "Classifier",
+    "Explanation",
+    "FractureFinding",
+    "Prediction",
+    "how_sure",
+    "possible_types",
+    "presence",
+]
+
+FractureFinding = Literal["none", "suspicious", "definite"]
+
+IN_WORDS: dict[FractureFinding, str] = {
+    "none": "No fracture seen",
+    "suspicious": "Suspicious of a fracture",
+    "definite": "Fracture seen",
+}
+
+UNLIKE = "Unlike any X-ray the model knows: do not believe this."
+
+WORDS = ((0.9, "very likely"), (0.66, "likely"), (0.5, "more likely than not"), (0.33, "about as likely as not"))
 
 FAINT = 0.1
 """Share of full colour up to which a map counts as showing nothing: that little paint cannot be seen, and stretching it
@@ -26,7 +49,7 @@ to full colour would turn noise into a finding."""
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model thinks of one film.
+    """What the model predicts for one image.
 
     Attributes:
         classes: names, in the order of the arrays.
@@ -54,15 +77,15 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One film, what was predicted, and the evidence behind every class.
+    """One image, what was predicted, and the evidence behind every class.
 
     Attributes:
         radiograph: as decoded.
-        placement: where the film lies in the model's square.
+        placement: where the image lies in the model's square.
         prediction: over all classes.
         maps: float32 (C, h, w), in logits: the mean of a class's map plus its bias is its logit.
         biases: float32 (C,).
-        fracture: float32 (h, w), logits of a fracture lying at each place; None from models not taught places.
+        fracture: float32 (h, w), logits of a fracture lying in each cell; None from models without a fracture map.
         typical_evidence: of the model, from its card; the least that is drawn in full colour.
         model: name of the model.
     """
@@ -82,22 +105,22 @@ class Explanation:
 
     @cached_property
     def presence(self) -> float | None:
-        """Log odds of a fracture anywhere: the odds of all places add up to its own. None without a fracture map."""
+        """Log odds of a fracture anywhere: the odds of all cells add up to its own. None without a fracture map."""
         return None if self.fracture is None else float(np.logaddexp.reduce(self.fracture, axis=None))
 
     def fracture_odds(self) -> np.ndarray | None:
-        """Odds of a fracture on the film relative to its likeliest place: float32 (film height, film width) up to 1."""
+        """Odds of a fracture relative to the likeliest cell: float32 (image height, image width) up to 1."""
         if self.fracture is None:
             return None
         return np.clip(self.placement.onto_image(np.exp(self.fracture - self.fracture.max())), 0.0, 1.0)
 
     @cached_property
-    def _film_share(self) -> np.ndarray:
+    def _image_share(self) -> np.ndarray:
         return 1.0 - self.placement.padding(*self.maps.shape[1:])
 
     def peak(self, name: str) -> float:
-        """A class's strongest evidence at a place that shows more film than padding, in logits."""
-        share = self._film_share
+        """A class's strongest evidence in a cell that shows more of the image than padding, in logits."""
+        share = self._image_share
         return float(self.evidence(name)[share >= min(0.5, float(share.max()))].max())
 
     @cached_property
@@ -106,14 +129,14 @@ class Explanation:
         return max(self.typical_evidence, *(self.peak(name) for name in self.prediction.classes))
 
     def has_evidence(self, name: str) -> bool:
-        """Whether anything on the film speaks for the class strongly enough to be drawn."""
+        """Whether anything on the image speaks for the class strongly enough to be drawn."""
         return self.peak(name) > FAINT * self.full_colour
 
     def heat(self, name: str, full_colour: float | None = None) -> np.ndarray:
-        """The heatmap on the film: float32 in 0..1, (film height, film width).
+        """The heatmap on the image: float32 in 0..1, (image height, image width).
 
-        Zero where there is no positive evidence, one at ``full_colour``, the film's own or another's, so that two films
-        can be drawn on one scale. All zero without evidence.
+        Zero where there is no positive evidence, one at ``full_colour``, the image's own or another's, so that two
+        images can be drawn on one scale. All zero without evidence.
         """
         positive = np.clip(self.evidence(name) / (full_colour or self.full_colour), 0.0, None)
         if not self.has_evidence(name):
@@ -121,22 +144,53 @@ class Explanation:
         return np.clip(self.placement.onto_image(positive), 0.0, 1.0)
 
     def padding_share(self, name: str) -> float:
-        """Share of a class's positive evidence that lies outside the film, 0 to 1: heat nobody gets to see."""
+        """Share of a class's positive evidence that lies outside the image, 0 to 1: heat nobody gets to see."""
         positive = np.clip(self.evidence(name), 0.0, None)
         total = float(positive.sum())
-        return float((positive * (1.0 - self._film_share)).sum()) / total if total > 0 else 0.0
+        return float((positive * (1.0 - self._image_share)).sum()) / total if total > 0 else 0.0
 
     def at_screen_size(self, longest: int) -> Explanation:
-        """The same explanation over a smaller copy of the film, for pages that would not show the rest anyway.
+        """The same explanation over a smaller copy of the image, for pages that would not show the rest anyway.
 
         Args:
-            longest: longest side wanted, in pixels; films that are smaller stay as they are.
+            longest: longest side wanted, in pixels; images that are smaller stay as they are.
         """
         if max(self.radiograph.height, self.radiograph.width) <= longest:
             return self
         film = self.radiograph.scaled(longest)
         placement = Placement.fit(film.height, film.width, self.placement.size)
         return replace(self, radiograph=film, placement=placement)
+
+
+def presence(explanation: Explanation, points: PresencePoints | None) -> FractureFinding | None:
+    """Whether a fracture is seen at the model's two operating points; None where it was not taught to tell."""
+    if points is None or explanation.presence is None:
+        return None
+    if explanation.presence < points.sensitive:
+        return "none"
+    return "definite" if explanation.presence >= points.specific else "suspicious"
+
+
+def how_sure(probability: float) -> str:
+    """A calibrated probability, 0 to 1, in words.
+
+    The bounds are those of the Intergovernmental Panel on Climate Change (Mastrandrea et al., 2010, "Guidance note on
+    consistent treatment of uncertainties"); what is under a third is no more than the best of the guesses.
+    """
+    return next((words for bound, words in WORDS if probability >= bound), "best guess, more likely wrong")
+
+
+def possible_types(prediction: Prediction, sets: PredictionSets) -> tuple[str, ...]:
+    """The types that together hold the label as often as ``sets`` says, likeliest first.
+
+    LAC leaves out what is less likely than its limit (Sadinle et al., 2019); APS stops once the likelier types have
+    reached its limit (Romano et al., 2020). The likeliest type is always in.
+    """
+    ranked = prediction.ranking
+    shares = np.array([prediction.probability(name) for name in ranked])
+    scores = 1.0 - shares if sets.score == "LAC" else np.cumsum(shares)
+    inside = max(1, int((scores <= sets.limit).sum()))
+    return tuple(ranked[:inside])
 
 
 class Classifier:
@@ -190,19 +244,27 @@ class Classifier:
             loaded[name] = cls.load(name, folder, loaded=loaded)
         return [loaded[name] for name in names]
 
-    def check(self, film: Radiograph, *, anyway: bool = False) -> bool:
-        """Whether a picture is like none of the films the model knows, so that its verdict is void.
+    def boxed(self, film: Radiograph) -> tuple[np.ndarray, Placement]:
+        """An image in the model's square, float32 (S, S) in 0..1, and where it lies there."""
+        return letterbox(film, self.card.size, self.card.equalise)
+
+    def check(self, film: Radiograph, *, anyway: bool = False, square: np.ndarray | None = None) -> bool:
+        """Whether an image is out of distribution, so that its verdict is void.
+
+        Args:
+            film: of any size.
+            anyway: do not reject it.
+            square: of ``boxed``, where that was called already.
 
         Raises:
             RejectedError: it is, and nobody wants the verdict anyway.
         """
-        if self.checker is not None:
+        if self.checker is not None:  # its square may have another size
             return self.checker.check(film, anyway=anyway)
         if self.typical is None:
             return False
-        distance = float(
-            self.typical.distance(self.pixels([letterbox(film, self.card.size, self.card.equalise)[0]]))[0]
-        )
+        square = self.boxed(film)[0] if square is None else square
+        distance = float(self.typical.distance(self.pixels([square]))[0])
         unlike = distance > self.typical.limit
         if unlike and not anyway:
             raise RejectedError(
@@ -227,29 +289,32 @@ class Classifier:
     def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.
 
-        A film's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the
+        An image's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the
         rounding of float32 convolutions summed in another order.
 
         Args:
             films: of any sizes.
-            batch_size: films in one forward, at least 1.
+            batch_size: images in one forward, at least 1.
 
         Returns:
-            One Explanation a film, in order.
+            One Explanation an image, in order.
         """
         explained: list[Explanation] = []
         for start in range(0, len(films), batch_size):
-            explained += self._explain_batch(films[start : start + batch_size])
+            batch = films[start : start + batch_size]
+            explained += self.explain_boxed(batch, [self.boxed(film) for film in batch])
         return explained
 
     def pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
-        """Letterboxed films, each float (S, S) in 0..1, as the network takes them: float (N, 3, S, S)."""
+        """Letterboxed images, each float (S, S) in 0..1, as the network takes them: float (N, 3, S, S)."""
         brightness = torch.from_numpy(np.stack(squares))[:, None]
         pixels = normalise(brightness, self.card.mean, self.card.std)
         return pixels.contiguous(memory_format=torch.channels_last)
 
-    def _explain_batch(self, films: Sequence[Radiograph]) -> list[Explanation]:
-        boxed = [letterbox(film, self.card.size, self.card.equalise) for film in films]
+    def explain_boxed(
+        self, films: Sequence[Radiograph], boxed: Sequence[tuple[np.ndarray, Placement]]
+    ) -> list[Explanation]:
+        """``explain`` in one forward for images whose squares, of ``boxed``, are at hand."""
         with torch.inference_mode():
             logits, maps, fracture = self.network(self.pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)

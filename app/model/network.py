@@ -33,7 +33,7 @@ class Evidence(NamedTuple):
     Attributes:
         logits: (N, C).
         maps: (N, C, h, w), which average to the logits less the bias.
-        fracture: (N, h, w), logits of a fracture lying in each cell; None from networks that were not taught places.
+        fracture: (N, h, w), logits of a fracture lying in each cell; None from networks without a fracture map.
     """
 
     logits: torch.Tensor
@@ -190,7 +190,7 @@ def build_network(
     entry = ARCHITECTURES[architecture]
     if stride not in entry.strides:
         raise ValueError(f"stride of {architecture} is {' or '.join(map(str, entry.strides))}, not {stride}")
-    return FractureNetwork(entry.body(stride), entry.channels, num_classes, dropout, head, places)
+    return FractureNetwork(entry.backbone(stride), entry.channels, num_classes, dropout, head, places)
 
 
 def channels_last(network: Network) -> Network:

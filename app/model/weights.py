@@ -25,9 +25,11 @@ __all__ = [
     "PresencePoints",
     "ReferenceSet",
     "available",
+    "known",
     "load_card",
     "load_network",
     "ranked",
+    "write_card",
 ]
 
 SHIPPED = "shipped_weights"
@@ -83,7 +85,7 @@ class PredictionSets(BaseModel):
 
 
 class ReferenceSet(BaseModel):
-    """The features of known films beside the weights, and from which distance on a picture is like none of them."""
+    """Features of the reference set, beside the weights, and the distance above which an image is out of it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -101,15 +103,15 @@ class ModelCard(BaseModel):
         architecture, stride, head, places: arguments of ``build_network``.
         classes: in the order of the network's outputs.
         size: side of the letterboxed square, in pixels.
-        equalise: whether films are equalised in contrast first.
+        equalise: whether images are equalised in contrast first.
         mean, std: per channel, of brightness in 0..1.
         temperature: divides the logits before the softmax (Guo et al., 2017, "On calibration of modern neural
             networks").
-        typical_evidence: median, over films in cross-validation, of the predicted type's strongest evidence; the unit
+        typical_evidence: median, over images in cross-validation, of the predicted type's strongest evidence; the unit
             heat is drawn in.
         presence: operating points of the fracture map; none where they were not chosen.
         sets: how prediction sets are gathered; none where they were not calibrated.
-        typical: what tells pictures that are no films; none where that was not measured.
+        typical: what tells images that are out of distribution; none where that was not measured.
         checked_by: the model beside this one that tells them instead, where its features do so better.
         metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
     """
@@ -146,7 +148,7 @@ class ModelCard(BaseModel):
 
     @property
     def refuses(self) -> bool:
-        """Whether pictures that are no films are told, by whatever model."""
+        """Whether images out of distribution are rejected, by whatever model."""
         return self.typical is not None or self.checked_by is not None
 
     @property
@@ -165,7 +167,7 @@ def available(folder: Path = DEFAULT_FOLDER) -> list[str]:
 def ranked(folder: Path = DEFAULT_FOLDER) -> list[str]:
     """The same in the order people see: the best in cross-validation first, models without such a figure last.
 
-    Best is who names most types among those judged on most films: folds are not equally hard.
+    Best is the highest accuracy among those evaluated on most images: folds are not equally hard.
 
     Among models that the best one's interval does not tell from it, the one comes first that points at fractures best.
     """
@@ -180,6 +182,14 @@ def ranked(folder: Path = DEFAULT_FOLDER) -> list[str]:
         return float(level), points if level else 0.0, value
 
     return sorted(found, key=place, reverse=True)
+
+
+def known(folder: Path = DEFAULT_FOLDER) -> list[str]:
+    """``ranked``, of which there is one at least; raises WeightsError where there is none."""
+    names = ranked(folder)
+    if not names:
+        raise WeightsError(f"There is no model in {folder}; train one with `python -m training fit`.")
+    return names
 
 
 def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
@@ -199,6 +209,12 @@ def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
     if card.architecture not in ARCHITECTURES:
         raise WeightsError(f"Model '{name}' needs the architecture '{card.architecture}', which this version lacks.")
     return card
+
+
+def write_card(card: ModelCard, target: Path) -> None:
+    """Writes ``card.json`` into a folder, readable and with stable order."""
+    text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (target / "card.json").write_text(text + "\n", encoding="utf-8")
 
 
 def load_network(name: str, folder: Path = DEFAULT_FOLDER) -> tuple[FractureNetwork, ModelCard]:

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from app.errors import Progress
 from app.imaging.series import Slices
 from app.model.classifier import Explanation
-from app.watch import Progress
 
 __all__ = ["COMPUTE", "HOUR", "LIMIT", "NO_FILM", "OURS", "PATIENT", "SCREEN", "Session", "progress", "watched"]
 

@@ -12,7 +12,7 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from app.errors import Cancelled, NoHeat
+from app.errors import Cancelled, NoHeat, Progress
 from app.explain import shortcuts
 from app.explain.faithfulness import (
     COLUMNS,
@@ -42,7 +42,6 @@ from app.model.classifier import Classifier
 from app.ui.about import table
 from app.ui.canvas import Drawings, bound
 from app.ui.session import COMPUTE, HOUR, NO_FILM, OURS, PATIENT, Session, progress, watched
-from app.watch import Progress
 
 __all__ = ["bench", "build", "dependence", "pointing", "verdict"]
 

@@ -50,9 +50,9 @@ def test_writes_an_explanation_beside_its_pictures(drawing: Path, tmp_path: Path
     folder = tmp_path / "out" / "arm"
     summary = json.loads((folder / "explanation.json").read_text())
     assert "not for diagnosis" in summary["notice"]
-    assert summary["types"][0]["name"] == summary["predicted"] == summary["explained"]
-    assert sum(t["probability"] for t in summary["types"]) == pytest.approx(1.0, abs=1e-5)
-    assert len(summary["types"]) == len(classifier.classes)
+    assert summary["prediction"]["types"][0]["name"] == summary["prediction"]["type"] == summary["map"]["target"]
+    assert sum(t["probability"] for t in summary["prediction"]["types"]) == pytest.approx(1.0, abs=1e-5)
+    assert len(summary["prediction"]["types"]) == len(classifier.classes)
     heat = cv2.imread(str(folder / "heatmap.png"), cv2.IMREAD_UNCHANGED)
     assert heat.shape == (240, 120, 4)
     painted = cv2.imread(str(folder / "overlay.png"))
@@ -69,7 +69,7 @@ def test_explains_another_type_when_asked(drawing: Path, tmp_path: Path) -> None
             app_cli.cli, ["explain", str(drawing), "--out", str(tmp_path / target), "--target", target]
         )
         assert result.exit_code == 0
-        assert json.loads((tmp_path / target / "arm" / "explanation.json").read_text())["explained"] == target
+        assert json.loads((tmp_path / target / "arm" / "explanation.json").read_text())["map"]["target"] == target
 
 
 def test_a_bad_file_does_not_stop_the_others(drawing: Path, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_any_method_can_be_asked_for(drawing: Path, tmp_path: Path, monkeypatch:
         where = tmp_path / method
         result = runner.invoke(app_cli.cli, ["explain", str(drawing), "--out", str(where), "--method", method])
         assert result.exit_code == 0, result.output
-        assert json.loads((where / "arm" / "explanation.json").read_text())["method"] == method
+        assert json.loads((where / "arm" / "explanation.json").read_text())["map"]["method"] == method
         heat = cv2.imread(str(where / "arm" / "heatmap.png"), cv2.IMREAD_UNCHANGED)
         assert heat.shape == (240, 120, 4)
         pictures.add(heat.tobytes())
@@ -262,9 +262,8 @@ def summaries(out: Path) -> list[dict]:
 def test_an_explanation_says_which_file_it_is_of(drawing: Path, tmp_path: Path) -> None:
     runner.invoke(app_cli.cli, ["explain", str(drawing), "--out", str(tmp_path / "out")])
     sha256 = hashlib.sha256(drawing.read_bytes()).hexdigest()
-    assert [found["file"] for found in summaries(tmp_path / "out")] == [
-        {"name": "arm.png", "sha256": sha256, "frame": 1}
-    ]
+    (found,) = summaries(tmp_path / "out")
+    assert [found["source"][key] for key in ("name", "sha256", "frame")] == ["arm.png", sha256, 1]
     assert str(tmp_path) not in (tmp_path / "out" / "arm" / "explanation.json").read_text()
 
 
@@ -277,9 +276,9 @@ def test_a_second_run_keeps_apart_what_is_not_the_same_image(drawing: Path, tmp_
         result = runner.invoke(app_cli.cli, ["explain", str(path), "--out", str(out), "--target", target])
         assert result.exit_code == 0, result.output
     first, second = summaries(out)
-    assert first["file"]["sha256"] == hashlib.sha256(drawing.read_bytes()).hexdigest()
-    assert second["file"]["sha256"] == hashlib.sha256(other.read_bytes()).hexdigest()
-    assert (first["explained"], second["explained"]) == ("hairline", "spiral")
+    assert first["source"]["sha256"] == hashlib.sha256(drawing.read_bytes()).hexdigest()
+    assert second["source"]["sha256"] == hashlib.sha256(other.read_bytes()).hexdigest()
+    assert (first["map"]["target"], second["map"]["target"]) == ("hairline", "spiral")
 
 
 def test_a_full_disk_leaves_no_pictures_of_an_earlier_run(
@@ -303,7 +302,7 @@ def test_the_standard_input_is_read(drawing: Path, tmp_path: Path) -> None:
     result = runner.invoke(app_cli.cli, ["explain", "-", "--out", str(out)], input=drawing.read_bytes())
     assert result.exit_code == 0, result.output
     sha256 = hashlib.sha256(drawing.read_bytes()).hexdigest()
-    assert summaries(out)[0]["file"] == {"name": "-", "sha256": sha256, "frame": 1}
+    assert [summaries(out)[0]["source"][key] for key in ("name", "sha256", "frame")] == ["-", sha256, 1]
     twice = runner.invoke(app_cli.cli, ["explain", "-", "-", "--out", str(out)], input=drawing.read_bytes())
     assert twice.exit_code == 1
     assert "once only" in twice.output
@@ -324,7 +323,7 @@ def test_a_pipe_is_read_once_and_not_for_ever(drawing: Path, tmp_path: Path, spo
     writer.join()
     assert result.exit_code == int(spoilt), result.output
     assert ("More than 50 MB" in result.output) == spoilt
-    assert [found["file"]["sha256"] for found in summaries(tmp_path / "out")] == (
+    assert [found["source"]["sha256"] for found in summaries(tmp_path / "out")] == (
         [] if spoilt else [hashlib.sha256(data).hexdigest()]
     )
 
@@ -339,8 +338,8 @@ def test_a_frame_can_be_chosen(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         assert f"number {frame}" in result.output
     first, second = summaries(out)
-    assert (first["file"]["frame"], second["file"]["frame"]) == (1, 2)
-    assert first["types"] != second["types"]
+    assert (first["source"]["frame"], second["source"]["frame"]) == (1, 2)
+    assert first["prediction"] != second["prediction"]
     third = runner.invoke(app_cli.cli, ["explain", str(scan), "--out", str(out), "--frame", "3"])
     assert third.exit_code == 1
     assert "no number 3" in third.output
@@ -375,4 +374,4 @@ def test_a_name_of_several_lines_steers_no_terminal(drawing: Path, tmp_path: Pat
     assert result.exit_code == 0, result.output
     assert result.output.count("\n") == 1
     assert "\x1b" not in result.output
-    assert summaries(tmp_path / "out")[0]["file"]["name"] == film.name
+    assert summaries(tmp_path / "out")[0]["source"]["name"] == film.name

@@ -51,7 +51,7 @@ def sources() -> list[Source]:
 
 
 def explained(folder: Path, source: Source) -> None:
-    (folder / SUMMARY).write_text(json.dumps({"file": asdict(source)}))
+    (folder / SUMMARY).write_text(json.dumps({"source": asdict(source)}))
 
 
 def test_no_two_images_share_a_folder_on_any_disk(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_images_alike_to_the_byte_are_two_images(tmp_path: Path) -> None:
             explained(folder, source)
 
 
-@pytest.mark.parametrize("summary", [None, "", "{", "[]", "{}", '{"file": 1}', '{"file": {"name": "a.png"}}'])
+@pytest.mark.parametrize("summary", [None, "", "{", "[]", "{}", '{"source": 1}', '{"source": {"name": "a.png"}}'])
 def test_folders_of_somebody_else_are_left_alone(tmp_path: Path, summary: str | None) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "A-2").write_text("a file")

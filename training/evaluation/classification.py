@@ -16,14 +16,14 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from app.model.classifier import Classifier
-from app.model.weights import ModelCard
+from app.model.weights import ModelCard, write_card
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
 from training.evaluation.calibration import holds
 from training.evaluation.metrics import bootstrap, expected_calibration_error, report
 from training.recipe import Recipe
-from training.release.export import explain_part, write_card
+from training.release.export import explain_part
 
 __all__ = ["evaluate", "plot_reliability"]
 

@@ -28,7 +28,7 @@ from app.imaging.radiograph import Radiograph, read
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.ood import OODDetector, pooled, stage_features
-from app.model.weights import ReferenceSet, load_card
+from app.model.weights import ReferenceSet, load_card, write_card
 from training.data.boxed import BoxedImages
 from training.data.cache import CACHE
 from training.data.cache import squares as cached_squares
@@ -36,7 +36,6 @@ from training.data.datamodule import BoneBreakData
 from training.data.external import strangers
 from training.evaluation.metrics import bootstrap
 from training.recipe import Recipe
-from training.release.export import write_card
 
 __all__ = ["KEPT", "checked_by", "refusal", "tampered"]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
-from app.model.weights import PresencePoints
+from app.model.weights import PresencePoints, write_card
 from training.data.boxed import BoxedImages
 from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
@@ -26,7 +26,6 @@ from training.data.external import LISTED, strangers
 from training.data.image import LabelledImage
 from training.evaluation.metrics import area, bootstrap
 from training.recipe import Recipe
-from training.release.export import write_card
 
 __all__ = ["SENSITIVITY", "SPECIFICITY", "operating_points", "presence"]
 

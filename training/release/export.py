@@ -14,7 +14,7 @@ from scipy.special import softmax
 from app.imaging.radiograph import read
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier, Explanation
-from app.model.weights import FractureType, ModelCard, WeightsFile
+from app.model.weights import FractureType, ModelCard, WeightsFile, write_card
 from training.data.bone_break import CLASSES
 from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
@@ -122,9 +122,3 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     )
     write_card(card, target)
     return card
-
-
-def write_card(card: ModelCard, target: Path) -> None:
-    """Writes ``card.json``, readable and with stable order."""
-    text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (target / "card.json").write_text(text + "\n", encoding="utf-8")

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import Cancelled
+from app.errors import Cancelled, Progress
 from app.explain import perturbation
 from app.explain.methods import DEFAULT, METHODS, draw, map_request
 from app.imaging.examples import draw as phantom
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
-from app.watch import Progress
 
 FEW = 48
 

@@ -17,10 +17,10 @@ from sklearn.linear_model import Ridge
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from app.errors import Progress
 from app.explain import perturbation
 from app.model.backbones import ARCHITECTURES
 from app.model.network import Evidence, build_network
-from app.watch import Progress
 from tests.app.model.test_network import CLASSES, awake, untouched
 
 

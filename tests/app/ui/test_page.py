@@ -31,6 +31,7 @@ from app.ui import about
 from app.ui.canvas import bound
 from app.ui.page import OFTEN, OLDEST, own_folder
 from tests.app.imaging.test_dicom import made, written
+from tests.app.test_pipeline import valid
 from tests.serving import PATIENCE, launch, until
 
 
@@ -212,10 +213,11 @@ def test_the_api_answers_as_the_classifier_does(client: Client, classifier: Clas
     cv2.imwrite(str(path), picture)
     answer = client.predict(handle_file(str(path)), api_name="/explain")
     prediction = classifier.explain([Radiograph(picture, (0, 255))])[0].prediction
-    assert answer["predicted"] == prediction.best
+    valid(answer)
+    assert answer["prediction"]["type"] == prediction.best
     assert "not for diagnosis" in answer["notice"]
-    for name, probability in answer["probabilities"].items():
-        assert probability == pytest.approx(prediction.probability(name), abs=1e-5)
+    for kind in answer["prediction"]["types"]:
+        assert kind["probability"] == pytest.approx(prediction.probability(kind["name"]), abs=1e-5)
 
 
 def test_the_api_asks_the_model_that_is_named(client: Client, second: Classifier, tmp_path: Path) -> None:
@@ -224,8 +226,8 @@ def test_the_api_asks_the_model_that_is_named(client: Client, second: Classifier
     cv2.imwrite(str(path), picture)
     answer = client.predict(handle_file(str(path)), second.card.name, api_name="/explain")
     prediction = second.explain([Radiograph(picture, (0, 255))])[0].prediction
-    assert answer["model"] == second.card.name
-    assert answer["probabilities"][prediction.best] == pytest.approx(prediction.probabilities.max(), abs=1e-5)
+    assert answer["model"]["name"] == second.card.name
+    assert answer["prediction"]["probability"] == pytest.approx(prediction.probabilities.max(), abs=1e-5)
     with pytest.raises(AppError, match="There is no model 'oracle'"):
         client.predict(handle_file(str(path)), "oracle", api_name="/explain")
 
@@ -239,21 +241,22 @@ def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_
         if how.cost == "slow":
             continue
         answer = client.predict(handle_file(str(path)), method, api_name="/heatmap")
-        assert answer["method"] == method
-        assert "not for diagnosis" in answer["notice"]
+        told = answer["explanation"]
+        valid(told)
+        assert told["map"]["method"] == method
         encoded = np.frombuffer(base64.b64decode(answer["heatmap"].split(",")[1]), np.uint8)
         grey = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         explanation = classifier.explain([film])[0]
         question = map_request(classifier, explanation.radiograph)
         drawn = (
-            explanation.heat(answer["explained"])
+            explanation.heat(told["map"]["target"])
             if method == "gradcam"
             else heat(methods.draw(question, method), explanation.placement)
         )
         assert grey.shape == picture.shape
         assert np.abs(grey / 255.0 - drawn).max() < 0.02, method
     answer = client.predict(handle_file(str(path)), "gradcam", classifier.card.name, "spiral", api_name="/heatmap")
-    assert answer["explained"] == "spiral"
+    assert answer["explanation"]["map"]["target"] == "spiral"
     for wrong, words in (
         (("guess",), "There is no method 'guess'"),
         (("gradcam", classifier.card.name, "sprain"), "'sprain' is not a type"),
@@ -270,7 +273,7 @@ def test_the_api_keeps_sixteen_bits(client: Client, classifier: Classifier, tmp_
     answer = client.predict(handle_file(str(path)), api_name="/explain")
     low, high = np.percentile(deep, (0.1, 99.9))
     prediction = classifier.explain([Radiograph(deep, (low, high))])[0].prediction
-    assert answer["probabilities"][prediction.best] == pytest.approx(prediction.probabilities.max(), abs=1e-3)
+    assert answer["prediction"]["probability"] == pytest.approx(prediction.probabilities.max(), abs=1e-3)
 
 
 def test_the_api_refuses_with_a_sentence(client: Client, tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from mapie.classification import SplitConformalClassifier
 from mapie.conformity_scores.sets.aps import APSConformityScore
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from app.model.classifier import Prediction
-from app.model.trust import possible_types
+from app.model.classifier import Prediction, possible_types
 from app.model.weights import PredictionSets
 from training.evaluation.calibration import LEVEL, SCORES, calibrate, holds, judge_sets, quantile
 

@@ -19,7 +19,7 @@ from app.explain.sanity import HEAD, REST
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
-from app.model.weights import load_card
+from app.model.weights import load_card, write_card
 from app.ui.trial import bench
 from benchmarks.record import keep
 from tests.training.evaluation.test_places import JOINT
@@ -32,7 +32,7 @@ from training.evaluation.ood import checked_by, refusal, tampered
 from training.evaluation.presence import operating_points, presence
 from training.fitting.cross_validation import cross_validate, read_folds, record
 from training.fitting.seeds import seeds
-from training.release.export import export, write_card
+from training.release.export import export
 from training.release.model_card import model_card
 from training.studies.ablation import Ablation, Switch, ablate, load_ablation
 from training.studies.ensembles import averaged, ensemble

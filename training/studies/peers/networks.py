@@ -23,7 +23,7 @@ def _custom_cnn(classes: int, dropout: float) -> nn.Sequential:
 
 def _attention_fusion(classes: int, dropout: float) -> nn.Sequential:
     entry = ARCHITECTURES["efficientnet-b3-attention"]
-    body = entry.body(32)
+    body = entry.backbone(32)
     return nn.Sequential(
         body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(entry.channels, classes)
     )

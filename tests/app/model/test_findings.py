@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from app.imaging.radiograph import Radiograph
-from app.model.classifier import Classifier, Prediction
-from app.model.trust import answers, how_sure, possible_types, presence
+from app.model.classifier import Classifier, Prediction, how_sure, possible_types, presence
 from app.model.weights import PredictionSets, PresencePoints
 from app.ui.about import _answers
 from app.ui.text import verdict
@@ -49,21 +48,6 @@ def test_the_possible_types_are_the_likeliest(score: str, limit: float, expected
 )
 def test_words_follow_the_probability(probability: float, words: str) -> None:
     assert how_sure(probability) == words
-
-
-def test_programs_are_told_what_people_are(classifier: Classifier, film: Radiograph) -> None:
-    explained = classifier.explain([film])[0]
-    untaught = answers(classifier.card, explained, unlike=False)
-    assert untaught["fracture"] is untaught["possible_types"] is untaught["level"] is None
-    assert untaught["how_sure"] == how_sure(explained.prediction.probability(explained.prediction.best))
-    sets = PredictionSets(score="LAC", level=0.9, limit=1.0)
-    taught = classifier.card.model_copy(update={"sets": sets, "presence": PresencePoints(sensitive=0.0, specific=2.0)})
-    told = answers(taught, replace(explained, fracture=np.zeros((1, 1), np.float32)), unlike=True)
-    assert told["unlike"]
-    assert told["notes"] == list(film.notes)
-    assert told["fracture"] == "suspicious"
-    assert told["possible_types"] == list(explained.prediction.ranking)
-    assert told["level"] == 0.9
 
 
 def test_the_verdict_is_said_in_words(classifier: Classifier, film: Radiograph) -> None:

@@ -1,0 +1,394 @@
+"""The one way in: an image to a ``Result``, for the page, the command line, the API and Python.
+
+    result = explain_image("wrist.dcm", method="layercam")
+    result.save(Path("out"))
+
+``Result.as_json`` is the one answer for programs. Its schema is generated from the models here; ``docs/json.md``
+describes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.errors import ChoiceError, ImageError, Progress
+from app.explain import methods
+from app.explain.method_list import DEFAULT, METHODS
+from app.explain.overlay import heatmap, overlay, panel
+from app.imaging.dicom import is_dicom, parse
+from app.imaging.radiograph import MAX_BYTES, Radiograph, decode, dicom_image, load
+from app.model.classifier import (
+    IN_WORDS,
+    UNLIKE,
+    Classifier,
+    Explanation,
+    FractureFinding,
+    how_sure,
+    possible_types,
+    presence,
+)
+from app.model.weights import ModelCard, known
+from app.result_folders import SUMMARY, Source
+
+__all__ = [
+    "HEATMAP",
+    "OVERLAY",
+    "Document",
+    "OpenedImage",
+    "Result",
+    "explain_image",
+    "load_classifier",
+    "open_image",
+]
+
+OVERLAY, HEATMAP = "overlay.png", "heatmap.png"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceImage(_Part):
+    """Where the image came from, and how it was decoded; null is what is not known."""
+
+    name: str | None = Field(description='of the file, without folders; "-" for the standard input')
+    sha256: str | None = Field(description="of the file's bytes", pattern=r"^[0-9a-f]{64}$")
+    frame: int | None = Field(description="which of the file's pictures", ge=1)
+    window: str | None = Field(description="name of the DICOM window; null for the file's own")
+    height: int = Field(description="in pixels")
+    width: int = Field(description="in pixels")
+    modality: str | None = Field(description='as DICOM names it, such as "DX"; null where the file tells none')
+    notes: list[str] = Field(description="what had to be done to read it, in sentences")
+
+
+class Model(_Part):
+    """The model that answered."""
+
+    name: str
+    title: str
+
+
+class OOD(_Part):
+    """Whether the image is like those of the reference set; out of it, nothing below may be believed."""
+
+    state: Literal["in-distribution", "out-of-distribution"] | None = Field(
+        description="null where the model cannot tell"
+    )
+    words: str | None = Field(description="a warning for people; null where there is none")
+
+
+class Fracture(_Part):
+    """Whether a fracture is seen, of whatever type."""
+
+    finding: FractureFinding | None = Field(description="null from models that were not taught to tell")
+    words: str | None = Field(description="the finding for people")
+
+
+class Type(_Part):
+    """One fracture type."""
+
+    name: str
+    probability: float = Field(description="calibrated, of all types", ge=0, le=1)
+    logit: float = Field(description="score before temperature and softmax")
+    peak_evidence: float = Field(description="strongest evidence on the image, in logits")
+    has_evidence: bool = Field(description="whether that is strong enough to be drawn")
+    evidence_outside_image: float = Field(description="share of evidence in the square's black margin", ge=0, le=1)
+
+
+class PredictedType(_Part):
+    """The likeliest type, and the others."""
+
+    type: str
+    probability: float = Field(ge=0, le=1)
+    confidence: str = Field(description="the probability in words")
+    possible_types: list[str] | None = Field(description="the types that hold the label with probability level")
+    level: float | None = Field(description="null, as possible_types, from models that were not calibrated for it")
+    types: list[Type] = Field(description="all types, the most probable first")
+
+
+class Map(_Part):
+    """What the heatmap shows."""
+
+    target: str = Field(description="the type it speaks for")
+    against: str | None = Field(description="the type it is told from; null for methods that need none")
+    method: str
+    full_colour: float | None = Field(
+        description="evidence in full colour, in logits; null for methods drawn in units of their own maximum"
+    )
+
+
+class Document(_Part):
+    """The explanation of one X-ray. For study, not for diagnosis."""
+
+    schema_version: Literal[1] = Field(alias="schema", description="version of this layout")
+    notice: str
+    source: SourceImage
+    model: Model
+    ood: OOD
+    fracture: Fracture
+    prediction: PredictedType
+    map: Map
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """A decoded image, and where it came from."""
+
+    radiograph: Radiograph
+    source: Source
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Everything that is known of one image.
+
+    Attributes:
+        explanation: prediction and every type's evidence.
+        card: of the model.
+        source: where the image came from.
+        ood: whether the image is like those of the reference set.
+        target: the type that is explained.
+        against: the type it is told from, by methods that need one.
+        method: a key of ``METHODS``.
+        square: the image as the model saw it, float32 (S, S) in 0..1.
+        found: the method's map over the square, float32 (h, w), at least 0; None for the default method, whose map is
+            the explanation's.
+    """
+
+    explanation: Explanation
+    card: ModelCard
+    source: Source
+    ood: OOD
+    target: str
+    against: str | None
+    method: str
+    square: np.ndarray
+    found: np.ndarray | None
+
+    @cached_property
+    def heat(self) -> np.ndarray:
+        """The map on the image: float32 (H, W) in 0..1."""
+        if self.found is None:
+            return self.explanation.heat(self.target)
+        return methods.heat(self.found, self.explanation.placement)
+
+    @property
+    def finding(self) -> FractureFinding | None:
+        """Whether a fracture is seen, of whatever type; None from models that were not taught to tell."""
+        return presence(self.explanation, self.card.presence)
+
+    def overlay(self) -> np.ndarray:
+        """The image with the map over it, and its scale where it has one: RGB uint8 (H, W or more, 3)."""
+        if self.found is None:
+            return panel(self.explanation, self.target)
+        return overlay(self.explanation.radiograph.display(), self.heat)
+
+    def heatmap(self) -> np.ndarray:
+        """The map alone, transparent where there is no heat: RGBA uint8 (H, W, 4)."""
+        return heatmap(self.heat)
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as ``docs/explanation.schema.json`` lays it out."""
+        explanation, card, radiograph = self.explanation, self.card, self.explanation.radiograph
+        document = Document(
+            schema=1,
+            notice=card.intended_use,
+            source=SourceImage(
+                **asdict(self.source),
+                height=radiograph.height,
+                width=radiograph.width,
+                modality=radiograph.modality or None,
+                notes=list(radiograph.notes),
+            ),
+            model=Model(name=card.name, title=card.title),
+            ood=self.ood,
+            fracture=Fracture(finding=self.finding, words=IN_WORDS[self.finding] if self.finding else None),
+            prediction=_predicted(explanation, card),
+            map=Map(
+                target=self.target,
+                against=self.against,
+                method=self.method,
+                full_colour=explanation.full_colour if self.found is None else None,
+            ),
+        )
+        return document.model_dump(mode="json", by_alias=True)
+
+    def save(self, folder: Path) -> None:
+        """Writes the JSON and both pictures into a folder that exists; raises OSError where that fails."""
+        # The disk may be full halfway: pictures of an earlier run must not lie beside a summary of this one.
+        for name in (OVERLAY, HEATMAP):
+            (folder / name).unlink(missing_ok=True)
+        (folder / SUMMARY).write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+        Image.fromarray(self.overlay()).save(folder / OVERLAY)
+        Image.fromarray(self.heatmap()).save(folder / HEATMAP)
+
+
+def _predicted(explanation: Explanation, card: ModelCard) -> PredictedType:
+    prediction = explanation.prediction
+    probability = prediction.probability(prediction.best)
+    return PredictedType(
+        type=prediction.best,
+        probability=probability,
+        confidence=how_sure(probability),
+        possible_types=list(possible_types(prediction, card.sets)) if card.sets else None,
+        level=card.sets.level if card.sets else None,
+        types=[
+            Type(
+                name=name,
+                probability=prediction.probability(name),
+                logit=float(prediction.logits[prediction.classes.index(name)]),
+                peak_evidence=explanation.peak(name),
+                has_evidence=explanation.has_evidence(name),
+                evidence_outside_image=explanation.padding_share(name),
+            )
+            for name in prediction.ranking
+        ],
+    )
+
+
+def explain_image(
+    source: str | Path | bytes | BinaryIO | Radiograph | OpenedImage,
+    *,
+    model: str | Classifier | None = None,
+    method: str = DEFAULT,
+    target: str | None = None,
+    against: str | None = None,
+    frame: int | None = None,
+    window: str | None = None,
+    anyway: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Reads an image, checks it, names its fracture type and maps the evidence.
+
+    Args:
+        source: path, file, the bytes of one, or an image that is decoded already.
+        model: a model or its name; the best one where absent.
+        method: a key of ``METHODS``.
+        target: type to explain; the predicted one where absent.
+        against: type to tell it from, for methods that need one; the likeliest other one where absent.
+        frame: which picture of a DICOM file, from 1; the first where absent.
+        window: which of a DICOM file's windows, by name; its own where absent.
+        anyway: explain an image that is out of distribution too.
+        progress: receives how far slow methods are, and may stop them.
+
+    Raises:
+        ImageError: the image cannot be read; RejectedError where it is out of distribution.
+        ChoiceError: no such method, type, frame or window.
+        WeightsError: no such model, or one that cannot be used.
+        Cancelled: ``progress`` stopped the work.
+    """
+    if method not in METHODS:
+        raise ChoiceError(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
+    classifier = model if isinstance(model, Classifier) else load_classifier(model)
+    for name in (target, against):
+        if name is not None and name not in classifier.classes:
+            raise ChoiceError(f"'{name}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
+    opened = open_image(source, frame=frame, window=window)
+    boxed = classifier.boxed(opened.radiograph)
+    rejected = classifier.check(opened.radiograph, anyway=anyway, square=boxed[0])
+    state = "out-of-distribution" if rejected else "in-distribution" if classifier.card.refuses else None
+    ood = OOD(state=state, words=UNLIKE if rejected else None)
+    explanation = classifier.explain_boxed([opened.radiograph], [boxed])[0]
+    target = target or explanation.prediction.best
+    found = None
+    if method != DEFAULT:
+        try:
+            request = methods.map_request(classifier, boxed[0], target, against, progress)
+        except ValueError as error:
+            raise ChoiceError(str(error)) from None
+        found = methods.draw(request, method)
+        against = classifier.classes[request.against]
+    told_from = against if method == "finercam" else None
+    return Result(explanation, classifier.card, opened.source, ood, target, told_from, method, boxed[0], found)
+
+
+def load_classifier(name: str | None = None) -> Classifier:
+    """A model by name, the best one where none is given; the one asked for last is kept. Raises WeightsError."""
+    return _loaded(name or known()[0])
+
+
+_loaded = lru_cache(maxsize=1)(Classifier.load)
+
+
+def open_image(
+    source: str | Path | bytes | BinaryIO | Radiograph | OpenedImage,
+    *,
+    name: str | None = None,
+    frame: int | None = None,
+    window: str | None = None,
+) -> OpenedImage:
+    """Reads and decodes an image.
+
+    Args:
+        source: as for ``explain_image``; a pipe or a file object is read once, and no further than need be.
+        name: what to call it; its file name where absent.
+        frame, window: as for ``explain_image``.
+
+    Raises:
+        ImageError: it cannot be read.
+        ChoiceError: there is no such frame or window.
+    """
+    if isinstance(source, (Radiograph, OpenedImage)):
+        if frame is not None or window is not None:
+            raise ChoiceError("This image is decoded already, so that no frame or window can be chosen.")
+        return source if isinstance(source, OpenedImage) else OpenedImage(source, Source(name=name))
+    if isinstance(source, bytes):
+        data = source
+    elif isinstance(source, (str, Path)):
+        data, name = _bytes(Path(source)), name or _name(source)
+    else:
+        data = _limited(source)
+        own = getattr(source, "name", None)  # a number where the file was opened by its descriptor
+        name = name or (_name(own) if isinstance(own, str) else None)
+    digest = hashlib.sha256(data).hexdigest()
+    return OpenedImage(_decoded(data, frame, window), Source(name=name, sha256=digest, frame=frame or 1, window=window))
+
+
+def _decoded(data: bytes, frame: int | None, window: str | None) -> Radiograph:
+    if frame in (None, 1) and window is None:
+        return decode(data)
+    if frame is not None and frame < 1:
+        raise ChoiceError("Frames are counted from 1.")
+    if len(data) > MAX_BYTES or not is_dicom(data):
+        decode(data)  # says what is wrong with the file, if anything is
+        wanted = f"frame {frame}" if frame is not None else f"window '{window}'"
+        raise ChoiceError(
+            f"There is no {wanted}: frames and windows can be chosen in DICOM files only, and this is none."
+        )
+    file = parse(data)
+    if window is not None and window not in file.windows:
+        raise ChoiceError(f"There is no window '{window}'. Known: {', '.join(file.windows) or 'none'}.")
+    return dicom_image(file, (frame or 1) - 1, window)
+
+
+def _name(path: str | Path) -> str:
+    """The file's name as text; the folders it lies in may name a person and are nobody's business."""
+    return os.fsencode(Path(path).name or path).decode("utf-8", "replace")
+
+
+def _bytes(path: Path) -> bytes:
+    """A whole file, or all that comes out of a pipe, which can be read once only."""
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open("rb") as stream:
+                return _limited(stream)
+    except OSError:
+        raise ImageError("It cannot be opened; perhaps it may not be read.") from None
+    return load(path)
+
+
+def _limited(stream: BinaryIO) -> bytes:
+    data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"More than {MAX_BYTES // 2**20} MB came in, which is more than can be read.")
+    return data

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+from app.imaging.phantom import draw
+from typer.testing import CliRunner
+
+from app.cli import cli
+from app.errors import Cancelled, ChoiceError, ImageError, Progress, RejectedError, WeightsError
+from app.explain import methods
+from app.imaging.letterbox import letterbox
+from app.imaging.radiograph import MAX_BYTES, Radiograph
+from app.model.classifier import Classifier, how_sure
+from app.model.ood import OODDetector, pooled, stage_features
+from app.model.weights import PredictionSets, PresencePoints
+from app.pipeline import Document, OpenedImage, Result, explain_image, load_classifier, open_image
+from app.result_folders import Source
+from tests.app.imaging.test_dicom import made, written
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "explanation.schema.json"
+
+
+def valid(document: dict[str, Any]) -> None:
+    """Fails unless a producer's answer is laid out as the committed schema says."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Path:
+    path = tmp_path / "arm.png"
+    cv2.imwrite(str(path), draw("oblique", height=240, width=120))
+    return path
+
+
+@pytest.fixture(scope="module")
+def strict(classifier: Classifier) -> Classifier:
+    """A model for which no image at all is in distribution."""
+    extractor = stage_features(classifier.network.body, ("layer2", "layer3"))
+    squares = [letterbox(Radiograph(draw(seed=i), (0, 255)), classifier.card.size)[0] for i in range(6)]
+    detector = OODDetector(extractor, pooled(extractor, classifier.pixels(squares)), 3, 1e-6)
+    return Classifier(classifier.network, classifier.card, detector)
+
+
+def test_the_committed_schema_is_that_of_the_models() -> None:
+    """``docs/json.md`` says how it is written anew."""
+    assert SCHEMA.read_text(encoding="utf-8") == json.dumps(Document.model_json_schema(), indent=1) + "\n"
+
+
+def test_every_producer_keeps_to_the_schema(
+    drawing: Path, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cli._load", lambda _model: classifier)
+    for method in ("gradcam", "finercam", "layercam"):
+        result = explain_image(drawing, model=classifier, method=method)
+        valid(result.as_json())
+        called = CliRunner().invoke(cli, ["explain", str(drawing), "--out", str(tmp_path / method), "--method", method])
+        assert called.exit_code == 0, called.output
+        written_down = json.loads((tmp_path / method / "arm" / "explanation.json").read_text())
+        assert written_down == result.as_json()
+    with pytest.raises(jsonschema.ValidationError):
+        valid({**written_down, "schema": 2})
+    with pytest.raises(jsonschema.ValidationError):
+        valid({**written_down, "more": 1})
+
+
+def test_numbers_are_the_classifiers(film: Radiograph, classifier: Classifier) -> None:
+    result = explain_image(film, model=classifier)
+    explanation = classifier.explain([film])[0]
+    prediction = explanation.prediction
+    assert [kind["name"] for kind in result.as_json()["prediction"]["types"]] == list(prediction.ranking)
+    for kind in result.as_json()["prediction"]["types"]:
+        name = kind["name"]
+        assert kind["probability"] == prediction.probability(name)
+        assert kind["logit"] == float(prediction.logits[prediction.classes.index(name)])
+        assert kind["peak_evidence"] == explanation.peak(name)
+        assert kind["evidence_outside_image"] == explanation.padding_share(name)
+    assert np.array_equal(result.heat, explanation.heat(prediction.best))
+    assert result.as_json()["map"]["full_colour"] == explanation.full_colour
+
+
+def test_every_kind_of_source_gives_the_same_numbers(drawing: Path, classifier: Classifier) -> None:
+    data = drawing.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    with drawing.open("rb") as stream:
+        found = [explain_image(each, model=classifier) for each in (drawing, str(drawing), stream, data)]
+    found.append(explain_image(io.BytesIO(data), model=classifier))
+    found.append(explain_image(open_image(drawing).radiograph, model=classifier))
+    assert [result.source.name for result in found] == ["arm.png"] * 3 + [None] * 3
+    assert [result.source.sha256 for result in found] == [sha256] * 5 + [None]
+    assert len({json.dumps(result.as_json()["prediction"]) for result in found}) == 1
+
+
+@pytest.mark.parametrize("method", ["gradcam", "layercam"])
+def test_the_square_is_prepared_once(
+    film: Radiograph, strict: Classifier, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    prepared = []
+
+    def counted(*args: Any) -> Any:
+        prepared.append(args)
+        return letterbox(*args)
+
+    monkeypatch.setattr("app.model.classifier.letterbox", counted)
+    monkeypatch.setattr("app.explain.methods.letterbox", counted)
+    result = explain_image(film, model=strict, method=method, anyway=True)
+    assert result.heat.shape == film.pixels.shape
+    assert len(prepared) == 1
+
+
+def test_another_method_is_drawn_for_the_type_that_is_asked_for(film: Radiograph, classifier: Classifier) -> None:
+    result = explain_image(film, model=classifier, method="finercam", target="spiral", against="hairline")
+    drawn = methods.draw(methods.ask(classifier, film, "spiral", "hairline"), "finercam")
+    assert np.array_equal(result.heat, methods.heat(drawn, result.explanation.placement))
+    told = result.as_json()["map"]
+    assert told == {"target": "spiral", "against": "hairline", "method": "finercam", "full_colour": None}
+
+
+def test_an_image_out_of_distribution_needs_insisting(film: Radiograph, strict: Classifier) -> None:
+    with pytest.raises(RejectedError):
+        explain_image(film, model=strict)
+    told = explain_image(film, model=strict, anyway=True).as_json()["ood"]
+    assert told["state"] == "out-of-distribution"
+    assert "do not believe" in told["words"]
+
+
+def test_what_a_model_was_not_taught_is_null(film: Radiograph, classifier: Classifier) -> None:
+    result = explain_image(film, model=classifier)
+    untaught = result.as_json()
+    assert untaught["ood"] == {"state": None, "words": None}
+    assert untaught["fracture"] == {"finding": None, "words": None}
+    assert untaught["prediction"]["possible_types"] is untaught["prediction"]["level"] is None
+    assert untaught["prediction"]["confidence"] == how_sure(untaught["prediction"]["probability"])
+    sets = PredictionSets(score="LAC", level=0.9, limit=1.0)
+    card = classifier.card.model_copy(update={"sets": sets, "presence": PresencePoints(sensitive=0.0, specific=2.0)})
+    seen = replace(result.explanation, fracture=np.zeros((1, 1), np.float32))
+    taught = replace(result, card=card, explanation=seen).as_json()
+    valid(taught)
+    assert taught["fracture"] == {"finding": "suspicious", "words": "Suspicious of a fracture"}
+    assert taught["prediction"]["possible_types"] == list(seen.prediction.ranking)
+    assert taught["prediction"]["level"] == 0.9
+
+
+def test_frames_and_windows_are_chosen(classifier: Classifier) -> None:
+    scan = written(made(np.stack([draw("oblique", seed=1), draw("spiral", seed=2)])))
+    first, second = (explain_image(scan, model=classifier, frame=frame) for frame in (None, 2))
+    assert (first.source.frame, second.source.frame) == (1, 2)
+    assert not np.array_equal(first.explanation.radiograph.pixels, second.explanation.radiograph.pixels)
+    with pytest.raises(ChoiceError, match="no window 'bone'"):
+        open_image(scan, window="bone")
+    with pytest.raises(ChoiceError, match="from 1"):
+        open_image(scan, frame=0)
+    with pytest.raises(ImageError, match="no number 3"):
+        open_image(scan, frame=3)
+    with pytest.raises(ChoiceError, match="decoded already"):
+        open_image(first.explanation.radiograph, frame=1)
+
+
+def test_bad_input_is_a_sentence(drawing: Path, film: Radiograph, classifier: Classifier) -> None:
+    with pytest.raises(ChoiceError, match="no method 'guess'"):
+        explain_image(drawing, model=classifier, method="guess")
+    with pytest.raises(ChoiceError, match="'sprain' is not a type"):
+        explain_image(drawing, model=classifier, target="sprain")
+    with pytest.raises(ChoiceError, match="told from itself"):
+        explain_image(film, model=classifier, method="finercam", target="spiral", against="spiral")
+    with pytest.raises(ChoiceError, match="no window 'bone'"):
+        explain_image(drawing, model=classifier, window="bone")
+    with pytest.raises(WeightsError, match="oracle"):
+        load_classifier("oracle")
+    with pytest.raises(ImageError, match="empty"):
+        explain_image(b"", model=classifier)
+    with pytest.raises(ImageError, match="More than 50 MB"):
+        open_image(io.BytesIO(bytes(MAX_BYTES + 1)))
+    with pytest.raises(ImageError, match="no such file"):
+        open_image(drawing.with_name("none.png"))
+
+
+def test_slow_methods_can_be_stopped(film: Radiograph, classifier: Classifier) -> None:
+    progress = Progress()
+    progress.stop()
+    with pytest.raises(Cancelled):
+        explain_image(film, model=classifier, method="occlusion", progress=progress)
+
+
+def test_a_result_is_saved(film: Radiograph, classifier: Classifier, tmp_path: Path) -> None:
+    result: Result = explain_image(OpenedImage(film, Source("arm.png")), model=classifier, method="layercam")
+    result.save(tmp_path)
+    assert json.loads((tmp_path / "explanation.json").read_text()) == result.as_json()
+    assert cv2.imread(str(tmp_path / "overlay.png")).shape == (*film.pixels.shape, 3)
+    assert cv2.imread(str(tmp_path / "heatmap.png"), cv2.IMREAD_UNCHANGED).shape == (*film.pixels.shape, 4)
