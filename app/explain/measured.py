@@ -20,8 +20,11 @@ __all__ = [
     "depends_on_type",
     "load",
     "lost_to_random",
+    "objection",
+    "percent",
     "rows",
     "unmeasured",
+    "with_interval",
 ]
 
 SAME_FOR_ANY_TYPE = 0.9
@@ -70,6 +73,16 @@ def lost_to_random(row: dict[str, Any]) -> list[str]:
     return [key for key, better in beats_random(row).items() if not better]
 
 
+def objection(row: dict[str, Any]) -> str:
+    """The worst that was measured of a method, a sentence; empty where nothing speaks against it."""
+    if depends_on_model(row) is False:
+        return "Does not depend on the model: it stays when all weights are shuffled."
+    if depends_on_type(row) is False:
+        return "Does not depend on the type: it stays when the head's weights are shuffled."
+    lost = lost_to_random(row)
+    return f"No better than random maps by {', '.join(lost)}." if lost else ""
+
+
 def _margin(share: dict[str, float]) -> str:
     return f"{share['value']:+.3f} ({share['low']:+.3f} to {share['high']:+.3f})"
 
@@ -106,3 +119,18 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
         ]
         for name, row in found["methods"].items()
     ]
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share, 0 to 1, as ``19 %``."""
+    return f"{100.0 * share:.{digits}f} %"
+
+
+def with_interval(share: dict[str, Any]) -> str:
+    """A share with its interval and number of images, as ``58.9 % (95 % CI 50.9 to 66.9, n = 168)``.
+
+    Args:
+        share: "value", "low" and "high", 0 to 1, and "n".
+    """
+    low, high = 100.0 * share["low"], 100.0 * share["high"]
+    return f"{percent(share['value'], 1)} (95 % CI {low:.1f} to {high:.1f}, n = {share['n']:,})"

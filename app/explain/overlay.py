@@ -107,14 +107,15 @@ def difference(film: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) ->
 
     Args:
         film: uint8 (H, W).
-        signed: float32 (H, W) in -1..1.
-        opacity: of the strongest.
+        signed: float32 (H, W) in any unit; drawn up to its own peak.
+        opacity: of the peak.
 
     Returns:
         RGB uint8 (H, W, 3); equal to the film where nothing speaks for either.
     """
     grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB).astype(np.float32)
-    paint = (opacity * np.clip(np.abs(signed), 0.0, 1.0))[:, :, None]
+    size = np.abs(signed)
+    paint = (opacity * size / max(float(size.max()), 1e-6))[:, :, None]
     colour = np.where(signed[:, :, None] > 0, np.array(WARM, np.float32), np.array(COLD, np.float32))
     return np.round(grey * (1.0 - paint) + colour * paint).astype(np.uint8)
 

@@ -80,6 +80,12 @@ class Explanation:
         """A class's map, float32 (h, w), in logits."""
         return self.maps[self.prediction.classes.index(name)]
 
+    def terms(self, name: str) -> tuple[float, float, float]:
+        """Evidence for a class, evidence against it (at most 0) and the bias, in logits: they add up to its logit."""
+        found = self.evidence(name)
+        bias = float(self.biases[self.prediction.classes.index(name)])
+        return float(np.clip(found, 0.0, None).mean()), float(np.clip(found, None, 0.0).mean()), bias
+
     @cached_property
     def presence(self) -> float | None:
         """Log odds of a fracture anywhere: the odds of all places add up to its own. None without a fracture map."""

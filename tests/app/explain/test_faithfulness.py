@@ -13,6 +13,7 @@ from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from app.errors import Cancelled
+from app.explain.checks import dependence, pointing
 from app.explain.faithfulness import (
     CHANGES,
     HEAD,
@@ -38,7 +39,6 @@ from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork, build_network
-from app.ui.trial import dependence, pointing
 from app.watch import Progress
 
 
