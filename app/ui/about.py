@@ -73,13 +73,7 @@ def _test_tables(card: ModelCard) -> str:
         ["Expected calibration error", f"{test['expected_calibration_error']['value']:.3f}"],
     ]
     by_type = [
-        [
-            row["name"],
-            str(row["films"]),
-            percent(row["precision"]),
-            percent(row["recall"]),
-            "-" if row["auroc"] is None else f"{row['auroc']:.2f}",
-        ]
+        [row["name"], str(row["films"]), percent(row["precision"]), percent(row["recall"]), _auroc(row["auroc"])]
         for row in test["per_class"]
     ]
     return (
@@ -90,6 +84,10 @@ def _test_tables(card: ModelCard) -> str:
     )
 
 
+def _auroc(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _learnt_from(card: ModelCard) -> str:
     boxed = card.data.get("places")
     located = (
@@ -98,13 +96,13 @@ def _learnt_from(card: ModelCard) -> str:
         else ""
     )
     training = card.training
-    told = (
+    words = (
         f"{_images(card, 'train')} training X-rays of {card.data.get('title', 'an unnamed set')}{located}. No "
         "near-duplicates that our search finds, and no X-rays of one case as far as names tell, straddle training and "
         f"test. {_start(card)} Trained on {card.date} for {training.get('epochs', '?')} epochs "
         f"({training.get('minutes', '?')} minutes, {training.get('device', '?')}), seed {card.seed}."
     )
-    return details("What it learnt from", f"<p>{html.escape(told)}</p>")
+    return details("What it learnt from", f"<p>{html.escape(words)}</p>")
 
 
 def answer_rows(card: ModelCard) -> list[list[str]]:
@@ -215,8 +213,8 @@ def _suspicion(found: dict[str, Any]) -> str:
 def _recall(found: dict[str, Any]) -> str:
     planted = found["recall_of_planted_copies"]
     whole = [kind for kind, share in planted.items() if share == "40 of 40"]
-    told = [f"{kind}: {share}" for kind, share in planted.items() if kind not in whole]
-    return "; ".join([*told, f"{'the other ' if told else ''}{len(whole)} kinds: all 40 of 40"])
+    words = [f"{kind}: {share}" for kind, share in planted.items() if kind not in whole]
+    return "; ".join([*words, f"{'the other ' if words else ''}{len(whole)} kinds: all 40 of 40"])
 
 
 def _overlooked(found: dict[str, Any]) -> str:
@@ -225,8 +223,8 @@ def _overlooked(found: dict[str, Any]) -> str:
 
 
 def _looked_at(found: dict[str, Any]) -> str:
-    told = (f"{right} of {count} found by {measure}" for measure, (right, count) in found.get("looked_at", {}).items())
-    return "; ".join(told) or "not looked at"
+    words = (f"{right} of {count} found by {measure}" for measure, (right, count) in found.get("looked_at", {}).items())
+    return "; ".join(words) or "not looked at"
 
 
 ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -254,7 +252,7 @@ ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
     "With colour": lambda audit: f"{audit['marks']['films_with_colour']:,}",
     "Labels that look wrong (suspicion)": lambda audit: _suspicion(audit["suspected_labels"]),
 }
-"""What is told of each audit."""
+"""What the table says of each audit."""
 
 
 def _accuracy(run: dict[str, Any] | None) -> str:
@@ -286,7 +284,7 @@ def describe_data(folder: Path = TRAINING) -> str:
     audits = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("data/audits/*.json"))]
     results = folder / "recipes" / "peers" / "results.json"
     parts = ["<h2>Is this data sound?</h2>", INTRO]
-    rows = [[title, *(told(audit) for audit in audits)] for title, told in ROWS.items()]
+    rows = [[title, *(words(audit) for audit in audits)] for title, words in ROWS.items()]
     head = ["", *(audit["title"] for audit in audits)]
     parts.append(table(head, rows) if audits else "<p>No audit is at hand.</p>")
     parts.append(details("How these counts were made", COUNTS))

@@ -18,7 +18,7 @@ from app.explain.methods import DEFAULT, METHODS, MapRequest, ask, ask_square, d
 from app.explain.overlay import COLD, WARM, difference, overlay
 from app.model.classifier import Classifier, Explanation
 from app.ui import text
-from app.ui.session import LIMIT, SCREEN, Session, gallery, progress, run_slowly, type_choice, watched
+from app.ui.session import LIMIT, SCREEN, Session, gallery, picture, progress, run_slowly, type_choice, watched
 
 __all__ = ["CompareTab", "score_sums"]
 
@@ -44,14 +44,6 @@ class _Pair(NamedTuple):
 
     target: str
     against: str
-
-
-class _Cell(NamedTuple):
-    """One map to draw: a method, and the X-ray as one model explains it."""
-
-    method: str
-    explanation: Explanation
-    request: MapRequest
 
 
 def method_notes(names: Sequence[str], figures: dict[str, dict[str, Any] | None]) -> str:
@@ -142,21 +134,14 @@ class CompareTab:
         self.grid = gallery("compare-grid", 3)
         self.notes = gr.HTML(self._notes(AT_FIRST, [default]))
         self.key = gr.HTML("", elem_id="compare-key")
-        self.why = gr.Image(
-            show_label=False,
-            format="png",
-            interactive=False,
-            elem_id="compare-why",
-            alt_text="The X-ray with what speaks for one type and for the other in two colours",
-            buttons=[],
-            height=420,
-        )
+        alt = "The X-ray with what speaks for one type and for the other in two colours"
+        self.why = picture("compare-why", alt, buttons=[], height=420)
         self.sums = gr.HTML("", elem_id="compare-sums")
 
     def _bind(self, session: gr.State) -> None:
         results = [self.state, self.grid, self.notes, self.key, self.why, self.sums]
-        asked = [self.target, self.against, self.methods, self.others]
-        run_slowly(self.compare, session, asked, results, self.go, self.stop, self._cleared)
+        inputs = [self.target, self.against, self.methods, self.others]
+        run_slowly(self.compare, session, inputs, results, self.go, self.stop, self._cleared)
 
     def _cleared(self, sentence: str = "") -> dict[Any, Any]:
         message = text.line(sentence) if sentence else ""
@@ -202,16 +187,16 @@ class CompareTab:
     ) -> Iterator[dict[Any, Any]]:
         """A row a method and a column a model."""
         requests, rejecting = self._requests(session, models, pair)
-        cells = [_Cell(method, *each) for method in methods for each in requests]
-        several = len(requests) > 1
+        cells = [(method, *each) for method in methods for each in requests]
+        several, image = len(requests) > 1, session.explanation.radiograph.display()
         pictures: list[tuple[np.ndarray, str]] = []
         late: list[str] = []
-        for number, cell in enumerate(cells):
+        for number, (method, explained, request) in enumerate(cells):
             began, found = time.monotonic(), None
-            title = METHODS[cell.method].title
+            title = METHODS[method].title
             try:
                 for share, done in watched(
-                    lambda watch, cell=cell: draw(replace(cell.request, watch=watch), cell.method)
+                    lambda watch, method=method, request=request: draw(replace(request, watch=watch), method)
                 ):
                     found = done
                     yield {
@@ -221,9 +206,12 @@ class CompareTab:
             except Cancelled:
                 late.append(title)
                 took = "took too long"
-            before = f"{self.models[cell.explanation.model].card.title}: " if several else ""
-            picture = self._picture(session, cell, found, pair.target)
-            pictures = [*pictures, (picture, f"{before}{title} · {took}")]
+            before = f"{self.models[explained.model].card.title}: " if several else ""
+            # The place of a map that took too long stays, so that a column is a model's.
+            shown = np.zeros(image.shape, np.float32) if found is None else heat(found, explained.placement)
+            if found is not None and method == DEFAULT:
+                shown = explained.heat(pair.target)
+            pictures = [*pictures, (overlay(image, shown), f"{before}{title} · {took}")]
             yield {self.grid: gr.Gallery(pictures, columns=len(requests) if several else 3)}
         yield {self.state: text.line(self._summary(pair, late, rejecting))}
 
@@ -246,15 +234,6 @@ class CompareTab:
             explained = model.explain([image])[0].at_screen_size(SCREEN)
             requests.append((explained, ask(model, image, *pair)))
         return requests, rejecting
-
-    def _picture(self, session: Session, cell: _Cell, found: np.ndarray | None, target: str) -> np.ndarray:
-        image = session.explanation.radiograph.display()
-        if found is None:
-            # Its place stays, so that a column is a model's.
-            return overlay(image, np.zeros(image.shape, np.float32))
-        explained = cell.explanation
-        shown = explained.heat(target) if cell.method == DEFAULT else heat(found, explained.placement)
-        return overlay(image, shown)
 
     def _summary(self, pair: _Pair, late: Sequence[str], rejecting: Sequence[str]) -> str:
         target, against = (self.titles[name].lower() for name in pair)

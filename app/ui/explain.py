@@ -19,7 +19,7 @@ from app.imaging.series import OWN_WINDOW, Slices, gather
 from app.model.classifier import Classifier, Explanation
 from app.model.trust import presence
 from app.ui import text
-from app.ui.session import HEAVY, HOUR, SCREEN, Session
+from app.ui.session import HEAVY, HOUR, SCREEN, Session, picture
 from app.ui.uploads import guard
 
 __all__ = ["ExplainTab"]
@@ -75,18 +75,6 @@ def _source() -> gr.Image:
     return source
 
 
-def _picture(elem_id: str, alt: str) -> gr.Image:
-    return gr.Image(
-        show_label=False,
-        format="png",
-        interactive=False,
-        elem_id=elem_id,
-        alt_text=alt,
-        buttons=["fullscreen", "download"],
-        min_width=150,
-    )
-
-
 def _plain(image: Radiograph) -> np.ndarray:
     """The X-ray as it is; what comes from a hospital with its scale, and with what may name a person outlined."""
     shown = image.display()
@@ -131,7 +119,7 @@ class ExplainTab:
             visible=len(classifiers) > 1,
             elem_id="model",
         )
-        self.verdict = gr.HTML(text.WELCOME, elem_id="verdict")
+        self.verdict = gr.HTML("", elem_id="verdict")
         self.anyway = gr.Button("Explain it anyway", visible=False, size="sm", elem_id="anyway")
         self.random = gr.Button("Random test X-ray", elem_id="random-xray", visible=bool(self.labelled), size="sm")
         origins = "; ".join(sorted({html.escape(example.source) for example in self.offered}))
@@ -151,8 +139,8 @@ class ExplainTab:
         self.description = gr.HTML("", elem_id="description")
         with gr.Tabs(elem_id="views"):
             with gr.Tab("Side by side"), gr.Row(elem_id="pair"):
-                self.plain = _picture("plain", "The X-ray")
-                self.painted = _picture("painted", "The X-ray with the heatmap for the chosen type over it")
+                self.plain = picture("plain", "The X-ray")
+                self.painted = picture("painted", "The X-ray with the heatmap for the chosen type over it")
             with gr.Tab("Before and after"):
                 self.slider = gr.ImageSlider(
                     show_label=False, format="png", interactive=False, elem_id="slider", buttons=[]
@@ -173,28 +161,27 @@ class ExplainTab:
 
     def _bind(self) -> None:
         looks = [self.colours, self.opacity, self.contour, self.fracture]
-        asked = [self.model, *looks]
+        inputs = [self.model, *looks]
         drawn = [self.painted, self.slider, self.legend, self.description]
         results = [self.source, self.steps, self.bench, self.session, self.rejected, self.anyway, self.verdict]
         results += [self.bars, self.types, self.plain, *drawn, self.number, self.window]
         states = [self.session, self.rejected]
-        self.source.input(self.explain_shown, [self.source, *asked], results, **HEAVY)
-        self.files.upload(self.explain_files, [self.files, *asked], results, **HEAVY)
-        self.examples.select(self.explain_example, asked, results, **HEAVY)
-        self.random.click(self.explain_random, asked, results, **HEAVY)
+        self.source.input(self.explain_shown, [self.source, *inputs], results, **HEAVY)
+        self.files.upload(self.explain_files, [self.files, *inputs], results, **HEAVY)
+        self.examples.select(self.explain_example, inputs, results, **HEAVY)
+        self.random.click(self.explain_random, inputs, results, **HEAVY)
         for change in (self.number.release, self.window.input):
-            through = [*states, self.number, self.window, *asked]
+            through = [*states, self.number, self.window, *inputs]
             change(self.explain_slice, through, results, trigger_mode="always_last", **HEAVY)
-        self.anyway.click(self.explain_anyway, [self.rejected, *asked], results, **HEAVY)
-        self.model.input(self.explain_again, [*states, *asked], results, **HEAVY)
-        for change in (self.types.input, self.colours.input, self.opacity.change, self.contour.input):
-            change(self.redraw, [self.session, self.types, *looks], drawn, **LIGHT)
-        self.fracture.input(self.redraw, [self.session, self.types, *looks], drawn, **LIGHT)
+        self.anyway.click(self.explain_anyway, [self.rejected, *inputs], results, **HEAVY)
+        self.model.input(self.explain_again, [*states, *inputs], results, **HEAVY)
+        changes = [self.types.input, self.colours.input, self.opacity.change, self.contour.input, self.fracture.input]
+        gr.on(changes, self.redraw, [self.session, self.types, *looks], drawn, **LIGHT)
 
     def explain_shown(self, path: str | None, model: str, *looks: Any) -> Updates:
         if path:
             return self.explain_files([path], model, *looks)
-        cleared = {**self._one_picture(), **self._nothing(text.WELCOME)}
+        cleared = {**self._one_picture(), **self._nothing("")}
         del cleared[self.source]
         return cleared
 
@@ -232,7 +219,7 @@ class ExplainTab:
     def explain_again(self, session: Session | None, rejected: Slices | None, model: str, *looks: Any) -> Updates:
         if session is not None:
             return self._explained(session.slices, model, Looks(*looks), session.label, session.anyway)
-        return self._explained(rejected, model, Looks(*looks)) if rejected else self._nothing(text.WELCOME)
+        return self._explained(rejected, model, Looks(*looks)) if rejected else self._nothing("")
 
     def explain_anyway(self, rejected: Slices | None, model: str, *looks: Any) -> Updates:
         if rejected is None:

@@ -33,8 +33,7 @@ HEADER = """
 <header class="masthead">
   <div>
     <h1>Which fracture, and where does the model look?</h1>
-    <p>Drop in an X-ray of a broken bone. The model names one of {count} fracture types and shows what made it say
-    so.</p>
+    <p>Drop in an X-ray of a broken bone. The model names one of {count} fracture types and shows why.</p>
   </div>
   <p class="notice" role="note"><strong>For study, not for diagnosis.</strong> Not a medical device.</p>
 </header>

@@ -26,6 +26,7 @@ __all__ = [
     "SCREEN",
     "Session",
     "gallery",
+    "picture",
     "progress",
     "run_slowly",
     "type_choice",
@@ -74,6 +75,12 @@ class Session:
     anyway: bool = False
 
 
+def picture(elem_id: str, alt: str, **look: Any) -> gr.Image:
+    """One result, to be looked at only."""
+    look = {"buttons": ["fullscreen", "download"], "min_width": 150, **look}
+    return gr.Image(show_label=False, format="png", interactive=False, elem_id=elem_id, alt_text=alt, **look)
+
+
 def gallery(elem_id: str, columns: int) -> gr.Gallery:
     """Maps side by side."""
     look: dict[str, Any] = {"show_label": False, "object_fit": "contain", "height": "auto", "format": "png"}
@@ -89,7 +96,7 @@ def type_choice(titles: dict[str, str], label: str, first: str, elem_id: str) ->
 def run_slowly(
     work: Callable[..., Iterator[dict[Any, Any]]],
     session: gr.State,
-    asked: Sequence[Component],
+    inputs: Sequence[Component],
     results: Sequence[Component],
     go: gr.Button,
     stop: gr.Button,
@@ -100,13 +107,13 @@ def run_slowly(
     Args:
         work: yields what changes, by component.
         session: its first input.
-        asked: its other inputs.
+        inputs: its other inputs.
         results: its outputs, a line of text first.
         go, stop: the buttons.
         clear: empties the results: what was found of another X-ray must not stand beside this one.
     """
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    running = go.click(work, [session, *asked], results, concurrency_id=PATIENT, concurrency_limit=2, **quiet)
+    running = go.click(work, [session, *inputs], results, concurrency_id=PATIENT, concurrency_limit=2, **quiet)
     session.change(clear, None, results, cancels=[running], **quiet)
     stop.click(lambda: line(CANCELLED), None, results[0], cancels=[running], **quiet)
 

@@ -34,7 +34,6 @@ TOO_LARGE = "What was painted is larger than the X-ray on the page. Please load 
 FOREIGN = "That file was not uploaded here. Please drop it in again."
 NOT_TAKEN = "That could not be taken in. Please drop it in again."
 LETTERS = "Outlined in amber: possible letters. Make sure they name nobody."
-WELCOME = "<div class='verdict empty'><p>The verdict appears here.</p></div>"
 STEPS = """
 <section class="steps">
   <h2>How it works</h2>
@@ -100,13 +99,10 @@ def reading(*, fracture_map: bool) -> str:
         "evidence.</p><p>The map is Grad-CAM, exact: it adds up to the score. Its mean over the square the model sees, "
         "evidence against the type included, plus a constant, is the type's score.</p>"
     )
-    if fracture_map:
-        more += (
-            "<p>The blue line encloses where the model sees a fracture of any type; it is dashed for a suspicion.</p>"
-        )
+    blue = "<p>The blue line encloses where the model sees a fracture of any type; it is dashed for a suspicion.</p>"
     return (
         "<div class='reading'><p>Colour marks what speaks for the chosen type. No colour: nothing does.</p>"
-        f"{details('How to read this heatmap', more)}</div>"
+        f"{details('How to read this heatmap', more + blue * fracture_map)}</div>"
     )
 
 

@@ -80,12 +80,10 @@ def bench(title: str, found: dict[str, Any]) -> str:
         else ""
     )
     legend = (
-        f"<p>On {found['films']} fractured X-rays it never saw. Deletion, insertion and ROAD: how much better than "
-        "random maps (the same one moved elsewhere), in units of probability, with 95 % intervals; above zero is "
-        "better. Peak: share of X-rays whose hottest point lies in a fracture box, or within 5 % of the diagonal of "
-        "one. Stability: mean rank correlation under small changes. Shuffled: rank correlation, whatever its sign, "
-        f"once all weights are shuffled; near zero is right. Seconds: the median, on {found['threads']} of the "
-        "processor's threads. Made by <code>python -m training faithfulness</code>.</p>"
+        f"<p>On {found['films']} fractured X-rays it never saw. Deletion, insertion, ROAD: margin over random maps "
+        "(this one moved elsewhere), in units of probability; above zero is better. Peak: pointing game, in a box or "
+        "within 5 % of its diagonal. Stability, Shuffled: rank correlation under small changes, and in size once all "
+        f"weights are shuffled; near zero is right. Seconds: median, {found['threads']} threads. Brackets: 95 % CI.</p>"
     )
     body = f"{legend}{text.table(measured.HEAD, measured.rows(found))}<p>{html.escape(measured.unmeasured(found))}</p>"
     return f"<div class='about wide'>{warning}{text.details(f'How every method does with {title}', body)}</div>"
@@ -139,7 +137,7 @@ class TestTab:
         self.state = gr.HTML("", elem_id="test-state")
         self.findings = gr.HTML("", elem_id="test-findings")
         self.shuffled = gr.HTML("")
-        self.maps = gallery("test-maps", 6)
+        self.maps = gallery("test-maps", 4)
 
     def _lay_out_hiding(self) -> None:
         gr.HTML(HIDING)
@@ -167,8 +165,8 @@ class TestTab:
         results = [self.state, self.findings, self.shuffled, self.maps]
         run_slowly(self.test, session, [self.method, self.target], results, self.go, self.stop, self._cleared)
         self.load.click(self.load_xray, session, [self.painted, self.canvas, self.moved], api_visibility="private")
-        asked = [self.painted, self.canvas, self.target]
-        self.again.click(self.predict_without, asked, [self.after, self.moved], **HEAVY)
+        inputs = [self.painted, self.canvas, self.target]
+        self.again.click(self.predict_without, inputs, [self.after, self.moved], **HEAVY)
 
     def _cleared(self, message: str = "") -> dict[Any, Any]:
         return {self.state: message, self.findings: "", self.shuffled: "", self.maps: []}
