@@ -25,7 +25,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1280, "height": 1000})
         tab.goto(address)
-        tab.set_input_files("#film-input input[type=file]", str(film))
+        tab.set_input_files("#xray-input input[type=file]", str(film))
         tab.wait_for_selector("#painted img")
         tab.wait_for_timeout(1500)
         tab.screenshot(path=TARGET, clip={"x": 0, "y": 0, "width": 1280, "height": 1000})

@@ -81,11 +81,11 @@ def test_an_installed_page_tells_all_that_the_tree_s_does(installed: Path, tmp_p
 import json
 from app import bars
 from app.explain import faithfulness
-from app.ui import about, data, page
+from app.ui import about, page
 from app.model.weights import DEFAULT_FOLDER, ranked
 cards = [about.whole_card(name) for name in ranked()]
 figures = [faithfulness.measured(name) for name in ranked()]
-print(json.dumps([ranked(), cards, figures, bars.load() is not None, data.describe(), page.STYLE.read_text(),
+print(json.dumps([ranked(), cards, figures, bars.load() is not None, about.describe_data(), page.STYLE.read_text(),
     page.SCRIPT.read_text()]))
 """
     here = run(ROOT, tmp_path, code)

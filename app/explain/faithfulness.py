@@ -43,6 +43,7 @@ __all__ = [
     "measure_faithfulness",
     "measured",
     "measured_rows",
+    "objection",
     "surrogate",
     "unmeasured",
 ]
@@ -274,6 +275,16 @@ def beats_random(row: dict[str, Any]) -> dict[str, bool]:
 def lost_to_random(row: dict[str, Any]) -> list[str]:
     """The measures by which a method is not shown to beat random maps."""
     return [key for key, better in beats_random(row).items() if not better]
+
+
+def objection(row: dict[str, Any]) -> str:
+    """The worst that was measured of a method, a sentence; empty where nothing speaks against it."""
+    if depends_on_model(row) is False:
+        return "Does not depend on the model: it stays when all weights are shuffled."
+    if depends_on_type(row) is False:
+        return "Does not depend on the type: it stays when the head's weights are shuffled."
+    lost = lost_to_random(row)
+    return f"No better than random maps by {', '.join(lost)}." if lost else ""
 
 
 def _margin(share: dict[str, float]) -> str:

@@ -100,9 +100,10 @@ def overlay(
 
 
 def difference(film: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
-    """The film with evidence for one class in warm colour, for another in cold: ``signed``, float32 (H, W), -1..1."""
+    """The film, warm where ``signed``, float (H, W), speaks for one class, cold for another, up to its own peak."""
     grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB).astype(np.float32)
-    paint = (opacity * np.clip(np.abs(signed), 0.0, 1.0))[:, :, None]
+    size = np.abs(signed)
+    paint = (opacity * size / max(float(size.max()), 1e-6))[:, :, None]
     colour = np.where(signed[:, :, None] > 0, np.array(WARM, np.float32), np.array(COLD, np.float32))
     return np.round(grey * (1.0 - paint) + colour * paint).astype(np.uint8)
 

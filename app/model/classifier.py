@@ -25,9 +25,13 @@ __all__ = [
     "Explanation",
     "FractureFinding",
     "Prediction",
+    "confidence",
+    "false_alarms",
     "how_sure",
+    "missed",
     "possible_types",
     "presence",
+    "track_record",
 ]
 
 FractureFinding = Literal["none", "suspicious", "definite"]
@@ -102,6 +106,12 @@ class Explanation:
     def evidence(self, name: str) -> np.ndarray:
         """A class's map, float32 (h, w), in logits."""
         return self.maps[self.prediction.classes.index(name)]
+
+    def terms(self, name: str) -> tuple[float, float, float]:
+        """Evidence for a class, evidence against it (at most 0) and the bias, in logits: they add up to its logit."""
+        found = self.evidence(name)
+        bias = float(self.biases[self.prediction.classes.index(name)])
+        return float(np.clip(found, 0.0, None).mean()), float(np.clip(found, None, 0.0).mean()), bias
 
     @cached_property
     def presence(self) -> float | None:
@@ -332,3 +342,48 @@ class Classifier:
             )
             for i, (film, (_, placement)) in enumerate(zip(films, boxed, strict=True))
         ]
+
+
+def confidence(probability: float) -> str:
+    """A calibrated probability, 0 to 1, in two words, for where there is no room for ``how_sure``; of its bounds."""
+    return f"{'high' if probability >= 0.66 else 'moderate' if probability >= 0.33 else 'low'} confidence"
+
+
+ENOUGH = 30
+"""Normal images of a region from which on it is told apart."""
+
+
+def track_record(card: ModelCard, probability: float) -> tuple[int, int] | None:
+    """Right answers, and all answers, in cross-validation at about this probability; None where unmeasured."""
+    bins = card.metrics.get("cross_validation", {}).get("expected_calibration_error", {}).get("bins")
+    if not bins:
+        return None
+    its = bins[min(int(probability * len(bins)), len(bins) - 1)]
+    return (round(its["films"] * its["accuracy"]), its["films"]) if its["films"] else (0, 0)
+
+
+def missed(card: ModelCard) -> float | None:
+    """Share of fractured test images in which no fracture is seen, 0 to 1; None where that was not measured."""
+    figures = card.metrics.get("presence")
+    return 1.0 - figures["sensitive"]["sensitivity"]["value"] if figures else None
+
+
+def false_alarms(card: ModelCard, seen: FractureFinding) -> list[tuple[str, float]]:
+    """Shares of normal images, 0 to 1, that are called ``seen`` or worse, and whose; empty where nobody measured them.
+
+    Of all of the test set, of the region and of the external set where there are most of them.
+    """
+    figures = card.metrics.get("presence")
+    if not figures:
+        return []
+    point = "specific" if seen == "definite" else "sensitive"
+    found = [("normal test X-rays", 1.0 - figures[point]["specificity"]["value"])]
+    regions = [(region, its[point]["specificity"]) for region, its in figures.get("by_region", {}).items()]
+    alarms = [(1.0 - its["value"], region) for region, its in regions if its and its["n"] >= ENOUGH]
+    if len(alarms) > 1:
+        share, region = max(alarms)
+        found.append((f"those of the {region}", share))
+    elsewhere = figures.get("elsewhere", {}).values()
+    if external := [1.0 - its[point]["specificity"]["value"] for its in elsewhere if "auroc" in its]:
+        found.append(("those of another source", max(external)))
+    return found

@@ -28,7 +28,9 @@ __all__ = [
     "known",
     "load_card",
     "load_network",
+    "percent",
     "ranked",
+    "with_interval",
     "write_card",
 ]
 
@@ -249,3 +251,18 @@ def load_network(name: str, folder: Path = DEFAULT_FOLDER) -> tuple[FractureNetw
 
 def _full(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share, 0 to 1, as ``19 %``."""
+    return f"{100.0 * share:.{digits}f} %"
+
+
+def with_interval(share: dict[str, Any]) -> str:
+    """A share with its interval and number of images, as ``58.9 % (95 % CI 50.9 to 66.9, n = 168)``.
+
+    Args:
+        share: "value", "low" and "high", 0 to 1, and "n".
+    """
+    low, high = 100.0 * share["low"], 100.0 * share["high"]
+    return f"{percent(share['value'], 1)} (95 % CI {low:.1f} to {high:.1f}, n = {share['n']:,})"

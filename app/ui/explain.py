@@ -1,11 +1,11 @@
-"""The tab where a film is dropped in, named and explained."""
+"""The tab where an X-ray is dropped in, classified and explained."""
 
 from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -16,45 +16,34 @@ from app.imaging import examples as library
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import Radiograph
 from app.imaging.series import OWN_WINDOW, Slices, gather
-from app.model.classifier import Classifier
-from app.model.trust import presence
-from app.ui import text as words
-from app.ui.session import COMPUTE, HOUR, OURS, SCREEN, Session
+from app.model.classifier import Classifier, Explanation, presence
+from app.ui import text
+from app.ui.session import HEAVY, HOUR, SCREEN, Session, picture
 from app.ui.uploads import guard
 
-__all__ = ["build"]
+__all__ = ["ExplainTab"]
 
 log = logging.getLogger(__name__)
 
-PLAIN = 6
-"""Where the film itself stands among what ``judge`` returns."""
+Updates = dict[Any, Any]
+"""What a handler changes, by component."""
 
-ONE = (gr.update(visible=False), gr.update(visible=False))
-"""Slider and windows of a film that is one picture."""
+LIGHT: dict[str, Any] = {
+    "concurrency_limit": 8,
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    # By default a click during a redraw would be dropped, and the picture would belong to another type than the choice.
+    "trigger_mode": "always_last",
+}
 
-WELCOME = "<div class='verdict empty'><p>The verdict appears here. Drop in a film, or try a drawing.</p></div>"
-FORGOTTEN = "<p class='glossary'><strong>This film has been forgotten.</strong> Please drop it in again.</p>"
-READING = (
-    "Colour marks evidence <em>for</em> the chosen type; bare film is where nothing speaks for it. The white line "
-    "encloses the hottest region. All types share one scale, so a faint map means faint evidence. Averaged over the "
-    "square the model sees, the evidence for and against a type, plus a constant, is the type's score, exactly."
-)
-BROKEN = (
-    " The blue line is another question: where the model sees a fracture at all, of whatever type; broken where it is "
-    "a suspicion only."
-)
-STEPS = """
-<section class="steps">
-  <h2>How it works</h2>
-  <ol>
-    <li><strong>Drop in a film</strong> of a broken bone, or try one of the drawings.</li>
-    <li><strong>Read the verdict</strong> and how often the model was right when it said so.</li>
-    <li><strong>See where it looked.</strong> Choose any other type to see what speaks for that one instead.</li>
-  </ol>
-  <p>Heat shows what the model used, not where the fracture is. If it lies on a letter, a cast or the background,
-  do not believe the verdict.</p>
-</section>
-"""
+
+class Looks(NamedTuple):
+    """How the overlay is drawn."""
+
+    colours: str
+    opacity: float
+    contour: bool
+    fracture: bool
 
 
 def _as_it_came(payload: Any) -> str | None:
@@ -62,9 +51,9 @@ def _as_it_came(payload: Any) -> str | None:
     return payload.path if payload is not None else None
 
 
-def _film_input() -> gr.Image:
+def _source() -> gr.Image:
     source = gr.Image(
-        label="X-ray film",
+        label="X-ray",
         show_label=False,
         type="filepath",
         format="png",
@@ -72,8 +61,8 @@ def _film_input() -> gr.Image:
         sources=["upload", "clipboard", "webcam"],
         # A phone's camera is held over a light box, and what it sees must not be mirrored.
         webcam_options=gr.WebcamOptions(mirror=False, constraints={"video": {"facingMode": "environment"}}),
-        height=300,
-        elem_id="film-input",
+        height=280,
+        elem_id="xray-input",
         buttons=[],
         placeholder=(
             "Drop an X-ray here, or click to choose one\n"
@@ -85,255 +74,249 @@ def _film_input() -> gr.Image:
     return source
 
 
-def _tray(offered: Sequence[library.Example]) -> gr.Gallery:
-    origins = "; ".join(sorted({html.escape(example.source) for example in offered}))
-    gr.HTML(f"<p class='origin'><strong>Films to try</strong> &ndash; {origins}</p>", elem_id="origin")
-    return gr.Gallery(
-        [(str(example.path), example.label) for example in offered],
-        show_label=False,
-        columns=5,
-        height=128,
-        allow_preview=False,
-        object_fit="cover",
-        elem_id="examples",
-        buttons=[],
-    )
-
-
-def _picture(elem_id: str, alt: str) -> gr.Image:
-    return gr.Image(
-        show_label=False,
-        format="png",
-        interactive=False,
-        elem_id=elem_id,
-        alt_text=alt,
-        buttons=["fullscreen", "download"],
-        min_width=150,
-    )
-
-
-def _plain(film: Radiograph) -> np.ndarray:
-    """The film as it is; what comes from a hospital with its scale, and with what may name a person outlined."""
-    shown = film.display()
-    if not film.modality:
+def _plain(image: Radiograph) -> np.ndarray:
+    """The X-ray as it is; what comes from a hospital with its scale, and with what may name a person outlined."""
+    shown = image.display()
+    if not image.modality:
         return shown
     picture, _ = outline_marks(np.dstack([shown] * 3), shown)
-    return picture if film.spacing is None else scale_bar(picture, film.spacing)
+    return picture if image.spacing is None else scale_bar(picture, image.spacing)
 
 
-def build(classifiers: Sequence[Classifier]) -> gr.State:
-    """Lays out the tab inside the current Blocks; the first model is asked unless people choose another.
+class ExplainTab:
+    """Lays itself out inside the current Blocks; ``session`` holds what the page knows of the X-ray, or None.
 
-    Returns:
-        What is known of the film on the page: ``Session``, or None.
+    Args:
+        classifiers: the models to choose from, the default first.
     """
-    models = {classifier.card.name: classifier for classifier in classifiers}
-    card = classifiers[0].card
-    tests = library.held_out_images(card.classes)
-    offered = library.examples()
-    known = gr.State(None, time_to_live=HOUR)
-    refused = gr.State(None, time_to_live=HOUR)
-    with gr.Row(elem_id="workbench"):
-        with gr.Column(scale=4, min_width=300):
-            source = _film_input()
-            files = gr.UploadButton("Files", file_count="multiple", visible="hidden", elem_id="files")
-            guard(files)
-            number = gr.Slider(1, 2, 1, step=1, label="Slice", visible=False, elem_id="slice")
-            window = gr.Dropdown([OWN_WINDOW], value=OWN_WINDOW, label="Window", visible=False, elem_id="window")
-            model = gr.Dropdown(
-                [(each.card.title, name) for name, each in models.items()],
-                value=card.name,
-                label="Model",
-                visible=len(models) > 1,
-                elem_id="model",
-            )
-            anyway = gr.Button("Explain it anyway", visible=False, size="sm", elem_id="anyway")
-            draw_lots = gr.Button("Random test film", elem_id="random-film", visible=bool(tests), size="sm")
-            verdict = gr.HTML(WELCOME, elem_id="verdict")
-            tray = _tray(offered)
-        with gr.Column(scale=7, min_width=300):
-            steps = gr.HTML(STEPS)
-            with gr.Column(visible=False, elem_id="bench") as bench:
-                description = gr.HTML("", elem_id="description")
-                with gr.Tabs(elem_id="views"):
-                    with gr.Tab("Side by side"), gr.Row(elem_id="pair"):
-                        plain = _picture("plain", "The film")
-                        painted = _picture("painted", "The film with the evidence for the chosen type drawn over it")
-                    with gr.Tab("Before and after"):
-                        slider = gr.ImageSlider(
-                            show_label=False, format="png", interactive=False, elem_id="slider", buttons=[]
-                        )
-                legend = gr.HTML("", elem_id="legend")
-                bars = gr.HTML("", visible="hidden")
-                types = gr.Radio(
-                    [], label="All types, likeliest first: choose one to see its evidence", elem_id="types"
+
+    def __init__(self, classifiers: Sequence[Classifier]) -> None:
+        self.models = {classifier.card.name: classifier for classifier in classifiers}
+        self.labelled = library.held_out_images(classifiers[0].card.classes)
+        self.offered = library.examples()
+        self.session = gr.State(None, time_to_live=HOUR)
+        self.rejected = gr.State(None, time_to_live=HOUR)
+        with gr.Row(elem_id="workbench"):
+            with gr.Column(scale=4, min_width=300):
+                self._lay_out_inputs(classifiers)
+            with gr.Column(scale=7, min_width=300):
+                self.steps = gr.HTML(text.STEPS)
+                with gr.Column(visible=False, elem_id="bench") as self.bench:
+                    self._lay_out_results(any(classifier.card.presence for classifier in classifiers))
+        self._bind()
+
+    def _lay_out_inputs(self, classifiers: Sequence[Classifier]) -> None:
+        self.source = _source()
+        self.files = gr.UploadButton("Files", file_count="multiple", visible="hidden", elem_id="files")
+        guard(self.files)
+        self.number = gr.Slider(1, 2, 1, step=1, label="Slice", visible=False, elem_id="slice")
+        self.window = gr.Dropdown([OWN_WINDOW], value=OWN_WINDOW, label="Window", visible=False, elem_id="window")
+        self.model = gr.Dropdown(
+            [(classifier.card.title, classifier.card.name) for classifier in classifiers],
+            value=classifiers[0].card.name,
+            label="Model",
+            visible=len(classifiers) > 1,
+            elem_id="model",
+        )
+        self.verdict = gr.HTML("", elem_id="verdict")
+        self.anyway = gr.Button("Explain it anyway", visible=False, size="sm", elem_id="anyway")
+        self.random = gr.Button("Random test X-ray", elem_id="random-xray", visible=bool(self.labelled), size="sm")
+        origins = "; ".join(sorted({html.escape(example.source) for example in self.offered}))
+        gr.HTML(f"<p class='origin'><strong>Examples</strong> &ndash; {origins}</p>", elem_id="origin")
+        self.examples = gr.Gallery(
+            [(str(example.path), example.label) for example in self.offered],
+            show_label=False,
+            columns=5,
+            height=128,
+            allow_preview=False,
+            object_fit="cover",
+            elem_id="examples",
+            buttons=[],
+        )
+
+    def _lay_out_results(self, fracture_map: bool) -> None:
+        self.description = gr.HTML("", elem_id="description")
+        with gr.Tabs(elem_id="views"):
+            with gr.Tab("Side by side"), gr.Row(elem_id="pair"):
+                self.plain = picture("plain", "The X-ray")
+                self.painted = picture("painted", "The X-ray with the heatmap for the chosen type over it")
+            with gr.Tab("Before and after"):
+                self.slider = gr.ImageSlider(
+                    show_label=False, format="png", interactive=False, elem_id="slider", buttons=[]
                 )
-                with gr.Row(elem_id="controls"):
-                    opacity = gr.Slider(0.1, 1.0, 0.6, step=0.05, label="Opacity", elem_id="opacity", min_width=140)
-                    colour_map = gr.Dropdown(
-                        list(COLOUR_MAPS), value="inferno", label="Colours", elem_id="colours", min_width=140
-                    )
-                    contour = gr.Checkbox(True, label="Outline the hottest region", elem_id="contour", min_width=140)
-                    broken = gr.Checkbox(
-                        True,
-                        label="Outline the fracture seen",
-                        visible=any(classifier.card.presence for classifier in classifiers),
-                        elem_id="broken",
-                        min_width=140,
-                    )
-                gr.HTML(f"<p class='reading'>{READING}{BROKEN if card.presence else ''}</p>")
-
-    looks = [colour_map, opacity, contour, broken]
-    drawn = [painted, slider, legend, description]
-    results = [source, steps, bench, known, verdict, bars, types, plain, *drawn, refused, anyway]
-
-    def draw(
-        seen: Session | None, name: str | None, colours: str, strength: float, outline: bool, broken: bool
-    ) -> tuple[Any, Any, str, str]:
-        """Everything that changes with the chosen type or look, from what is already known of the film."""
-        if seen is None or name is None:
-            return None, None, "", FORGOTTEN
-        explanation = seen.explanation
-        card = models[explanation.model].card
-        film = explanation.radiograph.display()
-        hot = overlay(film, explanation.heat(name), colour_map=colours, opacity=strength, contour=outline)
-        seen_there, places = presence(explanation, card.presence), explanation.fracture_odds()
-        if broken and places is not None and seen_there in ("suspicious", "definite"):
-            hot = fracture_outline(hot, places, dashed=seen_there == "suspicious")
-        if explanation.radiograph.spacing is not None:
-            hot = scale_bar(hot, explanation.radiograph.spacing)
-        both = (np.dstack([film] * 3), hot)
-        return hot, both, words.legend(explanation, colours, strength), words.describe(card, explanation, name)
-
-    def nothing(message: str, unlike: Slices | None = None, picture: np.ndarray | None = None) -> tuple:
-        idle = (gr.update(visible=True), gr.update(visible=False))
-        empty = (None, message, "", gr.update(choices=[], value=None), picture, None, None, "", "")
-        return (*idle, *empty, unlike, gr.update(visible=unlike is not None))
-
-    def judge(
-        slices: Slices | None,
-        asked: str,
-        colours: str,
-        strength: float,
-        outline: bool,
-        broken: bool,
-        truth: str | None = None,
-        *,
-        insisting: bool = False,
-    ) -> tuple:
-        if slices is None:
-            return nothing(WELCOME)
-        try:
-            return judged(slices, models[asked], colours, strength, outline, broken, truth, insisting)
-        except ImageError as error:
-            return nothing(words.refusal(str(error)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
-            log.error("a film could not be explained: %s", type(error).__name__)
-            return nothing(words.refusal(OURS))
-
-    def judged(
-        slices: Slices,
-        classifier: Classifier,
-        colours: str,
-        strength: float,
-        outline: bool,
-        broken: bool,
-        truth: str | None,
-        insisting: bool,
-    ) -> tuple:
-        film = slices.radiograph()
-        try:
-            if not insisting:
-                classifier.check(film)
-        except RejectedError as error:
-            # What was refused can still be looked at, and through, until people insist.
-            return nothing(
-                words.refusal(str(error), film.notes),
-                slices,
-                _plain(film.scaled(min(SCREEN, max(film.height, film.width)))),
+        self.legend = gr.HTML("", elem_id="legend")
+        gr.HTML(text.reading(fracture_map=fracture_map))
+        self.bars = gr.HTML("", visible="hidden")
+        self.types = gr.Radio([], label="Type: choose one to see its heatmap", elem_id="types")
+        with gr.Row(elem_id="controls"):
+            self.opacity = gr.Slider(0.1, 1.0, 0.6, step=0.05, label="Opacity", elem_id="opacity", min_width=140)
+            self.colours = gr.Dropdown(
+                list(COLOUR_MAPS), value="inferno", label="Colours", elem_id="colours", min_width=140
             )
-        explanation = classifier.explain([film])[0].at_screen_size(SCREEN)
-        square = letterbox(film, classifier.card.size, classifier.card.equalise)[0]
-        best = explanation.prediction.best
-        choices, style = words.bars(classifier.card, explanation)
-        seen = Session(explanation, square, slices, truth, insisting)
-        return (
-            gr.update(visible=False),
-            gr.update(visible=True),
-            seen,
-            words.verdict(classifier.card, explanation, truth, insisting),
-            style,
-            gr.update(choices=choices, value=best),
-            _plain(explanation.radiograph),
-            *draw(seen, best, colours, strength, outline, broken),
-            None,
-            gr.update(visible=False),
-        )
+            self.contour = gr.Checkbox(True, label="Outline the hottest region", elem_id="contour", min_width=140)
+            self.fracture = gr.Checkbox(
+                True, label="Outline the fracture seen", visible=fracture_map, elem_id="fracture", min_width=140
+            )
 
-    def judge_file(path: str, *settings: Any) -> tuple:
-        return judge(Slices(((path, 0),)), *settings)
+    def _bind(self) -> None:
+        looks = [self.colours, self.opacity, self.contour, self.fracture]
+        inputs = [self.model, *looks]
+        drawn = [self.painted, self.slider, self.legend, self.description]
+        results = [self.source, self.steps, self.bench, self.session, self.rejected, self.anyway, self.verdict]
+        results += [self.bars, self.types, self.plain, *drawn, self.number, self.window]
+        states = [self.session, self.rejected]
+        self.source.input(self.explain_shown, [self.source, *inputs], results, **HEAVY)
+        self.files.upload(self.explain_files, [self.files, *inputs], results, **HEAVY)
+        self.examples.select(self.explain_example, inputs, results, **HEAVY)
+        self.random.click(self.explain_random, inputs, results, **HEAVY)
+        for change in (self.number.release, self.window.input):
+            through = [*states, self.number, self.window, *inputs]
+            change(self.explain_slice, through, results, trigger_mode="always_last", **HEAVY)
+        self.anyway.click(self.explain_anyway, [self.rejected, *inputs], results, **HEAVY)
+        self.model.input(self.explain_again, [*states, *inputs], results, **HEAVY)
+        changes = [self.types.input, self.colours.input, self.opacity.change, self.contour.input, self.fracture.input]
+        gr.on(changes, self.redraw, [self.session, self.types, *looks], drawn, **LIGHT)
 
-    def judge_shown(path: str | None, *settings: Any) -> tuple:
-        return judge_files([path], *settings) if path else (*ONE, gr.skip(), *nothing(WELCOME))
+    def explain_shown(self, path: str | None, model: str, *looks: Any) -> Updates:
+        if path:
+            return self.explain_files([path], model, *looks)
+        cleared = {**self._one_picture(), **self._nothing("")}
+        del cleared[self.source]
+        return cleared
 
-    def judge_example(event: gr.SelectData, *settings: Any) -> tuple:
-        results = judge_file(str(offered[event.index].path), *settings)
-        return (*ONE, results[PLAIN], *results)
-
-    def judge_random(*settings: Any) -> tuple:
-        path, kind = library.random_image(tests)
-        results = judge_file(str(path), *settings, kind.name)
-        return (*ONE, results[PLAIN], *results)
-
-    def judge_files(paths: list[str] | None, *settings: Any) -> tuple:
-        try:
+    def explain_files(self, paths: list[str] | None, model: str, *looks: Any) -> Updates:
+        def explain() -> Updates:
             slices = gather(paths or [])
-        except ImageError as error:
-            return (*ONE, None, *nothing(words.refusal(str(error))))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
-            log.error("an upload could not be read: %s", type(error).__name__)
-            return (*ONE, None, *nothing(words.refusal(OURS)))
-        results = judge(slices, *settings)
-        count = len(slices.places)
-        look_through = (
-            gr.update(maximum=max(2, count), value=slices.shown + 1, visible=count > 1),
-            gr.update(choices=[OWN_WINDOW, *slices.windows], value=OWN_WINDOW, visible=bool(slices.windows)),
-        )
-        return (*look_through, results[PLAIN], *results)
+            count = len(slices.places)
+            windows = [OWN_WINDOW, *slices.windows]
+            return {
+                **self._explained(slices, model, Looks(*looks)),
+                self.number: gr.update(maximum=max(2, count), value=slices.shown + 1, visible=count > 1),
+                self.window: gr.update(choices=windows, value=OWN_WINDOW, visible=bool(slices.windows)),
+            }
 
-    def judge_slice(seen: Session | None, refused: Slices | None, shown: float, name: str, *settings: Any) -> tuple:
-        slices = seen.slices if seen else refused
+        return {**self._one_picture(), **self._attempt(explain)}
+
+    def explain_example(self, event: gr.SelectData, model: str, *looks: Any) -> Updates:
+        slices = Slices(((str(self.offered[event.index].path), 0),))
+        return {**self._one_picture(), **self._explained(slices, model, Looks(*looks))}
+
+    def explain_random(self, model: str, *looks: Any) -> Updates:
+        path, kind = library.random_image(self.labelled)
+        slices = Slices(((str(path), 0),))
+        return {**self._one_picture(), **self._explained(slices, model, Looks(*looks), kind.name)}
+
+    def explain_slice(
+        self, session: Session | None, rejected: Slices | None, number: float, window: str, model: str, *looks: Any
+    ) -> Updates:
+        slices = session.slices if session else rejected
         if slices is None:
-            return (gr.skip(), *nothing(FORGOTTEN))
-        chosen = slices.choose(round(shown) - 1, name)
-        results = judge(chosen, *settings, insisting=seen is not None and seen.insisted)
-        return (results[PLAIN], *results)
+            return self._nothing(text.rejection(text.FORGOTTEN))
+        chosen = slices.choose(round(number) - 1, window)
+        return self._explained(chosen, model, Looks(*looks), anyway=session is not None and session.anyway)
 
-    def judge_again(seen: Session | None, refused: Slices | None, *settings: Any) -> tuple:
-        if seen is None:
-            return judge(refused, *settings)
-        return judge(seen.slices, *settings, seen.truth, insisting=seen.insisted)
+    def explain_again(self, session: Session | None, rejected: Slices | None, model: str, *looks: Any) -> Updates:
+        if session is not None:
+            return self._explained(session.slices, model, Looks(*looks), session.label, session.anyway)
+        return self._explained(rejected, model, Looks(*looks)) if rejected else self._nothing("")
 
-    def judge_anyway(slices: Slices | None, *settings: Any) -> tuple:
-        return judge(slices, *settings, insisting=True) if slices else nothing(FORGOTTEN)
+    def explain_anyway(self, rejected: Slices | None, model: str, *looks: Any) -> Updates:
+        if rejected is None:
+            return self._nothing(text.rejection(text.FORGOTTEN))
+        return self._explained(rejected, model, Looks(*looks), anyway=True)
 
-    heavy: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
-    # By default a click during a redraw would be dropped, and the picture would belong to another type than the choice.
-    light: dict[str, Any] = {
-        "concurrency_limit": 8,
-        "api_visibility": "private",
-        "show_progress": "hidden",
-        "trigger_mode": "always_last",
-    }
-    through = [number, window]
-    source.input(judge_shown, [source, model, *looks], [*through, *results], **heavy)
-    files.upload(judge_files, [files, model, *looks], [*through, *results], **heavy)
-    tray.select(judge_example, [model, *looks], [*through, *results], **heavy)
-    draw_lots.click(judge_random, [model, *looks], [*through, *results], **heavy)
-    for change in (number.release, window.input):
-        change(judge_slice, [known, refused, *through, model, *looks], results, trigger_mode="always_last", **heavy)
-    anyway.click(judge_anyway, [refused, model, *looks], results[1:], **heavy)
-    model.input(judge_again, [known, refused, model, *looks], results[1:], **heavy)
-    for change in (types.input, colour_map.input, opacity.change, contour.input, broken.input):
-        change(draw, [known, types, *looks], drawn, **light)
-    return known
+    def redraw(self, session: Session | None, name: str | None, *looks: Any) -> Updates:
+        """Everything that changes with the chosen type or look, from what is already known of the X-ray."""
+        if session is None or name is None:
+            return {self.painted: None, self.slider: None, self.legend: "", self.description: text.line(text.FORGOTTEN)}
+        return self._drawn(session.explanation, name, Looks(*looks))
+
+    def _run(self, slices: Slices, classifier: Classifier, label: str | None, anyway: bool) -> Session:
+        """Reads, checks and explains the chosen picture.
+
+        Raises:
+            ImageError: it cannot be read; RejectedError where it is out-of-distribution and nobody insists.
+        """
+        image = slices.radiograph()
+        classifier.check(image, anyway=anyway)
+        explanation = classifier.explain([image])[0].at_screen_size(SCREEN)
+        square, _ = letterbox(image, classifier.card.size, classifier.card.equalise)
+        return Session(explanation, square, slices, label, anyway)
+
+    def _explained(
+        self, slices: Slices, model: str, looks: Looks, label: str | None = None, anyway: bool = False
+    ) -> Updates:
+        """The verdict and the heatmap, or a sentence."""
+
+        def explain() -> Updates:
+            try:
+                return self._found(self._run(slices, self.models[model], label, anyway), looks)
+            except RejectedError as error:
+                # What was rejected can still be looked at, and through, until people insist.
+                image = slices.radiograph()
+                picture = _plain(image.scaled(min(SCREEN, max(image.height, image.width))))
+                return self._nothing(text.rejection(str(error), image.notes), slices, picture)
+
+        return self._attempt(explain)
+
+    def _attempt(self, work: Callable[[], Updates]) -> Updates:
+        try:
+            return work()
+        except ImageError as error:
+            return self._nothing(text.rejection(str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
+            log.error("an X-ray could not be explained: %s", type(error).__name__)
+            return self._nothing(text.rejection(text.OURS))
+
+    def _found(self, session: Session, looks: Looks) -> Updates:
+        explanation = session.explanation
+        card, plain = self.models[explanation.model].card, _plain(explanation.radiograph)
+        choices, style = text.bars(card, explanation)
+        return {
+            self.steps: gr.update(visible=False),
+            self.bench: gr.update(visible=True),
+            self.session: session,
+            self.rejected: None,
+            self.anyway: gr.update(visible=False),
+            self.verdict: text.verdict(card, explanation, session.label, session.anyway),
+            self.bars: style,
+            self.types: gr.update(choices=choices, value=explanation.prediction.best),
+            self.source: plain,
+            self.plain: plain,
+            **self._drawn(explanation, explanation.prediction.best, looks),
+        }
+
+    def _drawn(self, explanation: Explanation, name: str, looks: Looks) -> Updates:
+        card, image = self.models[explanation.model].card, explanation.radiograph.display()
+        heat = explanation.heat(name)
+        painted = overlay(image, heat, colour_map=looks.colours, opacity=looks.opacity, contour=looks.contour)
+        seen, odds = presence(explanation, card.presence), explanation.fracture_odds()
+        if looks.fracture and odds is not None and seen in ("suspicious", "definite"):
+            painted = fracture_outline(painted, odds, dashed=seen == "suspicious")
+        if explanation.radiograph.spacing is not None:
+            painted = scale_bar(painted, explanation.radiograph.spacing)
+        return {
+            self.painted: painted,
+            self.slider: (np.dstack([image] * 3), painted),
+            self.legend: text.legend(explanation, looks.colours, looks.opacity),
+            self.description: text.describe(card, explanation, name),
+        }
+
+    def _nothing(self, message: str, rejected: Slices | None = None, picture: np.ndarray | None = None) -> Updates:
+        """No result, and what the page says instead; what was rejected stays to be looked at."""
+        return {
+            self.steps: gr.update(visible=True),
+            self.bench: gr.update(visible=False),
+            self.session: None,
+            self.rejected: rejected,
+            self.anyway: gr.update(visible=rejected is not None),
+            self.verdict: message,
+            self.types: gr.update(choices=[], value=None),
+            self.source: picture,
+            **dict.fromkeys((self.plain, self.painted, self.slider)),
+            **dict.fromkeys((self.bars, self.legend, self.description), ""),
+        }
+
+    def _one_picture(self) -> Updates:
+        """Nothing to look through."""
+        return dict.fromkeys((self.number, self.window), gr.update(visible=False))

@@ -15,8 +15,8 @@
 
   // Gradio's field for pictures takes one picture at a time, and is silent about everything else. So whatever is chosen,
   // dropped or pasted goes through the hidden field for files, which takes anything, and the server says what it is.
-  const field = () => document.querySelector("#film-input");
-  const choosing = (event) => event.target.matches?.("#film-input input[type=file]");
+  const field = () => document.querySelector("#xray-input");
+  const choosing = (event) => event.target.matches?.("#xray-input input[type=file]");
   const take = (files) => {
     const input = document.querySelector("#files")?.previousElementSibling;
     if (input?.type !== "file" || !files.length) return;
@@ -72,7 +72,7 @@
   window.addEventListener(
     "drop",
     async (event) => {
-      if (!event.target.closest?.("#film-input") || !event.dataTransfer?.files.length) return;
+      if (!event.target.closest?.("#xray-input") || !event.dataTransfer?.files.length) return;
       stop(event);
       const files = [...event.dataTransfer.files];
       const folders = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
@@ -86,7 +86,7 @@
   window.addEventListener(
     "dragover",
     (event) => {
-      if (event.target.closest?.("#film-input")) event.preventDefault();
+      if (event.target.closest?.("#xray-input")) event.preventDefault();
     },
     true,
   );

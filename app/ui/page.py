@@ -14,9 +14,13 @@ import gradio as gr
 
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
-from app.ui import about, api, compare, data, explain, trial
-from app.ui.canvas import Drawings
+from app.ui import api
+from app.ui.about import AboutTab, DataTab
+from app.ui.compare import CompareTab
+from app.ui.explain import ExplainTab
 from app.ui.privacy import HANDLERS, Page, nameless, silence
+from app.ui.trial import TestTab
+from app.ui.uploads import Drawings
 
 __all__ = ["build", "launch", "own_folder", "tidy"]
 
@@ -29,8 +33,7 @@ HEADER = """
 <header class="masthead">
   <div>
     <h1>Which fracture, and where does the model look?</h1>
-    <p>Drop in an X-ray of a broken bone. The model names one of {count} fracture types and shows the regions
-    that made it say so.</p>
+    <p>Drop in an X-ray of a broken bone. The model names one of {count} fracture types and shows why.</p>
   </div>
   <p class="notice" role="note"><strong>For study, not for diagnosis.</strong> Not a medical device.</p>
 </header>
@@ -38,7 +41,7 @@ HEADER = """
 
 
 def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
-    """The page for one or several models, the first of which is asked unless people choose another.
+    """The page for one or several models, the first of which answers unless people choose another.
 
     Returns:
         The page, and what people paint on it.
@@ -46,17 +49,17 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
     with Page(title="Fracture types, explained", analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
         gr.HTML(HEADER.format(count=len(classifiers[0].classes)))
         with gr.Tabs():
-            with gr.Tab("Explain a film"):
-                known = explain.build(classifiers)
+            with gr.Tab("Explain an X-ray"):
+                session = ExplainTab(classifiers).session
                 api.build(classifiers)
             with gr.Tab("Compare methods"):
-                compare.build(classifiers, known)
-            with gr.Tab("On trial"):
-                drawings = trial.build(classifiers, known)
+                CompareTab(classifiers, session)
+            with gr.Tab("Test the heatmap"):
+                drawings = TestTab(classifiers, session).drawings
             with gr.Tab("About the model" if len(classifiers) == 1 else "About the models"):
-                about.build([classifier.card for classifier in classifiers])
+                AboutTab([classifier.card for classifier in classifiers])
             with gr.Tab("Is this data sound?"):
-                data.build()
+                DataTab()
     return page, drawings
 
 

@@ -1,24 +1,42 @@
-"""What the tabs share: the film on the page, and how slow work reports to it."""
+"""What the tabs share: the X-ray on the page, who waits where, and how slow work reports to the page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import gradio as gr
 import numpy as np
+from gradio.components import Component
 
 from app.errors import Progress
 from app.imaging.series import Slices
 from app.model.classifier import Explanation
+from app.ui.text import CANCELLED, OURS, line
 
-__all__ = ["COMPUTE", "HOUR", "LIMIT", "NO_FILM", "OURS", "PATIENT", "SCREEN", "Session", "progress", "watched"]
+__all__ = [
+    "COMPUTE",
+    "HEAVY",
+    "HOUR",
+    "LIMIT",
+    "OURS",
+    "PATIENT",
+    "SCREEN",
+    "Session",
+    "gallery",
+    "picture",
+    "progress",
+    "run_slowly",
+    "type_choice",
+    "watched",
+]
 
 Result = TypeVar("Result")
 
 LIMIT = 180.0
-"""Seconds that one method or one trial may take on the page."""
+"""Seconds that one method or one test may take on the page."""
 
 COMPUTE = "compute"
 """Whatever asks a network once queues here."""
@@ -26,9 +44,8 @@ COMPUTE = "compute"
 PATIENT = "patient"
 """Whatever may take minutes queues here, so that nobody waits behind it for a verdict."""
 
-OURS = "Something went wrong on our side, and nothing about the film was written down. Please try again."
-
-NO_FILM = "<p class='glossary'>No film yet: drop one in under &ldquo;Explain a film&rdquo; first.</p>"
+HEAVY: dict[str, Any] = {"concurrency_id": COMPUTE, "concurrency_limit": 2, "api_visibility": "private"}
+"""How Gradio runs handlers that run a network once."""
 
 SCREEN = 1024
 """Longest side of what is drawn on the page, in pixels."""
@@ -36,26 +53,69 @@ SCREEN = 1024
 REFRESH = 0.25
 
 HOUR = 3600
-"""Seconds for which the page remembers a film."""
+"""Seconds for which the page remembers an X-ray."""
 
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """The film on the page.
+    """What the page knows of the X-ray on it.
 
     Attributes:
-        explanation: of the film at screen size.
-        square: the film as the model saw it, float (S, S) in 0..1.
+        explanation: of the X-ray at screen size.
+        square: the X-ray as the model saw it, float (S, S) in 0..1.
         slices: the file or files it came from.
-        truth: its label, where that is known.
-        insisted: whether it is judged although it is like no film the model knows.
+        label: the type it is labelled with, where that is known.
+        anyway: whether it is explained although it is out-of-distribution.
     """
 
     explanation: Explanation
     square: np.ndarray
     slices: Slices
-    truth: str | None
-    insisted: bool = False
+    label: str | None
+    anyway: bool = False
+
+
+def picture(elem_id: str, alt: str, **look: Any) -> gr.Image:
+    """One result, to be looked at only."""
+    look = {"buttons": ["fullscreen", "download"], "min_width": 150, **look}
+    return gr.Image(show_label=False, format="png", interactive=False, elem_id=elem_id, alt_text=alt, **look)
+
+
+def gallery(elem_id: str, columns: int) -> gr.Gallery:
+    """Maps side by side."""
+    look: dict[str, Any] = {"show_label": False, "object_fit": "contain", "height": "auto", "format": "png"}
+    return gr.Gallery(columns=columns, elem_id=elem_id, buttons=[], **look)
+
+
+def type_choice(titles: dict[str, str], label: str, first: str, elem_id: str) -> gr.Dropdown:
+    """A fracture type, or the empty name for the one that ``first`` describes."""
+    kinds = [(title, name) for name, title in titles.items()]
+    return gr.Dropdown([(first, ""), *kinds], value="", label=label, elem_id=elem_id, min_width=240)
+
+
+def run_slowly(
+    work: Callable[..., Iterator[dict[Any, Any]]],
+    session: gr.State,
+    inputs: Sequence[Component],
+    results: Sequence[Component],
+    go: gr.Button,
+    stop: gr.Button,
+    clear: Callable[[], dict[Any, Any]],
+) -> None:
+    """Binds slow work to a button, and another button that stops it.
+
+    Args:
+        work: yields what changes, by component.
+        session: its first input.
+        inputs: its other inputs.
+        results: its outputs, a line of text first.
+        go, stop: the buttons.
+        clear: empties the results: what was found of another X-ray must not stand beside this one.
+    """
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    running = go.click(work, [session, *inputs], results, concurrency_id=PATIENT, concurrency_limit=2, **quiet)
+    session.change(clear, None, results, cancels=[running], **quiet)
+    stop.click(lambda: line(CANCELLED), None, results[0], cancels=[running], **quiet)
 
 
 def progress(share: float, doing: str) -> str:

@@ -1,194 +1,229 @@
-"""What the page says about a film in words; every number is the model's or its card's."""
+"""What the page says in words; every number is the model's or its card's."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from app.explain.overlay import NO_EVIDENCE, gradient
 from app.explain.shortcuts import mark_boxes
 from app.imaging.dicom import trained_on
-from app.model.classifier import Explanation, Prediction
-from app.model.trust import IN_WORDS, UNLIKE, FractureFinding, how_sure, possible_types, presence
-from app.model.weights import ModelCard
-from app.ui.glossary import GLOSSARY
-
-__all__ = ["bars", "describe", "legend", "refusal", "verdict"]
-
-LETTERS = (
-    "Outlined in amber: what may be letters in the picture itself. Make sure that they name nobody before you show it "
-    "to others."
+from app.model.classifier import (
+    IN_WORDS,
+    UNLIKE,
+    Explanation,
+    FractureFinding,
+    confidence,
+    false_alarms,
+    how_sure,
+    missed,
+    possible_types,
+    presence,
+    track_record,
 )
-ENOUGH = 30
-"""Whole bones of a region from which on it is told apart."""
+from app.model.weights import ModelCard, percent, with_interval
+
+__all__ = ["bars", "describe", "details", "legend", "line", "paragraphs", "rejection", "table", "titles", "verdict"]
+
+OURS = "Something went wrong on our side, and nothing about the X-ray was written down. Please try again."
+NO_XRAY = "No X-ray yet: drop one in under “Explain an X-ray” first."
+FORGOTTEN = "This X-ray has been forgotten. Please drop it in again."
+CANCELLED = "Cancelled."
+TOO_LARGE = "What was painted is larger than the X-ray on the page. Please load the X-ray again."
+FOREIGN = "That file was not uploaded here. Please drop it in again."
+NOT_TAKEN = "That could not be taken in. Please drop it in again."
+LETTERS = "Outlined in amber: possible letters. Make sure they name nobody."
+STEPS = """
+<section class="steps">
+  <h2>How it works</h2>
+  <ol>
+    <li><strong>Drop in an X-ray</strong> of a broken bone, or click one of the examples.</li>
+    <li><strong>Read the verdict:</strong> the fracture type, and how sure the model may claim to be.</li>
+    <li><strong>See where it looked.</strong> Choose another type to see what speaks for that one.</li>
+  </ol>
+  <p>The heatmap shows what the model used, not where the fracture is. Where it lies on a letter, a cast or the
+  background, do not believe the verdict.</p>
+</section>
+"""
+
 WORTH_SAYING = 0.1
-"""Share of evidence outside the film from which on the page mentions it."""
+"""Share of evidence outside the image from which on the page mentions it."""
+
+GLOSSARY: dict[str, str] = {
+    "avulsion": "A tendon or ligament has torn off the piece of bone it holds on to.",
+    "comminuted": "The bone is broken into three or more pieces.",
+    "fracture-dislocation": "A bone is broken and the joint beside it has come out of place.",
+    "greenstick": "A child's soft bone is bent and cracked on one side only, like a green twig.",
+    "hairline": "A thin crack without displacement, often from repeated strain; easy to miss.",
+    "impacted": "One end of the broken bone has been driven into the other.",
+    "longitudinal": "The break runs along the length of the bone.",
+    "oblique": "The break crosses the shaft at a slant.",
+    "pathological": "The bone broke under little force because disease had weakened it.",
+    "spiral": "The break winds around the shaft, the mark of a twisting force.",
+}
+"""A line on each fracture type; a model's card says which of them it knows."""
 
 
-def verdict(card: ModelCard, explanation: Explanation, truth: str | None = None, insisted: bool = False) -> str:
-    """The predicted type, how sure, and how often such a verdict was right; the label too where it is known.
+def line(sentence: str) -> str:
+    """A sentence as HTML."""
+    return f"<p class='line'>{html.escape(sentence)}</p>"
+
+
+def paragraphs(kind: str, sentences: Iterable[str]) -> str:
+    """Sentences as HTML, each a paragraph of a CSS class."""
+    return "".join(f"<p class='{kind}'>{html.escape(sentence)}</p>" for sentence in sentences)
+
+
+def details(summary: str, body: str) -> str:
+    """HTML that is closed until somebody asks for it."""
+    return f"<details><summary>{html.escape(summary)}</summary>{body}</details>"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Text as an HTML table that scrolls by itself where it is too wide."""
+    columns = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<div class='scroll'><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def titles(card: ModelCard) -> dict[str, str]:
+    """Types as people read them, by name."""
+    return {kind.name: kind.title for kind in card.classes}
+
+
+def reading(*, fracture_map: bool) -> str:
+    """How to read the heatmap, as HTML: two sentences, the rest on demand."""
+    more = (
+        "<p>The white line encloses the hottest region. All types share one colour scale: faint colour is weak "
+        "evidence.</p><p>The map is Grad-CAM, exact: it adds up to the score. Its mean over the square the model sees, "
+        "evidence against the type included, plus a constant, is the type's score.</p>"
+    )
+    blue = "<p>The blue line encloses where the model sees a fracture of any type; it is dashed for a suspicion.</p>"
+    return (
+        "<div class='reading'><p>Colour marks what speaks for the chosen type. No colour: nothing does.</p>"
+        f"{details('How to read this heatmap', more + blue * fracture_map)}</div>"
+    )
+
+
+def verdict(card: ModelCard, explanation: Explanation, label: str | None = None, anyway: bool = False) -> str:
+    """The card with the predicted type, the confidence and whether a fracture is seen; how reliable that is, closed.
 
     Args:
         card: of the model.
         explanation: by it.
-        truth: the label.
-        insisted: the picture had been refused as unlike any film.
+        label: the type the X-ray is labelled with, where that is known.
+        anyway: the picture had been rejected as out-of-distribution.
     """
-    prediction = explanation.prediction
-    titles = {kind.name: kind.title for kind in card.classes}
-    best, second = prediction.ranking[:2]
-    probability = prediction.probability(best)
+    prediction, names = explanation.prediction, titles(card)
+    best, probability = prediction.best, prediction.probability(prediction.best)
     seen = presence(explanation, card.presence)
-    lines = [f"<p class='truth wrong'><strong>{UNLIKE}</strong></p>"]
-    lines = lines if insisted else []
-    film, notes = explanation.radiograph, list(explanation.radiograph.notes)
-    if strange := not trained_on(film.modality) and bool(notes):
-        lines.append(f"<p class='truth wrong'><strong>{html.escape(notes.pop(0))}</strong></p>")
-    if seen is not None:
-        lines.append(_broken(card, seen))
-    muted = " muted" if seen == "none" or strange or insisted else ""
-    lines += [
-        f"<p class='kind{muted}'>{html.escape(titles[best])}<span>{probability:.0%}</span></p>",
-        f"<p class='sure{muted}'>{how_sure(probability).capitalize()}</p>",
-        f"<p class='next{muted}'>Next: {html.escape(titles[second].lower())}, {prediction.probability(second):.0%}. "
-        f"{html.escape(_track_record(card, probability))}</p>",
+    image, notes = explanation.radiograph, list(explanation.radiograph.notes)
+    warnings = [UNLIKE] if anyway else []
+    if not trained_on(image.modality) and notes:
+        warnings.append(notes.pop(0))
+    muted = " muted" if seen == "none" or warnings else ""
+    found = [
+        f"<p class='kind{muted}'>{html.escape(names[best])} <span>{percent(probability)}</span></p>",
+        f"<p class='sure{muted}'>{confidence(probability).capitalize()}</p>",
     ]
-    if card.sets is not None:
-        # The sets were calibrated on fractured films like those it learnt from, and promise nothing of others.
-        only = "Only if this is a fracture like those it learnt from: " if muted else ""
-        lines.append(f"<p class='next{muted}'>{only}{_possible(card, prediction)}</p>")
-    if truth is not None:
-        word = "right" if truth == best else "wrong"
-        label = html.escape(titles[truth])
-        lines.append(f"<p class='truth {word}'>Labelled: <strong>{label}</strong> &ndash; the model is {word}.</p>")
-    lines += [f"<p class='note'>{html.escape(note)}</p>" for note in notes]
-    if film.modality and mark_boxes(film.display()):
-        lines.append(f"<p class='note'>{LETTERS}</p>")
-    lines.append(f"<p class='record'>{html.escape(_record(card, best))}</p>")
-    return f"<div class='verdict' aria-live='polite'>{''.join(lines)}</div>"
-
-
-def _broken(card: ModelCard, seen: FractureFinding) -> str:
-    """Whether a fracture is seen, and how often that is right, from the films that judged the operating points."""
-    figures = card.metrics.get("presence", {})
-    told = ""
-    if figures and seen == "none":
-        missed = 1.0 - figures["sensitive"]["sensitivity"]["value"]
-        told = f"It overlooks {missed:.0%} of fractured test films so. If there is one nevertheless, it would be:"
-    elif figures:
-        point = "specific" if seen == "definite" else "sensitive"
-        alarm = 1.0 - figures[point]["specificity"]["value"]
-        told = (
-            f"Of whole bones among the test films, {alarm:.0%} reach this mark too{_most_alarms(figures, point)}"
-            f"{_alarms_elsewhere(figures, point)}."
-        )
-    return f"<p class='presence {seen}'><strong>{IN_WORDS[seen]}</strong> {html.escape(told)}</p>"
-
-
-def _most_alarms(figures: dict[str, Any], point: str) -> str:
-    """The region whose whole bones reach a point most often, where there are enough of them to say so."""
-    shares = {
-        region: its[point]["specificity"]
-        for region, its in figures.get("by_region", {}).items()
-        if its[point]["specificity"] and its[point]["specificity"]["n"] >= ENOUGH
-    }
-    if len(shares) < 2:
-        return ""
-    worst = min(shares, key=lambda region: shares[region]["value"])
-    return f", of the {worst} {1.0 - shares[worst]['value']:.0%}"
-
-
-def _alarms_elsewhere(figures: dict[str, Any], point: str) -> str:
-    """The source it learnt nothing from whose whole bones reach a point most often; nothing where none was asked."""
-    shares = [its[point]["specificity"]["value"] for its in figures.get("elsewhere", {}).values() if "auroc" in its]
-    return f"; of those from another source, {1.0 - min(shares):.0%}" if shares else ""
-
-
-def _possible(card: ModelCard, prediction: Prediction) -> str:
-    """The prediction set in words."""
-    assert card.sets is not None
-    titles = {kind.name: kind.title.lower().removesuffix(" fracture") for kind in card.classes}
-    types = [titles[name] for name in possible_types(prediction, card.sets)]
-    if len(types) == 1:
-        named = types[0]
-    elif len(types) == len(card.classes):
-        return f"{card.sets.level:.0%}: any of the {len(types)} types."
-    else:
-        named = f"one of {', '.join(types)}"
-    return html.escape(f"{card.sets.level:.0%}: {named}.")
-
-
-def _track_record(card: ModelCard, probability: float) -> str:
-    """How often the model was right on films it had not seen when it was about this sure."""
-    bins = card.metrics.get("cross_validation", {}).get("expected_calibration_error", {}).get("bins")
-    if not bins:
-        return ""
-    place = min(int(probability * len(bins)), len(bins) - 1)
-    films, accuracy = bins[place]["films"], bins[place]["accuracy"]
-    if not films:
-        return "In cross-validation it was never this sure, so there is no saying how often it is right then."
-    return f"When it was about this sure in cross-validation, it was right on {round(films * accuracy)} of {films}."
-
-
-def _record(card: ModelCard, best: str) -> str:
-    unable = [] if card.presence else ["that a bone is whole"]
-    unable += [] if card.refuses else ["that a picture is no X-ray"]
-    missing = f"It always names one of {len(card.classes)} types"
-    missing += f": it cannot say {' or '.join(unable)}." if unable else ", whatever it thinks of the rest."
-    test = card.metrics.get("test")
-    if not test:
-        return f"This model has not been tested. {missing}"
-    share = test["accuracy"]
-    column = [kind.name for kind in card.classes].index(best)
-    named = sum(row[column] for row in test["confusion"])
-    right = test["confusion"][column][column]
+    if seen == "none":
+        found = [f"<p class='presence none'>{IN_WORDS[seen]}</p><p class='if'>If there is one:</p>", *found]
+    elif seen is not None:
+        found.append(f"<p class='presence {seen}'>{IN_WORDS[seen]}</p>")
+    if label is not None:
+        word = "right" if label == best else "wrong"
+        labelled = html.escape(names[label])
+        found.append(f"<p class='label {word}'>Labelled: <strong>{labelled}</strong>; the model is {word}.</p>")
+    if image.modality and mark_boxes(image.display()):
+        notes.append(LETTERS)
+    told = "".join(f"<li>{html.escape(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
     return (
-        f"On {share['n']} test films it had never seen, it named the labelled type in {share['value']:.0%} "
-        f"(95 % interval {share['low']:.0%} to {share['high']:.0%}); it said {best} on {named} of them and was right "
-        f"on {right}. {missing}"
+        f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(found)}"
+        f"{paragraphs('note', notes)}{details('How reliable is this?', f'<ul>{told}</ul>')}</div>"
     )
 
 
-def refusal(sentence: str, notes: Sequence[str] = ()) -> str:
-    """Why a film was not judged, and what else there is to know of it."""
-    told = "".join(f"<p class='note'>{html.escape(note)}</p>" for note in notes)
-    return f"<div class='verdict refused' role='alert'><p>{html.escape(sentence)}</p>{told}</div>"
+def _reliability(
+    card: ModelCard, explanation: Explanation, seen: FractureFinding | None, doubtful: bool
+) -> Iterable[str]:
+    """What was measured of such a verdict, a short sentence each."""
+    prediction = explanation.prediction
+    probability = prediction.probability(prediction.best)
+    yield f"{percent(probability)} in words: {how_sure(probability)}."
+    if record := track_record(card, probability):
+        right, count = record
+        told = f"right on {right} of {count} X-rays when about this sure" if count else "never this sure"
+        yield f"In cross-validation it was {told}."
+    if card.sets is not None:
+        # The sets were calibrated on fractured images like those it learnt from, and promise nothing of others.
+        only = "If this is a fracture like those it learnt from: " if doubtful else ""
+        yield f"{only}{percent(card.sets.level)} sure that it is {_possible(card, explanation)}."
+    if seen == "none":
+        if (share := missed(card)) is not None:
+            yield f"It misses the fracture in {percent(share)} of fractured test X-rays."
+    elif seen is not None and (alarms := false_alarms(card, seen)):
+        yield f"False alarms: {', '.join(f'{percent(share)} of {where}' for where, share in alarms)}."
+    yield from _test_figures(card, prediction.best)
+    unable = [] if card.presence else ["that no bone is broken"]
+    unable += [] if card.refuses else ["that a picture is no X-ray"]
+    cannot = f"; it cannot say {' or '.join(unable)}" if unable else ""
+    yield f"It always names one of {len(card.classes)} types{cannot}."
+
+
+def _possible(card: ModelCard, explanation: Explanation) -> str:
+    """The prediction set in words."""
+    assert card.sets is not None
+    short = {name: title.lower().removesuffix(" fracture") for name, title in titles(card).items()}
+    types = [short[name] for name in possible_types(explanation.prediction, card.sets)]
+    if len(types) == len(card.classes):
+        return f"any of the {len(types)} types"
+    return types[0] if len(types) == 1 else f"one of {', '.join(types)}"
+
+
+def _test_figures(card: ModelCard, best: str) -> Iterable[str]:
+    test = card.metrics.get("test")
+    if not test:
+        yield "This model has not been tested."
+        return
+    yield f"Top-1 accuracy on test X-rays: {with_interval(test['accuracy'])}."
+    column = [kind.name for kind in card.classes].index(best)
+    named = sum(row[column] for row in test["confusion"])
+    yield f"It said {best} on {named} of them and was right on {test['confusion'][column][column]}."
+
+
+def rejection(sentence: str, notes: Sequence[str] = ()) -> str:
+    """Why an X-ray is not classified, and what else there is to know of it."""
+    return f"<div class='verdict rejected' role='alert'><p>{html.escape(sentence)}</p>{paragraphs('note', notes)}</div>"
 
 
 def bars(card: ModelCard, explanation: Explanation) -> tuple[list[tuple[str, str]], str]:
     """Types by probability as choices, and the style that turns each choice into a bar of that length."""
-    prediction = explanation.prediction
-    titles = {kind.name: kind.title for kind in card.classes}
+    prediction, names = explanation.prediction, titles(card)
     choices = []
     rules = [f"#types .wrap {{ --rows: {(len(card.classes) + 1) // 2}; }}"]
-    for place, name in enumerate(prediction.ranking, start=1):
+    for rank, name in enumerate(prediction.ranking, start=1):
         probability = prediction.probability(name)
-        choices.append((f"{titles[name]} · {probability:.0%}", name))
-        rules.append(f"#types label:nth-of-type({place}) {{ --share: {probability:.2%}; }}")
+        choices.append((f"{names[name]} · {percent(probability)}", name))
+        rules.append(f"#types label:nth-of-type({rank}) {{ --share: {probability:.2%}; }}")
     return choices, f"<style>{''.join(rules)}</style>"
 
 
 def describe(card: ModelCard, explanation: Explanation, name: str) -> str:
-    """Which type's evidence is shown, what the type is, and what to know of this map."""
-    title = next(kind.title for kind in card.classes if kind.name == name)
-    line = f"Evidence for <strong>{html.escape(title.lower())}</strong>. {GLOSSARY.get(name, '')}"
+    """Which type's heatmap is shown, what the type is, and what to know of this map."""
+    told = f"Heatmap for <strong>{html.escape(titles(card)[name].lower())}</strong>. {GLOSSARY.get(name, '')}"
     outside = explanation.padding_share(name)
     if not explanation.has_evidence(name):
-        line += f" <strong>On this film the model finds {NO_EVIDENCE} for it.</strong>"
+        told += f" <strong>The model finds {NO_EVIDENCE} for it here.</strong>"
     elif outside >= WORTH_SAYING:
-        line += (
-            f" <em>{outside:.0%} of the evidence for it lies outside the film, in the black margin that fills the "
-            "model's square.</em>"
-        )
-    return f"<p class='glossary'>{line}</p>"
+        told += f" <em>{percent(outside)} of the evidence lies outside the X-ray, in the model's black margin.</em>"
+    return f"<p class='line'>{told}</p>"
 
 
 def legend(explanation: Explanation, colour_map: str, opacity: float) -> str:
     """The colour bar of the overlay."""
     colours = ", ".join(f"rgb{colour}" for colour in gradient(colour_map, opacity))
     return (
-        "<div class='legend' role='img' aria-label='Colour scale of the evidence'><span>none</span>"
+        "<div class='legend' role='img' aria-label='Colour scale of the heatmap'><span>none</span>"
         f"<i style='background: linear-gradient(to right, {colours})'></i>"
         f"<span>strong ({explanation.full_colour:.0f} logits)</span></div>"
     )

@@ -1,29 +1,41 @@
-"""Only what was uploaded to this server is read for people.
+"""What is taken from people: only files uploaded to this server, and only few small layers of paint, kept for minutes.
 
 Gradio checks the paths of a request only where they come with its own metadata; a request made by hand can leave that
-out, and name any file of the machine.
+out, and name any file of the machine. Its editor takes any number of layers of any size, and keeps what was painted
+until somebody asks about it, which nobody does who closes the page.
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import time
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from fastapi import HTTPException
 from gradio.components import Component
 from gradio.utils import get_upload_folder
+from PIL import Image
 from pydantic import BaseModel
 
 from app.errors import ImageError
+from app.ui.session import SCREEN
+from app.ui.text import FOREIGN, NOT_TAKEN, TOO_LARGE
 
-__all__ = ["FOREIGN", "guard", "uploaded"]
+__all__ = ["FOREIGN", "Drawings", "bound", "guard", "uploaded"]
 
 log = logging.getLogger(__name__)
 
-FOREIGN = "That file was not uploaded here. Please drop it in again."
-NOT_TAKEN = "That could not be taken in. Please drop it in again."
+LAYERS = 4
+DRAWINGS = 32
+MINUTES = 10 * 60.0
+"""Seconds for which a drawing waits to be asked about."""
+BYTES = 8 * 1024 * 1024
 
 
 def uploaded(path: str) -> str:
@@ -70,3 +82,72 @@ def guard(component: Component, read: Callable[[Any], Any] | None = None) -> Non
             raise gr.Error(NOT_TAKEN, print_exception=False) from None
 
     component.preprocess = preprocess
+
+
+class Drawings(dict[str, Any]):
+    """Drawings by the name Gradio gave them, the newest ``DRAWINGS`` of the last minutes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since: dict[str, float] = {}
+
+    def __setitem__(self, name: str, drawing: Any) -> None:
+        self.forget()
+        self._since.setdefault(name, time.monotonic())
+        super().__setitem__(name, drawing)
+        while len(self) > DRAWINGS:
+            self.pop(next(iter(self)))
+
+    def pop(self, key: object, *default: Any) -> Any:
+        self._since.pop(str(key), None)
+        return super().pop(key, *default)
+
+    def forget(self) -> None:
+        """Drops what has waited too long."""
+        for name, since in list(self._since.items()):
+            if time.monotonic() - since > MINUTES:
+                self.pop(name, None)
+
+
+def bound(canvas: gr.ImageEditor) -> Drawings:
+    """Makes an editor take few small layers only, and nothing but layers.
+
+    Args:
+        canvas: changed in place; its handlers get the layers, uint8 (H, W, 4) each, in a list.
+
+    Returns:
+        What was painted and waits, for whoever tidies up.
+    """
+    drawings = Drawings()
+    canvas.blob_storage = drawings
+    accept = canvas.accept_blobs
+
+    # With it goes the mark by which Gradio knows what browsers may call.
+    @wraps(accept)
+    def accept_blobs(data: Any) -> Any:
+        index = str(data.data["index"] or "null")
+        few = index == "null" or (index.isdigit() and int(index) < LAYERS)
+        if not few or any(len(blob) > BYTES for _, blob in data.files):
+            raise HTTPException(413, TOO_LARGE)
+        return accept(data)
+
+    canvas.accept_blobs = accept_blobs
+
+    def layers(payload: Any) -> list[np.ndarray]:
+        if payload is None:
+            return []
+        sent = drawings.pop(payload.id, None) if payload.id is not None else payload
+        found = [layer for layer in (sent.layers if sent else None) or [] if layer is not None]
+        if len(found) > LAYERS:
+            raise ImageError(TOO_LARGE)
+        return [_opened(io.BytesIO(layer) if isinstance(layer, bytes) else layer.path) for layer in found]
+
+    guard(canvas, layers)
+    return drawings
+
+
+def _opened(source: Any) -> np.ndarray:
+    with Image.open(source, formats=("PNG",)) as picture:
+        if max(picture.size) > SCREEN:
+            raise ImageError(TOO_LARGE)
+        return np.asarray(picture.convert("RGBA"))

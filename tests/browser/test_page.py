@@ -65,7 +65,7 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[[int], Page]]:
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
-        page.wait_for_selector("html[data-ready] #film-input input[type=file]", state="attached")
+        page.wait_for_selector("html[data-ready] #xray-input input[type=file]", state="attached")
         opened.append(page)
         return page
 
@@ -87,7 +87,7 @@ def shown(page: Page, place: str) -> str:
 
 
 def upload(page: Page, path: Path) -> None:
-    page.set_input_files("#film-input input[type=file]", str(path))
+    page.set_input_files("#xray-input input[type=file]", str(path))
 
 
 @pytest.fixture
@@ -112,14 +112,14 @@ def test_a_film_is_named_explained_and_explained_otherwise(visit: Callable[[int]
 
 def test_another_model_judges_the_same_film(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
-    page.locator("#random-film").click()
+    page.locator("#random-xray").click()
     first = shown(page, "#painted")
-    label = page.locator("#verdict .truth strong").inner_text()
+    label = page.locator("#verdict .label strong").inner_text()
     verdict = page.locator("#verdict").inner_text()
     page.locator("#model input").click()
     page.get_by_role("option", name="Second network").click()
     expect(page.locator("#painted img").first).not_to_have_attribute("src", first)
-    expect(page.locator("#verdict .truth strong")).to_have_text(label)
+    expect(page.locator("#verdict .label strong")).to_have_text(label)
     assert page.locator("#verdict").inner_text() != verdict
 
 
@@ -141,7 +141,7 @@ def test_quick_clicks_end_at_the_last_choice(visit: Callable[[int], Page], drawi
         page.locator("#types label").nth(place).click()
         page.wait_for_timeout(40)
     chosen = page.locator("#types label").nth(1).inner_text().split(" · ")[0].strip().lower()
-    expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}")
+    expect(page.locator("#description")).to_contain_text(f"Heatmap for {chosen}")
 
 
 def test_arrow_keys_step_through_the_types(visit: Callable[[int], Page], drawing: Path) -> None:
@@ -154,7 +154,7 @@ def test_arrow_keys_step_through_the_types(visit: Callable[[int], Page], drawing
         expect(page.locator("#types label").nth(place)).to_have_class(re.compile("selected"))
         expect(page.locator("#types input").nth(place)).to_be_focused()
     chosen = page.locator("#types label").nth(9).inner_text().split(" · ")[0].strip().lower()
-    expect(page.locator("#description")).to_contain_text(f"Evidence for {chosen}")
+    expect(page.locator("#description")).to_contain_text(f"Heatmap for {chosen}")
 
 
 def test_opacity_answers_to_the_keyboard(visit: Callable[[int], Page], drawing: Path) -> None:
@@ -183,9 +183,9 @@ def test_drawings_can_be_tried(visit: Callable[[int], Page]) -> None:
 
 def test_a_random_film_tells_its_label_after_the_guess(visit: Callable[[int], Page]) -> None:
     page = visit(1280)
-    page.locator("#random-film").click()
+    page.locator("#random-xray").click()
     shown(page, "#painted")
-    expect(page.locator("#verdict .truth")).to_contain_text("Labelled")
+    expect(page.locator("#verdict .label")).to_contain_text("Labelled")
 
 
 def test_a_tiff_is_shown_although_browsers_cannot(visit: Callable[[int], Page], tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_tiff_is_shown_although_browsers_cannot(visit: Callable[[int], Page], 
     page = visit(1280)
     upload(page, path)
     shown(page, "#painted")
-    shown(page, "#film-input")
+    shown(page, "#xray-input")
     expect(page.locator("#verdict .note")).to_contain_text("8 bits")
 
 
@@ -213,7 +213,7 @@ def series(tmp_path: Path) -> list[str]:
 
 def choose(page: Page, paths: list[str]) -> None:
     with page.expect_file_chooser() as chooser:
-        page.locator("#film-input button").first.click()
+        page.locator("#xray-input button").first.click()
     assert chooser.value.is_multiple()
     chooser.value.set_files(paths)
 
@@ -243,15 +243,15 @@ def test_a_refused_series_can_be_looked_through(visit: Callable[[int], Page], se
     page = visit(1280)
     choose_model(page, "Choosy network")
     choose(page, series)
-    refused = page.locator("#verdict .refused")
+    refused = page.locator("#verdict .rejected")
     expect(refused).to_contain_text("not like any radiograph")
     expect(refused).to_contain_text("CT slice")
-    first = shown(page, "#film-input")
+    first = shown(page, "#xray-input")
     slider = page.locator("#slice input[type=range]")
     slider.focus()
     slider.press("ArrowRight")
     slider.dispatch_event("pointerup")
-    expect(page.locator("#film-input img").first).not_to_have_attribute("src", first)
+    expect(page.locator("#xray-input img").first).not_to_have_attribute("src", first)
     expect(refused).to_contain_text("not like any radiograph")
     expect(page.locator("#anyway")).to_be_visible()
     choose_model(page, "Second network")
@@ -275,8 +275,8 @@ KINDS = ["picture", "dicom", "bare", "series", "bare series"]
 def expect_taken(page: Page, kind: str) -> None:
     """The X-ray is judged, shown in the field, and to be looked through where it is a series."""
     shown(page, "#painted")
-    shown(page, "#film-input")
-    expect(page.locator("#film-input")).not_to_have_class(re.compile("busy"))
+    shown(page, "#xray-input")
+    expect(page.locator("#xray-input")).not_to_have_class(re.compile("busy"))
     if kind != "picture":
         expect(page.locator("#verdict")).to_contain_text("CT slice")
     slices = expect(page.locator("#slice input[type=number]"))
@@ -296,7 +296,7 @@ def test_everything_is_chosen_by_click(visit: Callable[[int], Page], kinds: dict
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_is_dropped(visit: Callable[[int], Page], kinds: dict[str, list[str]], kind: str) -> None:
     page = visit(1280)
-    page.locator("#film-input button").first.dispatch_event("drop", {"dataTransfer": carried(page, kinds[kind])})
+    page.locator("#xray-input button").first.dispatch_event("drop", {"dataTransfer": carried(page, kinds[kind])})
     expect_taken(page, kind)
 
 
@@ -314,14 +314,14 @@ def test_the_next_film_is_dropped_on_the_one_shown(visit: Callable[[int], Page],
     page = visit(1280)
     choose(page, kinds["picture"])
     expect_taken(page, "picture")
-    page.locator("#film-input img").dispatch_event("drop", {"dataTransfer": carried(page, kinds["bare"])})
+    page.locator("#xray-input img").dispatch_event("drop", {"dataTransfer": carried(page, kinds["bare"])})
     expect(page.locator("#verdict")).to_contain_text("CT slice")
     expect_taken(page, "bare")
 
 
 def test_files_are_chosen_by_keyboard(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
-    page.locator("#film-input button").first.focus()
+    page.locator("#xray-input button").first.focus()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(str(drawing))
@@ -335,8 +335,8 @@ def test_pictures_that_are_no_series_get_a_sentence(
     page = visit(1280)
     shutil.copy(drawing, tmp_path / "other.png")
     choose(page, [str(drawing), str(tmp_path / "other.png")])
-    expect(page.locator("#verdict .refused")).to_contain_text("slices of one series")
-    expect(page.locator("#film-input")).not_to_have_class(re.compile("busy"))
+    expect(page.locator("#verdict .rejected")).to_contain_text("slices of one series")
+    expect(page.locator("#xray-input")).not_to_have_class(re.compile("busy"))
 
 
 def test_a_file_that_is_too_large_is_told_so(visit: Callable[[int], Page], tmp_path: Path) -> None:
@@ -345,17 +345,17 @@ def test_a_file_that_is_too_large_is_told_so(visit: Callable[[int], Page], tmp_p
         file.truncate(MAX_BYTES + 1)
     choose(page, [str(tmp_path / "large.dcm")])
     expect(page.locator(".toast-body")).to_contain_text("50")
-    expect(page.locator("#film-input")).not_to_have_class(re.compile("busy"))
+    expect(page.locator("#xray-input")).not_to_have_class(re.compile("busy"))
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_film_is_photographed(visit: Callable[[int], Page], width: int) -> None:
     page = visit(width)
     page.get_by_role("button", name="Capture from camera").click()
-    page.locator("#film-input [title='grant webcam access'], #film-input .access-btn button").first.click()
-    expect(page.locator("#film-input video")).to_be_visible(timeout=20_000)
-    page.wait_for_function("document.querySelector('#film-input video').videoWidth > 0")
-    assert "scaleX(-1)" not in (page.locator("#film-input video").get_attribute("style") or "")
+    page.locator("#xray-input [title='grant webcam access'], #xray-input .access-btn button").first.click()
+    expect(page.locator("#xray-input video")).to_be_visible(timeout=20_000)
+    page.wait_for_function("document.querySelector('#xray-input video').videoWidth > 0")
+    assert "scaleX(-1)" not in (page.locator("#xray-input video").get_attribute("style") or "")
     page.get_by_role("button", name="capture photo").click()
     expect_taken(page, "picture")
 
@@ -376,7 +376,7 @@ def test_a_series_is_looked_through(visit: Callable[[int], Page], series: list[s
     page.locator("#window input").click()
     page.get_by_role("option", name="Bone").click()
     expect(page.locator("#plain img").first).not_to_have_attribute("src", second)
-    page.locator("#random-film").click()
+    page.locator("#random-xray").click()
     expect(page.locator("#slice")).to_be_hidden()
 
 
@@ -387,10 +387,10 @@ def test_a_bad_file_is_a_sentence_and_the_page_stays_usable(
     bad.write_bytes(b"<html>not a film</html>")
     page = visit(1280)
     upload(page, bad)
-    expect(page.locator("#verdict .refused")).to_contain_text("not a picture")
+    expect(page.locator("#verdict .rejected")).to_contain_text("not a picture")
     assert "Traceback" not in page.content()
     page.reload()
-    page.wait_for_selector("#film-input input[type=file]", state="attached")
+    page.wait_for_selector("#xray-input input[type=file]", state="attached")
     upload(page, drawing)
     shown(page, "#painted")
 
@@ -402,7 +402,7 @@ def test_what_is_unlike_any_film_is_refused_until_people_insist(visit: Callable[
     expect(page.locator("#anyway")).to_be_hidden()
     page.locator("#model input").click()
     page.get_by_role("option", name="Choosy network").click()
-    expect(page.locator("#verdict .refused")).to_contain_text("not like any radiograph")
+    expect(page.locator("#verdict .rejected")).to_contain_text("not like any radiograph")
     expect(page.locator("#painted")).to_be_hidden()
     page.locator("#anyway").click()
     expect(page.locator("#verdict")).to_contain_text("do not believe this")
@@ -440,7 +440,7 @@ def test_nothing_sticks_out_on_a_phone(visit: Callable[[int], Page], drawing: Pa
         open_tab(page, name)
         expect(page.locator(".about:visible").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
-    open_tab(page, "Explain a film")
+    open_tab(page, "Explain an X-ray")
     label = page.locator("#contour label").bounding_box()
     assert label is not None
     assert label["width"] > 150
@@ -450,8 +450,8 @@ def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], dr
     page = visit(1280)
     open_tab(page, "Compare methods")
     page.locator("#compare-go").click()
-    expect(page.locator("#compare-state")).to_contain_text("No film yet")
-    open_tab(page, "Explain a film")
+    expect(page.locator("#compare-state")).to_contain_text("No X-ray yet")
+    open_tab(page, "Explain an X-ray")
     explained(page, drawing)
     open_tab(page, "Compare methods")
     page.locator("#compare-go").click()
@@ -472,7 +472,7 @@ def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], dr
 def fetched(page: Page) -> Locator:
     """The canvas with the film on it; once it has drawn it, it sends the server what it shows, and takes paint."""
     with page.expect_response(lambda answer: answer.url.endswith("/gradio_api/upload")):
-        page.locator("#hide-fetch").click()
+        page.locator("#hide-load").click()
     canvas = page.locator("#hide-canvas canvas").first
     expect(canvas).to_be_visible()
     return canvas
@@ -481,13 +481,13 @@ def fetched(page: Page) -> Locator:
 def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     explained(page, drawing)
-    open_tab(page, "On trial")
-    page.locator("#trial-go").click()
+    open_tab(page, "Test the heatmap")
+    page.locator("#test-go").click()
     expect(page.locator(".findings li")).to_have_count(4)
     expect(page.locator(".charts svg")).to_have_count(2)
-    expect(page.locator("#trial-maps button img")).to_have_count(7)
+    expect(page.locator("#test-maps button img")).to_have_count(7)
     page.locator("#hide-go").click()
-    expect(page.locator("#hide-moved")).to_contain_text("no film here yet")
+    expect(page.locator("#hide-moved")).to_contain_text("no X-ray here yet")
     box = fetched(page).bounding_box()
     assert box is not None
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -496,13 +496,13 @@ def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page],
     page.mouse.move(middle[0] + 40, middle[1] + 40, steps=8)
     page.mouse.up()
     page.locator("#hide-go").click()
-    expect(page.locator("#hide-moved")).to_contain_text("of the film hidden")
+    expect(page.locator("#hide-moved")).to_contain_text("of the X-ray hidden")
     expect(page.locator("#hide-after button img")).to_have_count(2)
-    open_tab(page, "Explain a film")
+    open_tab(page, "Explain an X-ray")
     page.locator("#examples button").first.click()
-    open_tab(page, "On trial")
-    expect(page.locator(".findings li"), "of another film").to_have_count(0)
-    expect(page.locator("#trial-maps button img")).to_have_count(0)
+    open_tab(page, "Test the heatmap")
+    expect(page.locator(".findings li"), "of another X-ray").to_have_count(0)
+    expect(page.locator("#test-maps button img")).to_have_count(0)
 
 
 def test_slow_methods_can_be_stopped(
@@ -525,12 +525,12 @@ def test_the_new_tabs_fit_a_phone(visit: Callable[[int], Page], drawing: Path) -
     explained(page, drawing)
     for name, go, done in (
         ("Compare methods", "#compare-go", "#compare-sums table"),
-        ("On trial", "#trial-go", ".findings li"),
+        ("Test the heatmap", "#test-go", ".findings li"),
     ):
         open_tab(page, name)
         page.locator(go).click()
         expect(page.locator(done).first).to_be_visible()
-        if name == "On trial":
+        if name == "Test the heatmap":
             canvas = fetched(page).bounding_box()
             assert canvas is not None
             assert canvas["height"] > 200

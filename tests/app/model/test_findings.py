@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from app.imaging.radiograph import Radiograph
-from app.model.classifier import Classifier, Prediction, how_sure, possible_types, presence
+from app.model.classifier import Classifier, Prediction, confidence, how_sure, possible_types, presence
 from app.model.weights import PredictionSets, PresencePoints
-from app.ui.about import _answers
+from app.ui.about import answer_rows
 from app.ui.text import verdict
 
 CLASSES = ("a", "b", "c", "d")
@@ -53,8 +53,9 @@ def test_words_follow_the_probability(probability: float, words: str) -> None:
 def test_the_verdict_is_said_in_words(classifier: Classifier, film: Radiograph) -> None:
     explained = classifier.explain([film])[0]
     told = verdict(classifier.card, explained)
-    best = explained.prediction.ranking[0]
-    assert how_sure(explained.prediction.probability(best)).capitalize() in told
+    probability = explained.prediction.probability(explained.prediction.best)
+    assert confidence(probability).capitalize() in told
+    assert f"{how_sure(probability)}." in told
 
 
 def test_the_odds_of_a_fracture_are_the_sum_of_the_places_odds(classifier: Classifier, film: Radiograph) -> None:
@@ -82,9 +83,9 @@ def test_the_verdict_says_first_whether_there_is_a_fracture(
     told = verdict(card, explained)
     assert words in told
     assert ("muted" in told) == (state == "none")
-    assert "that a bone is whole" not in told
-    assert "that a bone is whole" in verdict(classifier.card, explained)
-    assert ("10%" in told) == (state == "none")
+    assert "that no bone is broken" not in told
+    assert "that no bone is broken" in verdict(classifier.card, explained)
+    assert ("10 %" in told) == (state == "none")
 
 
 def test_a_mark_that_many_whole_hands_reach_says_so(classifier: Classifier, film: Radiograph) -> None:
@@ -99,15 +100,15 @@ def test_a_mark_that_many_whole_hands_reach_says_so(classifier: Classifier, film
     points = PresencePoints(sensitive=0.0, specific=2.0)
     explained = replace(classifier.explain([film])[0], fracture=np.full((1, 1), 0.5, np.float32))
     card = classifier.card.model_copy(update={"presence": points, "metrics": {"presence": figures}})
-    assert "40% reach this mark too, of the hand 81%." in verdict(card, explained)
+    assert "False alarms: 40 % of normal test X-rays, 81 % of those of the hand." in verdict(card, explained)
 
 
 def test_the_verdict_names_the_types_that_remain(classifier: Classifier, film: Radiograph) -> None:
     explained = classifier.explain([film])[0]
     some = classifier.card.model_copy(update={"sets": PredictionSets(score="APS", level=0.9, limit=0.5)})
-    assert "90%: " in verdict(some, explained)
+    assert "90 % sure that it is " in verdict(some, explained)
     everything = classifier.card.model_copy(update={"sets": PredictionSets(score="LAC", level=0.9, limit=1.0)})
-    assert "90%: any of the 10 types" in verdict(everything, explained)
+    assert "90 % sure that it is any of the 10 types." in verdict(everything, explained)
 
 
 def test_the_card_s_page_tells_what_was_measured_of_each_answer(classifier: Classifier) -> None:
@@ -128,8 +129,8 @@ def test_the_card_s_page_tells_what_was_measured_of_each_answer(classifier: Clas
         "refusal": {"others_refused": share(0.95), "real_films_kept": {"FracAtlas": share(0.97)}},
     }
     sets = PredictionSets(score="LAC", level=0.9, limit=0.9)
-    rows = _answers(classifier.card.model_copy(update={"metrics": metrics, "sets": sets}))
+    rows = answer_rows(classifier.card.model_copy(update={"metrics": metrics, "sets": sets}))
     told = " ".join(" ".join(row) for row in rows)
-    for figure in ("88.0%", "77.0%", "91.0%", "72.0%", "81.0%", "90.0%", "6.5 of 10", "95.0%", "97.0%", "500"):
+    for figure in ("88.0 %", "77.0 %", "91.0 %", "72.0 %", "81.0 %", "90.0 %", "6.5 of 10", "95.0 %", "97.0 %", "500"):
         assert figure in told
-    assert _answers(classifier.card) == []
+    assert answer_rows(classifier.card) == []

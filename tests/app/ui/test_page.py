@@ -28,8 +28,8 @@ from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.ui import about
-from app.ui.canvas import bound
 from app.ui.page import OFTEN, OLDEST, own_folder
+from app.ui.uploads import bound
 from tests.app.imaging.test_dicom import made, written
 from tests.app.test_pipeline import valid
 from tests.serving import PATIENCE, launch, until
@@ -105,7 +105,7 @@ def test_only_few_small_layers_can_be_painted(tmp_path: Path, monkeypatch: pytes
     assert [each.shape for each in canvas.preprocess(EditorData(layers=[small]))] == [(64, 64, 4)]
     assert canvas.preprocess(None) == []
     for layers in ([layer(2000)], [small] * 40):
-        with pytest.raises(gr.Error, match="larger than the film"):
+        with pytest.raises(gr.Error, match="larger than the X-ray"):
             canvas.preprocess(EditorData(layers=layers))
 
     def sent(name: str, index: str, blob: bytes) -> SimpleNamespace:
@@ -124,7 +124,7 @@ def test_only_few_small_layers_can_be_painted(tmp_path: Path, monkeypatch: pytes
     assert len(drawings) <= 32
     assert "99" in drawings
     now = time.monotonic()
-    monkeypatch.setattr("app.ui.canvas.time.monotonic", lambda: now + 3600)
+    monkeypatch.setattr("app.ui.uploads.time.monotonic", lambda: now + 3600)
     drawings.forget()
     assert not drawings
 
@@ -143,9 +143,9 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
 
     def requests(film: dict) -> dict[str, list]:
         return {
-            "judge_shown": [film, *looks],
-            "judge_files": [[film], *looks],
-            "ask_again": [None, {"background": film, "layers": [film], "composite": film}, ""],
+            "explain_shown": [film, *looks],
+            "explain_files": [[film], *looks],
+            "predict_without": [None, {"background": film, "layers": [film], "composite": film}, ""],
             "explain": [film, classifier.card.name, True],
             "heatmap": [film, "gradcam", classifier.card.name, "", "", True],
         }
@@ -188,7 +188,7 @@ def test_nothing_of_a_patient_leaves_the_file(
                 sent = httpx.post(f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=PATIENCE)
                 film = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
                 for handler, request in (
-                    ("judge_files", [[film], *looks]),
+                    ("explain_files", [[film], *looks]),
                     ("explain", [film, classifier.card.name, True]),
                     ("heatmap", [film, "gradcam", classifier.card.name, "", "", True]),
                 ):
@@ -288,7 +288,7 @@ def test_models_are_compared_by_their_cards(classifier: Classifier, second: Clas
     figures = {"cross_validation": {"accuracy": share, "top3": share}}
     told = about.compare([classifier.card, second.card.model_copy(update={"metrics": figures})])
     assert told.count("not measured") == 4
-    assert told.count("25.0%") == 2
+    assert told.count("25.0 % (95 % CI 20.0 to 30.0, n = 100)") == 2
     assert "Second network" in told
 
 
@@ -301,13 +301,13 @@ def test_the_whole_card_is_shown_without_what_a_page_cannot_use(tmp_path: Path) 
 
 
 def test_the_about_page_tells_figures_and_limits(classifier: Classifier) -> None:
-    from app.model.weights import available, load_card
+    from app.model.weights import available, load_card, with_interval
 
     untested = about.describe(classifier.card)
     assert "not been evaluated" in untested
     for name in available():
         card = load_card(name)
         text = about.describe(card)
-        assert f"{card.metrics['test']['accuracy']['value']:.1%}" in text
+        assert with_interval(card.metrics["test"]["accuracy"]) in text
         assert "not for diagnosis" in text
         assert card.data["limits"][0] in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.ui import data as data_tab
+from app.ui.about import describe_data
 from training.data import SETS, splits
 from training.data.image import DataSet, LabelledImage
 from training.studies.peers.networks import NETWORKS, load_initial
@@ -130,14 +130,14 @@ def test_what_was_not_run_says_so(tmp_path: Path) -> None:
     rows["convnext-tiny"]["published"] = {"accuracy": share, "epochs": 3, "start": "from scratch"}
     save(rows, path)
     assert "50.0 % (40.0 to 60.0; 99 films)" in markdown(load_rows(RECIPES, path))
-    page = data_tab.describe(tmp_path)
-    assert "50.0% (40.0% to 60.0%), 99 films" in page
+    page = describe_data(tmp_path)
+    assert "50.0 % (95 % CI 40.0 to 60.0, n = 99)" in page
     assert page.count("not run") == 2 * len(RECIPES) - 1
     assert "No audit is at hand" in page
 
 
 def test_the_page_shows_what_is_committed() -> None:
-    page = data_tab.describe()
+    page = describe_data()
     audits = {path.stem: json.loads(path.read_text()) for path in Path("training/data/audits").glob("*.json")}
     assert set(audits) == {"bone-break", "fracatlas", "multi-region"}
     for audit in audits.values():

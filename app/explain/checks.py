@@ -1,0 +1,214 @@
+"""All tests of one heatmap in one go and in words, and what the model says once a region is hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from app.errors import NoHeat, Progress
+from app.explain import shortcuts
+from app.explain.faithfulness import SHARES, Faithfulness, measure_faithfulness
+from app.explain.methods import METHODS, MapRequest, draw
+from app.explain.sanity import (
+    CHANGES,
+    FEW_CHANGES,
+    SAME_FOR_ANY_TYPE,
+    UNCHANGED,
+    Randomised,
+    Stable,
+    randomise_weights,
+    stability,
+)
+from app.explain.shortcuts import KINDS, Shortcuts
+from app.imaging.radiograph import Radiograph
+from app.model.classifier import Classifier, Explanation
+from app.model.weights import percent
+
+__all__ = ["Checks", "Finding", "Hidden", "chart", "check_heatmap", "dependence", "hide", "pointing"]
+
+STABLE = 0.6
+"""Mean rank correlation under small changes from which on a map is called stable."""
+
+PARTS = (0.05, 0.55, 0.8, 1.0)
+"""How far the whole is when the map, the curves, the randomisation and the stability are done."""
+
+
+class Finding(NamedTuple):
+    """What one test found: "good", "mixed" or "poor", a sentence for people, and the figures behind it."""
+
+    kind: str
+    words: str
+    figures: str
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the tests of one heatmap found; ``found`` is the map over the model's square, float (h, w)."""
+
+    found: np.ndarray
+    curves: Faithfulness
+    randomised: tuple[Randomised, ...]
+    stable: tuple[Stable, ...]
+    shortcuts: Shortcuts
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Whether the map points at what the score needs, depends on the model, is stable and avoids shortcuts."""
+        return (
+            pointing(self.curves),
+            dependence(self.randomised),
+            _steadiness(self.stability, self.stable),
+            _shortcuts(self.shortcuts),
+        )
+
+    @property
+    def stability(self) -> float:
+        """Mean rank correlation of the maps under small changes, -1 to 1."""
+        return float(np.mean([each.correlation for each in self.stable]))
+
+
+def check_heatmap(request: MapRequest, method: str, explanation: Explanation) -> Checks:
+    """Draws a map and tests it; the request's watch is told over all of it.
+
+    Raises:
+        NoHeat: the map is the same everywhere.
+        Cancelled: the watch stopped it.
+    """
+    whole = request.watch
+
+    def part(start: float, end: float) -> MapRequest:
+        return replace(request, watch=Progress(tell=lambda share: whole.step(start + (end - start) * share)))
+
+    found = draw(part(0.0, PARTS[0]), method)
+    if np.ptp(found) == 0.0:
+        raise NoHeat("This method finds no heat on this X-ray, so there is nothing to test.")
+    changes = FEW_CHANGES if METHODS[method].cost == "slow" else CHANGES
+    return Checks(
+        found,
+        measure_faithfulness(part(PARTS[0], PARTS[1]), found, explanation.placement),
+        randomise_weights(part(PARTS[1], PARTS[2]), method, found),
+        stability(part(PARTS[2], PARTS[3]), method, found, changes),
+        shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement),
+    )
+
+
+def chart(title: str, found: Faithfulness, which: str) -> str:
+    """The curve of one measure among those of the random maps, as SVG."""
+    width, height, margin = 300.0, 170.0, 28.0
+
+    def curve(values: np.ndarray, style: str) -> str:
+        points = " ".join(
+            f"{margin + share * (width - margin - 6):.1f},{height - margin - value * (height - margin - 8):.1f}"
+            for share, value in zip(SHARES, values, strict=True)
+        )
+        return f"<polyline points='{points}' class='{style}'/>"
+
+    curves = "".join(curve(getattr(each, which), "random") for each in found.random)
+    axis = (
+        f"<path class='axis' d='M{margin} 8V{height - margin}H{width - 6}'/>"
+        f"<text x='{margin}' y='{height - 8}'>none</text><text x='{width - 6}' y='{height - 8}' "
+        f"text-anchor='end'>all of the X-ray</text><text x='{margin - 4}' y='16' text-anchor='end'>1</text>"
+        f"<text x='{margin - 4}' y='{height - margin}' text-anchor='end'>0</text>"
+    )
+    return (
+        f"<figure><svg viewBox='0 0 {width} {height}' role='img' aria-label='{title}'>{axis}{curves}"
+        f"{curve(getattr(found.real, which), 'real')}</svg><figcaption>{title}</figcaption></figure>"
+    )
+
+
+def pointing(found: Faithfulness) -> Finding:
+    """Whether the map points at what the score needs."""
+    margins, beaten, count = found.margins(), found.beaten(), len(found.random)
+    areas = {"deletion": found.real.deletion_area, "insertion": found.real.insertion_area, "ROAD": found.real.road}
+    figures = "; ".join(
+        f"{name} {areas[name]:.3f}, margin {margin:+.3f}, ahead of {beaten[name]} of {count}"
+        for name, margin in margins.items()
+    )
+    words = (
+        f"Areas under the curves, and margins over random maps (this one moved elsewhere), in units of probability: "
+        f"{figures}. One random map in {count + 1} is ahead of all others too."
+    )
+    won = len(found.won())
+    if won == 3:
+        return Finding("good", "It points at what the score needs.", words)
+    if won == 2:
+        return Finding("mixed", "It points at what the score needs by two measures of three.", words)
+    if min(margins.values()) > 0.0:
+        return Finding("mixed", "It does better than random maps on average, but some of them do as well.", words)
+    return Finding("poor", "It does not point at what the score needs better than chance does.", words)
+
+
+def dependence(randomised: Sequence[Randomised]) -> Finding:
+    """Whether the map shows what the model has learnt."""
+    head, last = randomised[0].correlation, randomised[-1].correlation
+    if last is None:
+        words = "Randomised, the network leaves no heat to compare with."
+        return Finding("mixed", "Whether it depends on the model cannot be said.", words)
+    figures = (
+        f"Rank correlation, whatever its sign, with maps of the fully randomised network: {last:.2f}, "
+        f"under {UNCHANGED} is wanted (mean of {len(randomised[-1].correlations)}); "
+        f"structural similarity {randomised[-1].similarity:.2f}. "
+    )
+    figures += (
+        "With the head alone randomised no heat is left."
+        if head is None
+        else f"With the head alone randomised: {head:.2f}; from {SAME_FOR_ANY_TYPE} on a map would be the "
+        "same for any type."
+    )
+    if last >= UNCHANGED:
+        return Finding("poor", "It does not depend on the model: a red flag.", figures)
+    if head is not None and head >= SAME_FOR_ANY_TYPE:
+        return Finding("poor", "It depends on the model, but not on the type asked about.", figures)
+    return Finding("good", "It depends on the model.", figures)
+
+
+def _steadiness(mean: float, stable: Sequence[Stable]) -> Finding:
+    steady = mean >= STABLE
+    figures = "; ".join(f"{each.title} {each.correlation:.2f}" for each in stable)
+    words = "It is stable." if steady else "Small changes of the X-ray change it."
+    return Finding("good" if steady else "poor", words, f"Mean rank correlation {mean:.2f}: {figures}.")
+
+
+def _shortcuts(found: Shortcuts) -> Finding:
+    figures = "; ".join(f"{percent(found.shares[kind])} on {words}" for kind, words in KINDS.items()) + "."
+    if found.warns:
+        return Finding("poor", f"{percent(found.total)} of its heat lies where no fracture can be.", figures)
+    return Finding("good", "Little of its heat lies where no fracture can be.", figures)
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A model's answers to an image before and after a region of it was blurred; ``share`` is the region's, 0 to 1."""
+
+    share: float
+    before: Explanation
+    after: Explanation
+
+    @property
+    def full_colour(self) -> float:
+        """One scale for both maps, in logits, so that heat that fades is seen to fade."""
+        return max(self.before.full_colour, self.after.full_colour)
+
+
+def hide(classifier: Classifier, image: np.ndarray, layers: Sequence[np.ndarray]) -> Hidden | None:
+    """Predicts an image with and without what is painted over.
+
+    Args:
+        classifier: the model.
+        image: uint8 (H, W).
+        layers: what was painted, RGBA uint8 of any size; whatever is not transparent is hidden.
+
+    Returns:
+        None where nothing is painted.
+    """
+    hidden = np.zeros(image.shape, bool)
+    for layer in layers:
+        hidden |= cv2.resize(layer[:, :, 3], image.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    if not hidden.any():
+        return None
+    blurred = cv2.GaussianBlur(image, (0, 0), max(image.shape) / 16.0)
+    both = [Radiograph(each, (0, 255)) for each in (image, np.where(hidden, blurred, image))]
+    return Hidden(float(hidden.mean()), *classifier.explain(both))
