@@ -222,7 +222,7 @@ def _overlooked(found: dict[str, Any]) -> str:
 
 
 def _looked_at(found: dict[str, Any]) -> str:
-    words = (f"{right} of {count} found by {measure}" for measure, (right, count) in found.get("looked_at", {}).items())
+    words = (f"{share} found by {measure}" for measure, share in found.get("looked_at", {}).items())
     return "; ".join(words) or "not looked at"
 
 

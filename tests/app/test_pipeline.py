@@ -11,12 +11,12 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from app.imaging.phantom import draw
 from typer.testing import CliRunner
 
 from app.cli import cli
 from app.errors import Cancelled, ChoiceError, ImageError, Progress, RejectedError, WeightsError
 from app.explain import methods
+from app.imaging.examples import draw
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import MAX_BYTES, Radiograph
 from app.model.classifier import Classifier, how_sure
@@ -119,7 +119,7 @@ def test_the_square_is_prepared_once(
 
 def test_another_method_is_drawn_for_the_type_that_is_asked_for(film: Radiograph, classifier: Classifier) -> None:
     result = explain_image(film, model=classifier, method="finercam", target="spiral", against="hairline")
-    drawn = methods.draw(methods.ask(classifier, film, "spiral", "hairline"), "finercam")
+    drawn = methods.draw(methods.map_request(classifier, film, "spiral", "hairline"), "finercam")
     assert np.array_equal(result.heat, methods.heat(drawn, result.explanation.placement))
     told = result.as_json()["map"]
     assert told == {"target": "spiral", "against": "hairline", "method": "finercam", "full_colour": None}

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from app.watch import Progress
 
+from app.errors import Progress
 from app.explain.checks import check_heatmap, hide
-from app.explain.methods import ask
+from app.explain.methods import map_request
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 
@@ -21,7 +21,7 @@ def test_the_terms_of_a_score_add_up(classifier: Classifier, film: Radiograph) -
 def test_all_tests_of_a_heatmap_report_one_progress(classifier: Classifier, film: Radiograph) -> None:
     told: list[float] = []
     explanation = classifier.explain([film])[0]
-    checks = check_heatmap(ask(classifier, film, watch=Progress(tell=told.append)), "gradcam", explanation)
+    checks = check_heatmap(map_request(classifier, film, watch=Progress(tell=told.append)), "gradcam", explanation)
     assert told == sorted(told)
     assert told[-1] == pytest.approx(1.0)
     assert len(checks.findings()) == 4

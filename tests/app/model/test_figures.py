@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from app.explain.measured import percent, with_interval
+
+from app.model.weights import percent, with_interval
 
 
 @pytest.mark.parametrize(("share", "digits", "words"), [(0.194, 0, "19 %"), (0.194, 1, "19.4 %"), (1.0, 0, "100 %")])
