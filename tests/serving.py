@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import gradio as gr
 import pytest
+from gradio import networking
 from gradio.exceptions import ServerFailedToStartError
 from gradio.http_server import Server
 
@@ -30,9 +31,10 @@ def _start(server: Server) -> None:
 
 
 def launch(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, str]:
-    """Serves the page on this machine: ``app.ui.page.launch``, but for the five seconds Gradio gives a server."""
+    """Serves the page on this machine: ``app.ui.page.launch``, but for the seconds Gradio gives it to answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Server, "run_in_thread", _start)
+        patch.setattr(networking, "url_ok", lambda url: True)
         return page.launch(classifiers, host="127.0.0.1", block=False)
 
 

@@ -104,6 +104,9 @@ def test_a_film_is_named_explained_and_explained_otherwise(visit: Callable[[int]
     assert shown(page, "#plain") != first
     assert page.locator("#types label").count() == 10
     expect(page.locator("#verdict .kind")).to_contain_text("%")
+    assert len(page.locator("#verdict").inner_text().split()) <= 25
+    page.get_by_text("How reliable is this?").click()
+    expect(page.locator("#verdict li").first).to_be_visible()
     page.locator("#types label").nth(6).click()
     expect(page.locator("#painted img").first).not_to_have_attribute("src", first)
     shown(page, "#painted")
