@@ -17,6 +17,7 @@ import numpy as np
 
 from app.errors import Cancelled, ChoiceError, ImageError, Progress
 from app.explain.method_list import DEFAULT
+from app.imaging.radiograph import load
 from app.model.classifier import Classifier
 from app.pipeline import Result, explain_image
 from app.ui.session import COMPUTE, LIMIT, OURS, PATIENT
@@ -51,8 +52,9 @@ def build(classifiers: Sequence[Classifier]) -> None:
     def answer(image: Any, model: str, **wanted: Any) -> Result:
         if model not in models:
             raise ChoiceError(f"There is no model '{model}'. Known: {', '.join(models)}.")
-        path = uploaded(image["path"] if isinstance(image, dict) else image.path)
-        return explain_image(path, model=models[model], progress=Progress(LIMIT), **wanted)
+        # The bytes alone: an upload's name may be a person's.
+        data = load(uploaded(image["path"] if isinstance(image, dict) else image.path))
+        return explain_image(data, model=models[model], progress=Progress(LIMIT), **wanted)
 
     def explain(film: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:
         """Names the fracture type an X-ray shows. For study, not for diagnosis."""

@@ -214,6 +214,7 @@ def test_the_api_answers_as_the_classifier_does(client: Client, classifier: Clas
     answer = client.predict(handle_file(str(path)), api_name="/explain")
     prediction = classifier.explain([Radiograph(picture, (0, 255))])[0].prediction
     valid(answer)
+    assert answer["source"]["name"] is None
     assert answer["prediction"]["type"] == prediction.best
     assert "not for diagnosis" in answer["notice"]
     for kind in answer["prediction"]["types"]:
