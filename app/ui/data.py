@@ -133,7 +133,7 @@ def _peer_table(rows: list[dict[str, Any]]) -> str:
 def describe(folder: Path = TRAINING) -> str:
     """Audits and re-runs as HTML; every figure is from the committed JSON."""
     audits = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("data/audits/*.json"))]
-    results = folder / "recipes" / "peers" / "results.json"
+    results = folder / "recipes" / "replications" / "results.json"
     parts = ["<h2>Is this data sound?</h2>", INTRO]
     parts.append(_set_table(audits) if audits else "<p>No audit is at hand.</p>")
     if results.is_file():

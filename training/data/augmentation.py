@@ -1,19 +1,23 @@
-"""Random rotation, zoom, shift, shear, mirror, brightness and contrast, drawn anew for every film of a batch.
+"""Random changes of training images, drawn anew for every image of a batch; and views for test-time augmentation.
 
-torchvision's transforms draw once per call, so one call per film would be needed; this draws one affine matrix a film
-and samples the batch in a single pass on whatever device it lies.
+torchvision's transforms draw once per call, so one call per image would be needed; this draws one affine matrix an
+image and samples the batch in a single pass on whatever device it lies. The turns and sizes of ``VIEWS`` are within
+what the recipes train with (Krizhevsky et al., 2012, averaged crops and mirror images the same way).
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.special import log_softmax
 from torch.nn import functional
 
 from training.recipe import Augment
 
-__all__ = ["augment", "augment_with_masks", "mix", "random_affine"]
+__all__ = ["VIEWS", "View", "augment", "augment_with_masks", "averaged_views", "mix", "random_affine", "seen_as"]
 
 DARKEST = 0.5 / 255.0
 """Half a grey level: sampling leaves traces of rounding in the padding."""
@@ -110,3 +114,45 @@ def mix(
     pasted[inside] = films[other][inside]
     kept = 1.0 - int(side * height) * int(side * width) / (height * width)
     return pasted, kept * shares + (1.0 - kept) * shares[other]
+
+
+class View(NamedTuple):
+    """One way to show a film: mirrored or not, turned by so many degrees, enlarged by so much."""
+
+    mirrored: bool = False
+    degrees: float = 0.0
+    scale: float = 1.0
+
+
+VIEWS = tuple(
+    View(mirrored, degrees, scale)
+    for mirrored in (False, True)
+    for degrees, scale in ((0.0, 1.0), (12.0, 1.0), (-12.0, 1.0), (0.0, 0.87), (0.0, 1.15))
+)
+"""The film as it is comes first."""
+
+
+def seen_as(films: torch.Tensor, view: View) -> torch.Tensor:
+    """Films, float (N, 1, H, W), as a view shows them; what lies outside of a film is black."""
+    if view.mirrored:
+        films = films.flip(3)
+    if view.degrees == 0.0 and view.scale == 1.0:
+        return films
+    angle = math.radians(view.degrees)
+    cosine, sine = math.cos(angle) / view.scale, math.sin(angle) / view.scale
+    matrix = films.new_tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]]).expand(len(films), 2, 3)
+    grid = functional.affine_grid(matrix, list(films.shape), align_corners=False)
+    return functional.grid_sample(films, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def averaged_views(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """What a network says of films over all views.
+
+    Args:
+        logits: float (V, N, C), one row a view.
+        temperature: divides the logits.
+
+    Returns:
+        Logarithms of the mean probabilities, float (N, C), to be used like logits.
+    """
+    return np.logaddexp.reduce(log_softmax(logits / temperature, axis=2), axis=0) - math.log(len(logits))

@@ -60,7 +60,7 @@ def find(data: Path) -> Path:
         for hit in sorted(data.glob(pattern)):
             return hit.parent
     raise FileNotFoundError(
-        f"no bone-break films under {data}: expected folders such as '{marker}/Train'. "
+        f"no bone-break images under {data}: expected folders such as '{marker}/Train'. "
         "`python -m training download bone-break` fetches them."
     )
 

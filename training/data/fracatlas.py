@@ -16,8 +16,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from training.data.duplicates import Thresholds
-from training.data.image import DataSet, LabelledImage, Problem, pictures_in
+from training.data.image import DataSet, LabelledImage, Problem, Thresholds, pictures_in
 
 __all__ = ["CLASSES", "DOI", "find", "load"]
 

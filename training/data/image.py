@@ -1,33 +1,82 @@
-"""What a data set is to the rest of ``training``: films with labels, and what was found wrong while listing them."""
+"""What a data set is to the rest of ``training``: labelled images, their squares, and what is wrong with them.
+
+Squares are decoded and letterboxed once and kept as one uint8 array: decoding costs more than a training step.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import ExifTags, Image
 from rich.progress import track
 
 from app.errors import ImageError
 from app.imaging.radiograph import Radiograph, read
-from training.data.duplicates import LENIENT, Thresholds
+
+if TYPE_CHECKING:
+    from app.imaging.letterbox import Placement
 
 __all__ = [
+    "CACHE",
+    "LENIENT",
+    "NEIGHBOURS",
     "PICTURES",
     "DataSet",
     "LabelledImage",
     "Problem",
+    "Thresholds",
+    "key_of",
     "missing",
     "once",
     "pictures_in",
+    "placements",
     "published_digests",
     "readable",
+    "squares",
 ]
 
 LEFT_BEHIND = {"desktop.ini", "thumbs.db", ".ds_store"}
+NEIGHBOURS = 12
+"""Nearest films by each cheap measure that are asked about their features."""
+
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From where on each measure alone makes two films twins.
+
+    Sets of standard views need stricter ones: two people's hands differ less than one film and its crop.
+
+    Attributes:
+        bits: differing bits of 256, at most.
+        correlation: over all turns, at least.
+        matches: places that agree on one transform, at least.
+        detail_matches: the same for pairs that are alike in detail only, among which chance finds more.
+    """
+
+    bits: int = 76
+    correlation: float = 0.9
+    matches: int = 10
+    detail_matches: int = 14
+
+    def __str__(self) -> str:
+        return (
+            f"hash distance <= {self.bits} of 256 bits, correlation over all turns >= {self.correlation}, "
+            f"matching features >= {self.matches} ({self.detail_matches} where films are alike in detail only), "
+            f"{NEIGHBOURS} neighbours by each measure compared by features"
+        )
+
+
+LENIENT = Thresholds()
 
 
 @dataclass(frozen=True)
@@ -137,3 +186,54 @@ def readable(data: DataSet) -> tuple[DataSet, list[Radiograph]]:
             continue
         films.append(film)
     return replace(data, films=tuple(films), problems=tuple(problems)), decoded
+
+
+CACHE = Path(".cache/films")
+
+
+def key_of(paths: Sequence[Path], *settings: object) -> str:
+    """A name that changes when a file or a setting does."""
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps([stats, [str(s) for s in settings]]).encode()).hexdigest()[:16]
+
+
+def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: bool = False) -> np.ndarray:
+    """Every film letterboxed: uint8 (N, size, size), from the cache when neither files nor settings have changed.
+
+    Raises:
+        ValueError: a film cannot be read; it is named.
+    """
+    # Here, since it brings torch, which nobody needs who only lists images.
+    from app.imaging.letterbox import letterbox
+
+    settings = (size, "equalised") if equalise else (size,)
+    target = cache / f"squares-{size}-{key_of(paths, *settings)}.npy"
+    if target.exists():
+        return np.load(target)
+    boxed = []
+    for path in track(paths, f"Letterboxing to {size} px"):
+        try:
+            boxed.append(letterbox(read(path), size, equalise)[0])
+        except ImageError as error:
+            raise ValueError(f"{path}: {error} Mend it or take it away.") from None
+    values = (np.stack(boxed) * 255.0 + 0.5).astype(np.uint8)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Written under another name first, so that an interrupted run leaves no half file.
+    partial = target.with_suffix(f".{os.getpid()}.npy")
+    np.save(partial, values)
+    partial.replace(target)
+    return values
+
+
+def placements(paths: Sequence[Path], size: int) -> tuple[Placement, ...]:
+    """Where each film lies in its square; read from the files' headers."""
+    from app.imaging.letterbox import Placement
+
+    found = []
+    for path in paths:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+                width, height = height, width
+        found.append(Placement.fit(height, width, size))
+    return tuple(found)

@@ -27,10 +27,9 @@ from app.explain.methods import DEFAULT, METHODS, MapRequest, ask, draw, with_sq
 from app.imaging.letterbox import Placement
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
-from training.data.boxed import BoxedImages
+from training.data.datamodule import BoxedImages
 from training.data.image import LabelledImage
-from training.evaluation.localisation import hit
-from training.evaluation.metrics import bootstrap
+from training.evaluation.metrics import bootstrap, hit
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -139,7 +138,7 @@ def summarise(films: Sequence[dict[str, dict[str, Any]]], twins: Sequence[int]) 
 
 
 def faithfulness(
-    name: str, data: Path, weights: Path, *, films: int = 120, methods: Sequence[str] = (), runs: Path
+    name: str, data: Path, weights: Path, *, images: int = 120, methods: Sequence[str] = (), runs: Path
 ) -> dict[str, Any]:
     """Judges every method on a model and writes ``faithfulness.json`` beside its weights.
 
@@ -149,7 +148,7 @@ def faithfulness(
         name: folder under ``weights``.
         data: folder that holds FracAtlas.
         weights: folder of models.
-        films: how many, drawn once among the fractured validation films; costlier methods are judged on the first of
+        images: how many, drawn once among the fractured validation films; costlier methods are judged on the first of
             them (``TRIED``).
         methods: keys of ``METHODS``; all where none is named.
         runs: folder where what was measured of each film is kept, by the weights' checksum, the temperature and
@@ -158,16 +157,13 @@ def faithfulness(
     Raises:
         WeightsError: no such model.
         FileNotFoundError: the films are not there.
-        KeyError: an unknown method.
     """
     methods = methods or list(METHODS)
-    if unknown := set(methods) - set(METHODS):
-        raise KeyError(f"unknown methods: {', '.join(sorted(unknown))}; known are {', '.join(METHODS)}")
     classifier = Classifier.load(name, weights)
     boxed = BoxedImages(data, "validation", classifier.card.size)
     broken = [film for film in boxed.films if film.boxes]
     twins = [int(group) for film, group in zip(boxed.films, boxed.groups, strict=True) if film.boxes]
-    order = np.random.default_rng(0).permutation(len(broken))[:films]
+    order = np.random.default_rng(0).permutation(len(broken))[:images]
     checksum = hashlib.sha256((weights / name / "model.safetensors").read_bytes()).hexdigest()
     # Temperature decides probabilities, and with them every area.
     kept = runs / f"{name}-{checksum[:12]}-{classifier.card.temperature:.4f}-{VERSION}.json"

@@ -14,70 +14,24 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from rich.progress import track
 
 from app.explain.methods import DEFAULT, METHODS, ask, draw
-from app.imaging.letterbox import Placement, letterbox
+from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier, Explanation
-from training.data.boxed import BoxedImages
+from training.data.datamodule import BoxedImages
 from training.data.image import LabelledImage
-from training.evaluation.metrics import bootstrap
+from training.evaluation.metrics import Hit, bootstrap, hit
 
-__all__ = ["ASKED", "BASELINES", "TOLERANCE", "Hit", "best_baseline", "hit", "localise", "with_mirrored"]
+__all__ = ["ASKED", "BASELINES", "best_baseline", "localise", "with_mirrored"]
 
 ASKED = "evidence for the predicted type"
 """The map the page draws at first."""
-
-TOLERANCE = 0.05
-"""Share of the film's diagonal by which a peak may miss a box in the lenient pointing game."""
-
-
-class Hit(NamedTuple):
-    """How one map lies on one film's boxes: peak inside, peak near, and share of positive energy inside (0 to 1)."""
-
-    inside: bool
-    near: bool
-    energy: float
-
-
-def hit(class_map: np.ndarray, film: LabelledImage, placement: Placement) -> Hit:
-    """Judges a map by the film's fracture boxes, at the film's own size.
-
-    Args:
-        class_map: float (h, w) over the model's square; its positive part counts as energy.
-        film: with at least one box.
-        placement: of the film in the square.
-
-    Raises:
-        ValueError: a film without a box.
-    """
-    if not film.boxes:
-        raise ValueError(f"{film.name} has no box to be judged by")
-    on_film = placement.onto_image(class_map)
-    height, width = on_film.shape
-    row, column = np.unravel_index(int(on_film.argmax()), on_film.shape)
-    rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
-    boxed = np.zeros(on_film.shape, bool)
-    distance = np.inf
-    for x, y, box_width, box_height in film.boxes:
-        left, right = (x - box_width / 2) * width, (x + box_width / 2) * width
-        top, bottom = (y - box_height / 2) * height, (y + box_height / 2) * height
-        boxed |= ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[None]
-        across = max(left - columns[column], 0.0, columns[column] - right)
-        down = max(top - rows[row], 0.0, rows[row] - bottom)
-        distance = min(distance, float(np.hypot(across, down)))
-    positive = np.clip(on_film, 0.0, None)
-    total = float(positive.sum())
-    return Hit(
-        distance == 0.0,
-        distance <= TOLERANCE * float(np.hypot(height, width)),
-        float(positive[boxed].sum()) / total if total > 0 else 0.0,
-    )
 
 
 def _random(square: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

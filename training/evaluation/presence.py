@@ -19,11 +19,9 @@ import numpy as np
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
 from app.model.weights import PresencePoints
-from training.data.boxed import BoxedImages
-from training.data.cache import CACHE
-from training.data.datamodule import BoneBreakData
-from training.data.external import LISTED, strangers
-from training.data.image import LabelledImage
+from training.data.datamodule import BoneBreakData, BoxedImages
+from training.data.image import CACHE, LabelledImage
+from training.data.multi_region import LISTED, strangers
 from training.evaluation.metrics import area, bootstrap
 from training.recipe import Recipe
 from training.release.export import write_card

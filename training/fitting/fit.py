@@ -1,47 +1,48 @@
 """Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml --data FOLDER [--init FILE] [--resume]``.
 
 Everything lands in ``runs/<name>/``: the last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
-``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation films
-would only make those films useless for judging. ``export`` makes the model under ``weights/`` out of it.
+``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation images
+would only make those useless for judging. ``export`` makes the model under ``weights/`` out of it.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.error import URLError
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import (
-    Callback,
-    ModelCheckpoint,
-    RichProgressBar,
-    Timer,
-)
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from safetensors.torch import load_file
 from torch import nn
+from torchvision import models
 
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
 from training.data.bone_break import CLASSES
-from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
-from training.fitting.initial import Initial, load_initial, local_layers
-from training.fitting.task import FractureTypes
-from training.fitting.teacher import Teacher, keep, load_kept
+from training.data.image import CACHE
+from training.fitting.task import FractureTypes, Teacher, keep, load_kept
 from training.recipe import Distil, Precision, Recipe
 
 __all__ = [
+    "Initial",
     "curve",
     "fit",
     "keep_effort",
+    "load_initial",
     "load_task",
+    "local_layers",
     "network_of",
     "processor",
     "read_groups",
@@ -51,6 +52,86 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Where a body's first weights came from.
+
+    Attributes:
+        source: file name, torchvision's name for the weights, or "random".
+        sha256: of the local file; empty otherwise.
+        loaded: number of tensors taken over.
+        fresh: the body's parameters that were left random.
+    """
+
+    source: str
+    sha256: str
+    loaded: int
+    fresh: tuple[str, ...]
+
+    def as_card(self) -> dict[str, object]:
+        """For the model's card: the same, the fresh parameters shortened to the modules that hold them."""
+        return {**asdict(self), "fresh": sorted({name.split(".")[0] for name in self.fresh})}
+
+
+def local_layers(init: Path | None, architecture: str) -> Path | None:
+    """The file of initial layers for an architecture: ``init`` itself, or, in a folder, the file named after it.
+
+    A file is named after an architecture when its name up to the first "-" is the architecture's, "_" for "-".
+    """
+    if init is None or not init.is_dir():
+        return init
+    wanted = (ARCHITECTURES[architecture].layers_of or architecture).replace("-", "_")
+    return next((path for path in sorted(init.glob("*.safetensors")) if path.stem.split("-")[0] == wanted), None)
+
+
+def load_initial(network: FractureNetwork, architecture: str, file: Path | None) -> Initial:
+    """Fills the body with pretrained weights as far as they go.
+
+    Args:
+        network: changed in place.
+        architecture: a key of ``ARCHITECTURES``, for torchvision's download.
+        file: safetensors with torchvision's names, possibly for the first stages only.
+
+    Raises:
+        FileNotFoundError: ``file`` is given and not there.
+        ValueError: ``file`` holds none of the body's tensors, or one of another shape.
+    """
+    if file is not None:
+        if not file.is_file():
+            raise FileNotFoundError(f"no initial layers at {file}")
+        return _fill(network, load_file(file), file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    published = ARCHITECTURES[architecture].published
+    if not published:
+        log.warning("NO PRETRAINED LAYERS for %s: training starts from RANDOM weights.", architecture)
+        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
+    try:
+        state = models.get_weight(published).get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        log.warning(
+            "NO PRETRAINED LAYERS: %s could not be downloaded (%s). Training starts from RANDOM weights and will be "
+            "far worse; give a local file with --init.",
+            published,
+            error,
+        )
+        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
+    return _fill(network, state, published, "")
+
+
+def _fill(network: FractureNetwork, state: dict[str, torch.Tensor], source: str, sha256: str) -> Initial:
+    own = network.body.state_dict()
+    usable = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    usable = {name: tensor for name, tensor in usable.items() if name in own}
+    if not usable:
+        raise ValueError(f"{source} holds none of this architecture's layers")
+    for name, tensor in usable.items():
+        if tensor.shape != own[name].shape:
+            raise ValueError(f"{source}: {name} has shape {tuple(tensor.shape)}, not {tuple(own[name].shape)}")
+    network.body.load_state_dict(usable, strict=False)
+    fresh = tuple(name for name, _ in network.body.named_parameters() if name not in usable)
+    log.info("%d tensors from %s, %d parameters start random", len(usable), source, len(fresh))
+    return Initial(source, sha256, len(usable), fresh)
 
 
 def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
@@ -143,8 +224,9 @@ def fit(
     """
     if recipe.frozen:
         raise ValueError("nothing is trained of features that are frozen; cross-validate the recipe instead")
+    if recipe.distil and teacher is None:
+        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    run.mkdir(parents=True, exist_ok=True)
     films = BoneBreakData(recipe, data, cache)
     last = run / "last.ckpt"
     going_on = resume and last.is_file()
@@ -155,9 +237,8 @@ def fit(
             raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
     (run / "effort.json").unlink(missing_ok=True)
     known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
-    if recipe.distil and teacher is None:
-        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
     task, initial = _build(recipe, films, known, init, teacher)
+    run.mkdir(parents=True, exist_ok=True)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
@@ -242,17 +323,7 @@ def trained(
     Returns:
         The trained network and its films, ready to judge.
     """
-    fit(
-        recipe,
-        data,
-        run,
-        init=init,
-        resume=True,
-        precision=precision,
-        cache=cache,
-        progress=progress,
-        teacher=teacher,
-    )
+    fit(recipe, data, run, init=init, resume=True, precision=precision, cache=cache, progress=progress, teacher=teacher)
     task, films, _ = load_task(run, data, cache)
     keep(task.trained, run)
     return task, films

@@ -19,12 +19,11 @@ from torch.nn import functional
 
 from app.imaging.letterbox import normalise
 from app.model.ood import pooled, stage_features
+from training.data.augmentation import VIEWS, View, seen_as
 from training.data.bone_break import CLASSES
-from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
-from training.fitting.fit import keep_effort, network_of, processor, save_whole
-from training.fitting.initial import load_initial, local_layers
-from training.fitting.views import VIEWS, View, seen_as
+from training.data.image import CACHE
+from training.fitting.fit import keep_effort, load_initial, local_layers, network_of, processor, save_whole
 from training.recipe import Frozen, Recipe
 
 __all__ = ["judge_frozen", "read_out"]
@@ -120,8 +119,8 @@ def judge_frozen(
         ValueError: a stage has no pretrained layers.
     """
     began = time.monotonic()
-    run.mkdir(parents=True, exist_ok=True)
     films = BoneBreakData(recipe, data, cache)
+    run.mkdir(parents=True, exist_ok=True)
     features = _features(recipe, how, films, run, init)
     indices = getattr(films.split, part)
     known = films.split.train

@@ -16,9 +16,9 @@ from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier, Explanation
 from app.model.weights import FractureType, ModelCard, WeightsFile
 from training.data.bone_break import CLASSES
-from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
-from training.evaluation.calibration import calibrate
+from training.data.image import CACHE
+from training.evaluation.metrics import calibrate
 from training.fitting.cross_validation import read_folds, summarise
 from training.fitting.fit import curve, load_task
 

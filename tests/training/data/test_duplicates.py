@@ -1,4 +1,4 @@
-"""Planted copies are found, strangers are not; recall is counted for each way of copying."""
+"""Planted copies are found, other images are not; recall is counted for each way of copying."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 
 from app.imaging.radiograph import Radiograph
-from tests.conftest import varied
-from training.data.duplicates import LENIENT, Thresholds, find_links, group
-from training.data.similarity import hash_distances, hashes, polar_correlations, polar_spectra
-from training.studies.search_check import COPIES, recall_of_planted
+from tests.training.toys import detailed
+from training.data.duplicates import (
+    LENIENT,
+    Thresholds,
+    find_links,
+    group,
+    hash_distances,
+    hashes,
+    polar_correlations,
+    polar_spectra,
+)
+from training.studies.audit import COPIES, recall_of_planted
 
 ORIGINALS = 12
-
-
-def detailed(seed: int) -> np.ndarray:
-    """A drawn film with the fine texture of bone, which flat drawings lack: uint8 (420, 300)."""
-    film = varied(seed).astype(np.float32)
-    rng = np.random.default_rng(1000 + seed)
-    for spread, strength in ((2.0, 60.0), (5.0, 90.0)):
-        film += strength * cv2.GaussianBlur(rng.normal(0, 1, film.shape).astype(np.float32), (0, 0), spread)
-    return np.clip(film, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")

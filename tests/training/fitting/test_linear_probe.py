@@ -1,4 +1,4 @@
-"""Types read off frozen features, on drawn films and on features whose answer is known."""
+"""Linear probes, on drawn images and on features whose answer is known."""
 
 from __future__ import annotations
 
@@ -11,25 +11,12 @@ import pytest
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from training.fitting.cross_validation import REFERENCE, cross_validate, read_folds, record
+from tests.training.toys import PROBE
+from training.fitting.cross_validation import REFERENCE, cross_validate, read_folds, record, seeds
 from training.fitting.fit import fit, network_of
 from training.fitting.linear_probe import ASKED, read_out
-from training.fitting.seeds import seeds
 from training.recipe import Frozen, Recipe
-from training.studies.ensembles import WHOLE, ensemble
-
-PROBE = Recipe(
-    name="probe",
-    architecture="resnet18",
-    size=64,
-    stride=16,
-    frozen=Frozen(stages=("layer2", "layer3"), decay=0.01),
-    folds=2,
-    head_epochs=0,
-    tune_epochs=0,
-    tune=(),
-)
-
+from training.studies.comparisons import WHOLE, ensemble
 
 LAST = PROBE.model_copy(update={"frozen": Frozen(stages=("layer4",))})
 

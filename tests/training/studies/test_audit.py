@@ -1,4 +1,4 @@
-"""The audit on drawn films with planted faults: every count can be made by hand."""
+"""The audit on drawn images with planted faults: every count can be made by hand."""
 
 from __future__ import annotations
 
@@ -16,15 +16,12 @@ from torchvision.models._api import WeightsEnum
 from app.explain.marks import is_coloured, mark_boxes
 from app.imaging.phantom import draw
 from app.imaging.radiograph import Radiograph
-from tests.training.data.test_duplicates import detailed
-from training.data import SETS, bone_break
+from tests.training.toys import detailed
+from training.data import bone_break
 from training.data.duplicates import LENIENT
-from training.data.splits import FOLDER, committed, part_images
-from training.studies import search_check
-from training.studies.audit import AUDITS, Audit, audit, looked_at
-from training.studies.audit_page import write_page
-from training.studies.search_check import COPIES, brute_force
-from training.studies.suspects import suspects
+from training.data.splits import FOLDER, part_images
+from training.studies import audit as auditing
+from training.studies.audit import AUDITS, COPIES, Audit, audit, brute_force, looked_at, suspects, write_page
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +94,7 @@ def test_brute_force_tells_when_the_search_misses(found: Audit) -> None:
 
 
 def test_in_large_sets_a_tenth_is_held_against_itself(found: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_check, "MOST_PAIRS", 100)
+    monkeypatch.setattr(auditing, "MOST_PAIRS", 100)
     told = brute_force(found.decoded, np.arange(len(found.decoded)), LENIENT)
     assert (told["films"], told["against"], told["pairs"]) == (6, 6, 15)
 
@@ -117,29 +114,6 @@ def test_parts_keep_groups_together_and_test_as_it_is(found: Audit) -> None:
     assert by_name["Spiral Fracture/Train/turned"] == "leaked"
     assert by_name["Spiral Fracture/Test/film5"] == "test"
     assert sum(part == "test" for part in parts) == 10
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.csv")))
-def test_no_committed_split_has_a_group_on_two_sides(name: str) -> None:
-    sides: dict[str, set[str]] = {}
-    counts: dict[str, int] = {}
-    with (FOLDER / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            counts[row["part"]] = counts.get(row["part"], 0) + 1
-            if row["part"] in ("train", "validation", "test"):
-                sides.setdefault(row["group"], set()).add(row["part"])
-    assert counts["train"] > counts["test"] > 0
-    assert all(len(parts) == 1 for parts in sides.values())
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.csv")))
-def test_committed_splits_cover_the_real_films(name: str, real_films: Path) -> None:
-    data = SETS[name](real_films)
-    known = committed(data)
-    assert known is not None
-    if name == "fracatlas":
-        theirs = {part for film, part in zip(data.films, known[1], strict=True) if film.part == "validation"}
-        assert "train" not in theirs
 
 
 @pytest.mark.parametrize("path", sorted(AUDITS.glob("pairs-*.csv")), ids=lambda path: path.stem)
