@@ -385,7 +385,7 @@ def split(
     from training.data.image import readable
 
     dataset, decoded = readable(SETS[name].load(data))
-    groups = find_groups(dataset, decoded).families
+    groups = find_groups(dataset, decoded).cases
     typer.echo(splits.write(dataset, groups, splits.part_images(dataset, groups), out))
 
 

@@ -12,25 +12,6 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = [
-    "REPLICATIONS",
-    "Ablation",
-    "Augment",
-    "Distil",
-    "Frozen",
-    "Places",
-    "Precision",
-    "Protocol",
-    "Recipe",
-    "ReplicationRecipe",
-    "ShortRecipe",
-    "Switch",
-    "load_ablation",
-    "load_recipe",
-    "load_replications",
-    "load_short",
-]
-
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 Protocol = Literal["official", "random", "overlapping", "twins"]
 REPLICATIONS = Path(__file__).with_name("recipes") / "replications"

@@ -17,8 +17,6 @@ from torch.nn import functional
 
 from training.recipe import Augment
 
-__all__ = ["VIEWS", "View", "augment", "augment_with_masks", "averaged_views", "mix", "random_affine", "seen_as"]
-
 DARKEST = 0.5 / 255.0
 """Half a grey level: sampling leaves traces of rounding in the padding."""
 
@@ -28,7 +26,7 @@ def _between(count: int, reach: float, device: torch.device) -> torch.Tensor:
 
 
 def random_affine(count: int, how: Augment, device: torch.device) -> torch.Tensor:
-    """One affine matrix a film, from output to input in ``affine_grid``'s coordinates (-1 to 1): float (N, 2, 3)."""
+    """One affine matrix an image, from output to input in ``affine_grid``'s coordinates (-1 to 1): float (N, 2, 3)."""
     angle = _between(count, math.radians(how.rotation), device)
     shear = torch.tan(_between(count, math.radians(how.shear), device))
     scale = 1.0 + _between(count, how.zoom, device)
@@ -57,7 +55,7 @@ def _relight(films: torch.Tensor, how: Augment) -> torch.Tensor:
     lit = films > DARKEST
     middle = films.mean(dim=(2, 3), keepdim=True)
     changed = ((films - middle) * contrast + middle + brightness).clamp(0.0, 1.0)
-    # The padding stays black, otherwise its brightness would tell how a film was changed.
+    # The padding stays black, otherwise its brightness would tell how an image was changed.
     return torch.where(lit, changed, films)
 
 
@@ -65,8 +63,7 @@ def augment(films: torch.Tensor, how: Augment) -> torch.Tensor:
     """Randomly changed copies.
 
     Args:
-        films: float (N, 1, H, W) in 0..1.
-        how: the ranges.
+        images: float (N, 1, H, W) in 0..1.
 
     Returns:
         float (N, 1, H, W) in 0..1; what comes in from outside the square is black, as in the letterbox.
@@ -83,18 +80,17 @@ def augment_with_masks(films: torch.Tensor, masks: torch.Tensor, how: Augment) -
 def mix(
     films: torch.Tensor, labels: torch.Tensor, classes: int, mixup: float, cutmix: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each film blended with another (mixup), given a patch of it (CutMix), or left alone.
+    """Each image blended with another (mixup), given a patch of it (CutMix), or left alone.
 
-    Where both are asked for, a batch gets one or the other by a coin's toss.
+    With both, a batch gets one or the other by a coin's toss.
 
     Args:
-        films: float (N, 1, H, W).
+        images: float (N, 1, H, W).
         labels: int (N,).
-        classes: C.
         mixup, cutmix: parameters of the beta distribution the share is drawn from; 0 for none.
 
     Returns:
-        Films (N, 1, H, W) and shares of their classes, float (N, C).
+        Images (N, 1, H, W) and shares of their classes, float (N, C).
     """
     shares = functional.one_hot(labels, classes).to(films.dtype)
     pasting = cutmix > 0 and (mixup <= 0 or bool(torch.rand(()) < 0.5))
@@ -117,7 +113,7 @@ def mix(
 
 
 class View(NamedTuple):
-    """One way to show a film: mirrored or not, turned by so many degrees, enlarged by so much."""
+    """One way to show an image: mirrored or not, turned by so many degrees, enlarged by so much."""
 
     mirrored: bool = False
     degrees: float = 0.0
@@ -129,11 +125,11 @@ VIEWS = tuple(
     for mirrored in (False, True)
     for degrees, scale in ((0.0, 1.0), (12.0, 1.0), (-12.0, 1.0), (0.0, 0.87), (0.0, 1.15))
 )
-"""The film as it is comes first."""
+"""The image as it is comes first."""
 
 
 def seen_as(films: torch.Tensor, view: View) -> torch.Tensor:
-    """Films, float (N, 1, H, W), as a view shows them; what lies outside of a film is black."""
+    """Images, float (N, 1, H, W), as a view shows them; what lies outside of an image is black."""
     if view.mirrored:
         films = films.flip(3)
     if view.degrees == 0.0 and view.scale == 1.0:
@@ -146,7 +142,7 @@ def seen_as(films: torch.Tensor, view: View) -> torch.Tensor:
 
 
 def averaged_views(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """What a network says of films over all views.
+    """What a network says of images over all views.
 
     Args:
         logits: float (V, N, C), one row a view.

@@ -24,13 +24,11 @@ from training.data.image import CACHE, LabelledImage, placements, readable, squa
 from training.data.splits import Split, split_images
 from training.recipe import Places, Recipe
 
-__all__ = ["BoneBreakData", "BoxedImages", "box_mask"]
-
 log = logging.getLogger(__name__)
 
 
 def box_mask(film: LabelledImage, placement: Placement) -> np.ndarray:
-    """A film's fracture boxes, painted on the model's square: uint8 (size, size), 1 inside a box.
+    """An image's fracture boxes, painted on the model's square: uint8 (size, size), 1 inside a box.
 
     Each box covers at least one pixel, however small it is.
     """
@@ -48,14 +46,10 @@ class BoxedImages:
     """One part of FracAtlas, letterboxed.
 
     Args:
-        data: folder that holds the set.
-        part: "train", "validation" or "test" of the committed split.
-        size: side of the square in pixels.
-        cache: where decoded films are kept.
-        equalise: whether the films' contrast is equalised.
+        equalise: whether the images' contrast is equalised.
 
     Attributes:
-        films: of the part.
+        images: of the part.
         groups: int (N,), near-duplicates share a number.
 
     Raises:
@@ -67,13 +61,13 @@ class BoxedImages:
         known = splits.committed(whole, unlisted=0.2)
         if known is not None and (spare := known[1].count("unlisted")):
             log.warning(
-                "%d films are not in the committed split and are left out, so that no twin is on two sides", spare
+                "%d images are not in the committed split and are left out, so that no twin is on two sides", spare
             )
         if known is None:
-            log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
+            log.warning("these images are not the ones of the committed split; looking for near-duplicates anew")
             whole, decoded = readable(whole)
-            families = find_groups(whole, decoded, cache).families
-            known = families, splits.part_images(whole, families)
+            cases = find_groups(whole, decoded, cache).cases
+            known = cases, splits.part_images(whole, cases)
         self.part = part
         chosen = [index for index, its in enumerate(known[1]) if its == part]
         self.films = tuple(whole.films[index] for index in chosen)
@@ -103,7 +97,7 @@ class BoxedImages:
         return np.array([film.label == 1 for film in self.films])
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Films and masks, uint8 (N, 1, size, size), and whether fractured, float (N,)."""
+        """Images and masks, uint8 (N, 1, size, size), and whether fractured, float (N,)."""
         return (
             torch.from_numpy(self.squares)[:, None],
             torch.from_numpy(self.masks)[:, None],
@@ -111,7 +105,7 @@ class BoxedImages:
         )
 
     def as_card(self) -> dict[str, Any]:
-        """Number of films and one hash over their names and bytes."""
+        """Number of images and one hash over their names and bytes."""
         digest = hashlib.sha256()
         for film in self.films:
             digest.update(film.name.encode())
@@ -126,26 +120,20 @@ class BoxedImages:
 
 
 FOLD_SEED = 0
-"""Folds do not change with a recipe's seed, so that runs of several seeds are judged on the same films."""
+"""Folds do not change with a recipe's seed, so that runs of several seeds are judged on the same images."""
 
 
 def _batches(
     tensors: tuple[torch.Tensor, ...], sampler: Sampler | range, batch_size: int, drop_last: bool
 ) -> DataLoader:
-    """Whole batches taken out of tensors at once; on a GPU the films lie there from the start."""
+    """Whole batches taken out of tensors at once; on a GPU the images lie there from the start."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     films = TensorDataset(*(tensor.to(device) for tensor in tensors))
     return DataLoader(films, sampler=BatchSampler(sampler, batch_size, drop_last), batch_size=None)
 
 
 class BoneBreakData(lightning.LightningDataModule):
-    """Bone-break films letterboxed to the recipe's size.
-
-    Args:
-        recipe: size, batch size and split.
-        data: folder that holds the set.
-        cache: where decoded films are kept.
-    """
+    """Bone-break images letterboxed to the recipe's size."""
 
     def __init__(self, recipe: Recipe, data: Path, cache: Path = CACHE) -> None:
         super().__init__()
@@ -157,9 +145,9 @@ class BoneBreakData(lightning.LightningDataModule):
         if known is not None:
             self.groups = known[0]
         else:
-            log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
+            log.warning("these images are not the ones of the committed split; looking for near-duplicates anew")
             self.set, decoded = readable(self.set)
-            self.groups = find_groups(self.set, decoded, cache).families
+            self.groups = find_groups(self.set, decoded, cache).cases
         for problem in self.set.problems:
             log.warning("%s: %s", problem.image, problem.what)
         self.films = self.set.films
@@ -190,7 +178,7 @@ class BoneBreakData(lightning.LightningDataModule):
         return _batches(tensors, sampler, self.recipe.batch_size, lonely)
 
     def _boxed_loader(self, places: Places, boxed: BoxedImages, batches: int) -> DataLoader:
-        """As many batches of boxed films, masks and whether fractured, drawn with the recipe's share of fractures."""
+        """As many batches of boxed images, masks and whether fractured, drawn with the recipe's share of fractures."""
         share = boxed.fractured.mean()
         weights = np.where(boxed.fractured, places.fractured / share, (1.0 - places.fractured) / (1.0 - share))
         sampler = WeightedRandomSampler(weights.tolist(), batches * places.batch_size)
@@ -206,11 +194,11 @@ class BoneBreakData(lightning.LightningDataModule):
         return self.loader(self.split.validation) if len(self.split.validation) else []
 
     def class_counts(self) -> torch.Tensor:
-        """Training films per class, int (C,)."""
+        """Training images per class, int (C,)."""
         return torch.bincount(torch.from_numpy(self.labels[self.split.train]), minlength=len(bone_break.CLASSES))
 
     def as_card(self) -> dict[str, Any]:
-        """Sizes of the split and one hash a part, over the names and bytes of its films."""
+        """Sizes of the split and one hash a part, over the names and bytes of its images."""
         parts: dict[str, dict[str, Any]] = {}
         for part in ("train", "validation", "test", "leaked"):
             indices = getattr(self.split, part)
@@ -231,7 +219,7 @@ class BoneBreakData(lightning.LightningDataModule):
         }
 
     def split_table(self) -> str:
-        """The split as CSV, one row a film: name, class, group, part."""
+        """The split as CSV, one row an image: name, class, group, part."""
         part_of = {
             int(index): part
             for part in ("train", "validation", "test", "leaked")

@@ -14,8 +14,6 @@ from urllib.request import urlopen
 
 from training.data import bone_break, fracatlas, multi_region
 
-__all__ = ["ATTRIBUTION", "KAGGLE", "collect", "download"]
-
 FIGSHARE = "https://api.figshare.com/v2/articles/22363012"
 
 KAGGLE: dict[str, tuple[str, Callable[[Path], Path]]] = {
@@ -88,12 +86,7 @@ ATTRIBUTION = (
 
 
 def collect(data: Path, target: Path, count: int = 6) -> list[Path]:
-    """Copies fractured films without hardware, taking turns over the body regions.
-
-    Args:
-        data: folder with FracAtlas, or one that holds it.
-        target: folder to fill.
-        count: films wanted.
+    """Copies fractured images without hardware, taking turns over the backbone regions.
 
     Returns:
         The copies.

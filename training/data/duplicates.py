@@ -44,23 +44,6 @@ from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import Radiograph
 from training.data.image import CACHE, LENIENT, NEIGHBOURS, DataSet, Thresholds, key_of
 
-__all__ = [
-    "Features",
-    "Grouping",
-    "Link",
-    "describe",
-    "detail_likeness",
-    "features",
-    "find_groups",
-    "find_links",
-    "group",
-    "hash_distances",
-    "hashes",
-    "matches",
-    "polar_correlations",
-    "polar_spectra",
-]
-
 HASH_SIDE = 16
 THUMBNAIL = 128
 DARK = 12
@@ -142,7 +125,7 @@ def polar_correlations(some: torch.Tensor, all_: torch.Tensor) -> np.ndarray:
 
 
 class Features(NamedTuple):
-    """SIFT features of a film and of its mirror image: places (K, 2) and RootSIFT descriptors (K, 128) of each."""
+    """SIFT features of an image and of its mirror image: places (K, 2) and RootSIFT descriptors (K, 128) of each."""
 
     places: np.ndarray
     descriptors: np.ndarray
@@ -161,12 +144,12 @@ def _sift(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def features(square: np.ndarray) -> Features:
-    """Features of a letterboxed film: uint8 (256, 256)."""
+    """Features of a letterboxed image: uint8 (256, 256)."""
     return Features(*_sift(square), *_sift(np.ascontiguousarray(square[:, ::-1])))
 
 
 def describe(squares: Sequence[np.ndarray], known: dict[bytes, Features] | None = None) -> list[Features]:
-    """Features of many films; the same pixels are looked at once.
+    """Features of many images; the same pixels are looked at once.
 
     Args:
         squares: uint8 (256, 256) each.
@@ -192,20 +175,19 @@ def _summed(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:
 
 
 def detail_likeness(films: Sequence[Features], seed: int = 0) -> np.ndarray:
-    """How alike films are in detail wherever it lies, upright or mirrored: float32 (N, N), at most 1.
+    """How alike images are in detail wherever it lies, upright or mirrored: float32 (N, N), at most 1.
 
     Vectors of locally aggregated descriptors (Jegou et al., 2010, "Aggregating local descriptors into a compact image
-    representation"), words from k-means on a sample of the films' own descriptors.
+    representation"), words from k-means on a sample of the images' own descriptors.
 
     Args:
-        films: features of each.
-        seed: of the sample and of k-means.
+        images: features of each.
     """
     pool = np.concatenate([film.descriptors for film in films])
     if len(pool) < WORDS:
         return np.zeros((len(films), len(films)), np.float32)
     sample = np.random.default_rng(seed).choice(len(pool), min(SAMPLE, len(pool)), replace=False)
-    # One thread, since sums in another order could move a film across the limit from run to run.
+    # One thread, since sums in another order could move an image across the limit from run to run.
     with threadpool_limits(1):
         words = MiniBatchKMeans(WORDS, random_state=seed, n_init=1, batch_size=4096).fit(pool[sample]).cluster_centers_
     upright = np.stack([_summed(film.descriptors, words) for film in films])
@@ -235,7 +217,7 @@ def _agreeing(places: np.ndarray, descriptors: np.ndarray, other_places: np.ndar
 
 
 def matches(one: Features, other: Features) -> int:
-    """How many distinct places of two films agree on one shift, turn and scale between 1/2 and 2, mirrored or not."""
+    """How many distinct places of two images agree on one shift, turn and scale between 1/2 and 2, mirrored or not."""
     upright = _agreeing(one.places, one.descriptors, other.places, other.descriptors)
     mirrored = _agreeing(one.places, one.descriptors, other.mirrored_places, other.mirrored_descriptors)
     return max(upright, mirrored)
@@ -246,7 +228,7 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Link:
-    """Two films that are one: their indices, ``first`` < ``second``, the measure that says so and its value."""
+    """Two images that are one: their indices, ``first`` < ``second``, the measure that says so and its value."""
 
     first: int
     second: int
@@ -269,12 +251,11 @@ def _nearest(cost: np.ndarray, start: int, count: int) -> set[tuple[int, int]]:
 def find_links(
     films: Sequence[np.ndarray], thresholds: Thresholds = LENIENT, known: dict[bytes, Features] | None = None
 ) -> list[Link]:
-    """All pairs of films that are near-duplicates of each other.
+    """All pairs of images that are near-duplicates of each other.
 
     Args:
-        films: uint8 (H, W) each.
-        thresholds: what makes a twin.
-        known: features of films that are searched again and again; gets the new ones.
+        images: uint8 (H, W) each.
+        known: features of images that are searched again and again; gets the new ones.
 
     Returns:
         Links sorted by indices, at most one a pair.
@@ -315,7 +296,7 @@ def find_links(
 
 
 def group(count: int, links: Sequence[Link]) -> np.ndarray:
-    """Group number of each of ``count`` films, int (N,); linked films, directly or through others, share one."""
+    """Group number of each of ``count`` images, int (N,); linked images, directly or through others, share one."""
     rows = [link.first for link in links]
     columns = [link.second for link in links]
     graph = coo_matrix((np.ones(len(links), bool), (rows, columns)), shape=(count, count))
@@ -327,26 +308,20 @@ class Grouping:
     """Who is whose copy in a data set.
 
     Attributes:
-        groups: group number of every film, int (N,); films of one group are twins.
-        families: the same with the set's kin joined, int (N,); films of one family never stand on two sides.
-        copies: lists of indices of films whose files are the same to the byte.
-        links: near-duplicates between films that are not byte-identical; indices into the films.
+        groups: group number of every image, int (N,); images of one group are near-duplicates.
+        cases: the same with the set's same-case pairs joined, int (N,); images of one case never stand on two sides.
+        copies: lists of indices of images whose files are the same to the byte.
+        links: near-duplicates between images that are not byte-identical; indices into the images.
     """
 
     groups: np.ndarray
-    families: np.ndarray
+    cases: np.ndarray
     copies: tuple[tuple[int, ...], ...]
     links: tuple[Link, ...]
 
 
 def find_groups(data: DataSet, decoded: Sequence[Radiograph], folder: Path = CACHE) -> Grouping:
-    """Groups a data set's films; the search is kept in the cache and repeated only when a film has changed.
-
-    Args:
-        data: the set; all its films can be decoded.
-        decoded: its films, in order.
-        folder: the cache.
-    """
+    """Groups a data set's images; the search is kept in the cache and repeated only when an image has changed."""
     by_digest: dict[str, list[int]] = defaultdict(list)
     for index, film in enumerate(data.films):
         by_digest[film.digest()].append(index)
@@ -370,8 +345,8 @@ def find_groups(data: DataSet, decoded: Sequence[Radiograph], folder: Path = CAC
     index = {film.name: number for number, film in enumerate(data.films)}
     joined = [
         Link(groups[index[one]], groups[index[other]], "name", 0)
-        for one, other in data.kin
+        for one, other in data.same_case
         if one in index and other in index
     ]
-    families = group(int(groups.max()) + 1, joined)[groups]
-    return Grouping(groups, families, tuple(c for c in copies if len(c) > 1), named)
+    cases = group(int(groups.max()) + 1, joined)[groups]
+    return Grouping(groups, cases, tuple(c for c in copies if len(c) > 1), named)

@@ -24,37 +24,19 @@ from app.imaging.radiograph import Radiograph, read
 if TYPE_CHECKING:
     from app.imaging.letterbox import Placement
 
-__all__ = [
-    "CACHE",
-    "LENIENT",
-    "NEIGHBOURS",
-    "PICTURES",
-    "DataSet",
-    "LabelledImage",
-    "Problem",
-    "Thresholds",
-    "key_of",
-    "missing",
-    "once",
-    "pictures_in",
-    "placements",
-    "published_digests",
-    "readable",
-    "squares",
-]
 
 LEFT_BEHIND = {"desktop.ini", "thumbs.db", ".ds_store"}
 NEIGHBOURS = 12
-"""Nearest films by each cheap measure that are asked about their features."""
+"""Nearest images by each cheap measure whose features are compared."""
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From where on each measure alone makes two films twins.
+    """From where on each measure alone makes two images near-duplicates.
 
-    Sets of standard views need stricter ones: two people's hands differ less than one film and its crop.
+    Sets of standard views need stricter ones: two people's hands differ less than one image and its crop.
 
     Attributes:
         bits: differing bits of 256, at most.
@@ -81,7 +63,7 @@ LENIENT = Thresholds()
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One labelled film.
+    """One labelled image.
 
     Attributes:
         name: the same wherever the set lies and whatever the pictures were re-encoded to.
@@ -89,11 +71,11 @@ class LabelledImage:
         label: index into the set's classes.
         part: of the publisher's own split: "train", "validation", "test", or "" where there is none.
         sha256: of the file as published, where a list of originals says it; empty where not.
-        boxes: fractures as (centre x, centre y, width, height), shares of the film's width and height.
+        boxes: fractures as (centre x, centre y, width, height), shares of the image's width and height.
         region: body region, where known.
         view: projections, where known.
         turned: a copy turned by the publisher, as far as its name tells.
-        hardware: plates, screws or a cast are on the film, where known.
+        hardware: plates, screws or a cast are on the image, where known.
     """
 
     name: str
@@ -114,7 +96,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one film, by name, in a sentence."""
+    """Something wrong with one image, by name, in a sentence."""
 
     image: str
     what: str
@@ -122,11 +104,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Films of one publisher, sorted by name, and what is wrong with them.
+    """Images of one publisher, sorted by name, and what is wrong with them.
 
     Attributes:
-        thresholds: what makes two films twins.
-        kin: names of films that come from one picture or one case without being twins, as far as names tell.
+        thresholds: what makes two images near-duplicates.
+        same_case: names of images of one picture or one case that are no near-duplicates, as far as names tell.
     """
 
     name: str
@@ -135,11 +117,11 @@ class DataSet:
     films: tuple[LabelledImage, ...]
     problems: tuple[Problem, ...]
     thresholds: Thresholds = LENIENT
-    kin: tuple[tuple[str, str], ...] = ()
+    same_case: tuple[tuple[str, str], ...] = ()
 
 
 def published_digests(root: Path, name_of: Callable[[dict[str, str]], str]) -> dict[str, str]:
-    """SHA-256 of originals by film name, where ``root/originals.csv`` lists them; ``name_of`` names a row's film."""
+    """SHA-256 of originals by image name, where ``root/originals.csv`` lists them; ``name_of`` names a row's image."""
     table = root / "originals.csv"
     if not table.is_file():
         return {}
@@ -159,7 +141,7 @@ def pictures_in(folder: Path, problems: list[Problem]) -> list[Path]:
 
 
 def once(films: Iterable[LabelledImage], problems: list[Problem]) -> list[LabelledImage]:
-    """The films by name, sorted; of two with one name the second joins the problems."""
+    """The images by name, sorted; of two with one name the second joins the problems."""
     kept: dict[str, LabelledImage] = {}
     for film in films:
         if film.name in kept:
@@ -170,13 +152,13 @@ def once(films: Iterable[LabelledImage], problems: list[Problem]) -> list[Labell
 
 
 def missing(published: Mapping[str, str], films: Iterable[LabelledImage]) -> list[Problem]:
-    """A problem for each published film that is not among ``films``, sorted by name."""
+    """A problem for each published image that is not among ``films``, sorted by name."""
     names = published.keys() - {film.name for film in films}
     return [Problem(name, "Listed by the publisher, but the file is missing.") for name in sorted(names)]
 
 
 def readable(data: DataSet) -> tuple[DataSet, list[Radiograph]]:
-    """The films that can be decoded, with their pixels; the others join the problems, by name and reason."""
+    """The images that can be decoded, with their pixels; the others join the problems, by name and reason."""
     films, decoded, problems = [], [], list(data.problems)
     for film in track(data.films, f"Reading {data.name}"):
         try:
@@ -198,10 +180,10 @@ def key_of(paths: Sequence[Path], *settings: object) -> str:
 
 
 def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: bool = False) -> np.ndarray:
-    """Every film letterboxed: uint8 (N, size, size), from the cache when neither files nor settings have changed.
+    """Every image letterboxed: uint8 (N, size, size), from the cache when neither files nor settings have changed.
 
     Raises:
-        ValueError: a film cannot be read; it is named.
+        ValueError: an image cannot be read; it is named.
     """
     # Here, since it brings torch, which nobody needs who only lists images.
     from app.imaging.letterbox import letterbox
@@ -226,7 +208,7 @@ def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: boo
 
 
 def placements(paths: Sequence[Path], size: int) -> tuple[Placement, ...]:
-    """Where each film lies in its square; read from the files' headers."""
+    """Where each image lies in its square; read from the files' headers."""
     from app.imaging.letterbox import Placement
 
     found = []

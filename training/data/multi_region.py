@@ -34,8 +34,6 @@ from training.data.image import (
     readable,
 )
 
-__all__ = ["CLASSES", "KAGGLE_HANDLE", "LISTED", "find", "load", "search", "straight", "strangers"]
-
 KAGGLE_HANDLE = "bmadushanirodrigo/fracture-multi-region-x-ray-data"
 CLASSES = ("not fractured", "fractured")
 TURNED = Thresholds(bits=36, correlation=0.8, matches=20, detail_matches=24)
@@ -60,7 +58,7 @@ def find(data: Path) -> Path:
 
 
 def load(data: Path) -> DataSet:
-    """Every film of the set; a film's name is ``<part>/<label>/<file name as published>``.
+    """Every image of the set; an image's name is ``<part>/<label>/<file name as published>``.
 
     Raises:
         FileNotFoundError: the set is not there.
@@ -90,25 +88,25 @@ LISTED = Path(__file__).with_name("external.csv")
 
 
 def straight(data: Path) -> list[LabelledImage]:
-    """One film a group that nobody turned, sorted by name.
+    """One image a group that nobody turned, sorted by name.
 
     Raises:
         FileNotFoundError: the set is not there.
-        ValueError: these are not the films of the committed groups.
+        ValueError: these are not the images of the committed groups.
     """
     from training.data import splits
 
     whole = load(data)
     known = splits.committed(whole)
     if known is None:
-        raise ValueError("these multi-region films are not the ones of the committed split")
+        raise ValueError("these multi-region images are not the ones of the committed split")
     return sorted((whole.films[i] for i in splits.unturned(whole, known[0])), key=lambda film: film.name)
 
 
 def search(films: Sequence[LabelledImage], data: Path) -> list[LabelledImage]:
-    """Those of some films that have no near-duplicate in bone-break or FracAtlas.
+    """Those of some images that have no near-duplicate in bone-break or FracAtlas.
 
-    The thresholds are the lenient ones in both: a film left out too many costs little.
+    The thresholds are the lenient ones in both: an image left out too many costs little.
 
     Raises:
         FileNotFoundError: one of the sets is not there.
@@ -125,12 +123,12 @@ def search(films: Sequence[LabelledImage], data: Path) -> list[LabelledImage]:
     return [film for number, film in enumerate(films) if number not in twins]
 
 
-def strangers(data: Path, listed: Path = LISTED) -> list[LabelledImage]:
-    """The films of the committed list; where there is none, it is made.
+def external_set(data: Path, listed: Path = LISTED) -> list[LabelledImage]:
+    """The images of the committed list; where there is none, it is made.
 
     Raises:
         FileNotFoundError: a set is not there.
-        ValueError: these are not the films of the committed groups or the list.
+        ValueError: these are not the images of the committed groups or the list.
     """
     films = straight(data)
     if not listed.is_file():
@@ -144,5 +142,5 @@ def strangers(data: Path, listed: Path = LISTED) -> list[LabelledImage]:
         names = [row["film"] for row in csv.DictReader(file)]
     by_name = {film.name: film for film in films}
     if missing := [name for name in names if name not in by_name]:
-        raise ValueError(f"{len(missing)} films of {listed.name} are not there, {missing[0]} among them")
+        raise ValueError(f"{len(missing)} images of {listed.name} are not there, {missing[0]} among them")
     return [by_name[name] for name in names]

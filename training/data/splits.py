@@ -1,7 +1,7 @@
 """Who trains, who judges: grouped, stratified and seeded, so that no image is on two sides.
 
-The groups and parts in use are committed under ``training/splits`` as one CSV a data set (film, class, group, part), so
-that everybody trains and judges on the same images; ``python -m training split NAME`` writes them. ``published`` and
+The groups and parts in use are committed under ``training/splits`` as one CSV a data set (film, class, group, part),
+so that everybody trains and judges on the same images; ``python -m training split NAME`` writes them. ``published`` and
 ``leak_free`` are the splits of results published by others, and the same without their leak.
 """
 
@@ -20,19 +20,6 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 from training.data.image import DataSet
 from training.recipe import Protocol
 
-__all__ = [
-    "FOLDER",
-    "Sides",
-    "Split",
-    "committed",
-    "leak_free",
-    "part_images",
-    "published",
-    "split_images",
-    "unturned",
-    "write",
-]
-
 FOLDER = Path(__file__).resolve().parent.parent / "splits"
 
 TWENTIETHS = 20
@@ -41,13 +28,13 @@ TWENTIETHS = 20
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of films, int arrays; the four parts cover every film once.
+    """Indices of images, int arrays; the four parts cover every image once.
 
     Attributes:
-        train: films the weights are fitted on.
-        validation: films that judge every choice and fit the temperature.
-        test: the official test films, for the final figure only.
-        leaked: official training films left out because a twin of theirs is a test film.
+        train: images the weights are fitted on.
+        validation: images that judge every choice and fit the temperature.
+        test: the official test images, for the final figure only.
+        leaked: official training images left out because a near-duplicate of theirs is a test image.
     """
 
     train: np.ndarray
@@ -59,15 +46,14 @@ class Split:
 def split_images(
     labels: np.ndarray, official_test: np.ndarray, groups: np.ndarray, *, folds: int, fold: int | None, seed: int
 ) -> Split:
-    """Splits the official training films into training and validation, group by group.
+    """Splits the official training images into training and validation, group by group.
 
     Args:
-        labels: class index per film, int (N,).
+        labels: class index per image, int (N,).
         official_test: bool (N,).
-        groups: group number per film, int (N,); films of one group are near-duplicates.
-        folds: one over the share of validation films; 5 gives 20 %.
-        fold: which of them validates, 0 to folds - 1; none if None, and all usable films train.
-        seed: of the shuffle.
+        groups: group number per image, int (N,); images of one group are near-duplicates.
+        folds: one over the share of validation images; 5 gives 20 %.
+        fold: which of them validates, 0 to folds - 1; none if None, and all usable images train.
 
     Raises:
         ValueError: fold outside 0 to folds - 1.
@@ -89,12 +75,12 @@ def split_images(
 
 
 def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
-    """The part of every film of a set: "train", "validation", "test", or why it is in none.
+    """The part of every image of a set: "train", "validation", "test", or why it is in none.
 
-    Bone-break keeps its official test films, and training films with a twin among them are "leaked". FracAtlas and
-    multi-region are dealt out anew, stratified by class and region; of FracAtlas, films that its authors judge by
-    never train; of multi-region, one film a group stays and the others are "copy". A group whose films carry different
-    labels is "contradictory" in multi-region, where labels are all there is to learn.
+    Bone-break keeps its official test images, and training images with a near-duplicate among them are "leaked".
+    FracAtlas and multi-region are dealt out anew, stratified by class and region; of FracAtlas, images that its authors
+    judge by never train; of multi-region, one image a group stays and the others are "copy". A group whose images carry
+    different labels is "contradictory" in multi-region, where labels are all there is to learn.
     """
     labels = np.array([film.label for film in data.films])
     if data.name == "bone-break":
@@ -127,13 +113,13 @@ def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
 
 
 def unturned(data: DataSet, groups: np.ndarray) -> np.ndarray:
-    """Indices of one film a group that nobody turned, int (M,), in the order of groups; ``groups`` is int (N,)."""
+    """Indices of one image a group that nobody turned, int (M,), in the order of groups; ``groups`` is int (N,)."""
     straight = np.flatnonzero([not film.turned for film in data.films])
     return straight[np.unique(groups[straight], return_index=True)[1]]
 
 
 def write(data: DataSet, groups: np.ndarray, parts: list[str], folder: Path = FOLDER) -> Path:
-    """Writes a set's groups and parts, one row a film, in the order of names."""
+    """Writes a set's groups and parts, one row an image, in the order of names."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{data.name}.csv"
     with target.open("w", newline="", encoding="utf-8") as file:
@@ -145,16 +131,14 @@ def write(data: DataSet, groups: np.ndarray, parts: list[str], folder: Path = FO
 
 
 def committed(data: DataSet, folder: Path = FOLDER, *, unlisted: float = 0.0) -> tuple[np.ndarray, list[str]] | None:
-    """Committed groups and parts of a set's films.
+    """Committed groups and parts of a set's images.
 
     Args:
-        data: the set.
-        folder: of the CSV files.
-        unlisted: share of the films that need not be listed, or not under this label; their part is "unlisted" and
+        unlisted: share of the images that need not be listed, or not under this label; their part is "unlisted" and
             their group their own.
 
     Returns:
-        Groups, int (N,), and parts; None where more films are not listed.
+        Groups, int (N,), and parts; None where more images are not listed.
     """
     target = folder / f"{data.name}.csv"
     if not target.is_file():
@@ -176,13 +160,13 @@ SEEDS = (1, 2)
 
 
 class Sides(NamedTuple):
-    """Indices of films: int arrays ``train`` and ``judge``."""
+    """Indices of images: int arrays ``train`` and ``judge``."""
 
     train: np.ndarray
     judge: np.ndarray
 
     def digest(self, data: DataSet) -> str:
-        """SHA-256 of the names of the films on both sides, so that figures made with others can be told."""
+        """SHA-256 of the names of the images on both sides, so that figures made with others are recognised."""
         sides = [sorted(data.films[i].name for i in side) for side in self]
         return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
 
@@ -202,11 +186,11 @@ def _shuffled(labels: np.ndarray, share: float, seed: int) -> Sides:
 
 
 def published(data: DataSet, protocol: Protocol, groups: np.ndarray, share: float) -> Sides:
-    """The peer's own split: the publisher's, a random one, or training and judging films drawn with different seeds.
+    """The published split: the publisher's, a random one, or training and judging images drawn with different seeds.
 
-    With "twins", no peer's, the films that judge without the leak judge here too, and as many train, but twins of those
-    that judge are among them: the leak is all that differs. ``share`` of the films judge, unless the publisher decided
-    which.
+    With "twins", which nobody published, the images that judge without the leak judge here too, and as many train, but
+    near-duplicates of those that judge are among them: the leak is all that differs. ``share`` of the images judge,
+    unless the publisher decided which.
     """
     if protocol == "twins":
         train, judge = leak_free(data, protocol, groups, share)
@@ -221,7 +205,7 @@ def published(data: DataSet, protocol: Protocol, groups: np.ndarray, share: floa
 
 
 def _one_a_group(data: DataSet, groups: np.ndarray, share: float) -> Sides:
-    """Only films that nobody turned judge: in multi-region most whole bones were turned and hardly any broken one."""
+    """Only images that nobody turned judge: in multi-region most whole bones were turned and hardly any broken one."""
     labels = _labels(data)
     first = unturned(data, groups)
     rng = np.random.default_rng(SEEDS[0])
@@ -232,12 +216,12 @@ def _one_a_group(data: DataSet, groups: np.ndarray, share: float) -> Sides:
 
 
 def leak_free(data: DataSet, protocol: Protocol, groups: np.ndarray, share: float) -> Sides:
-    """The nearest split to the peer's in which no group of near-duplicates is on both sides.
+    """The nearest split to the published one in which no group of near-duplicates is on both sides.
 
-    With the publisher's split the judging films stay and their twins leave training, unless that would leave too few
-    to train on; then, as with "twins", a share of the groups judges, with one film each and as many of every label,
-    since a film that is there hundreds of times would otherwise decide alone. Where the split is our draw, groups are
-    dealt out anew.
+    With the publisher's split the judging images stay and their near-duplicates leave training, unless that would leave
+    too few to train on; then, as with "twins", a share of the groups judges, with one image each and as many
+    of every label, since an image that is there hundreds of times would otherwise decide alone. Where the split is our
+    draw, groups are dealt out anew.
     """
     labels = _labels(data)
     if protocol == "twins":

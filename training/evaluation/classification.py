@@ -1,7 +1,7 @@
-"""The final figure of a model, on the official test films: ``python -m training evaluate MODEL --data FOLDER``.
+"""The final figure of a model, on the official test images: ``python -m training evaluate MODEL --data FOLDER``.
 
-The committed weights are judged by the path the app takes, from file to probability, so that anyone with the films can
-check the card. Nothing may be chosen by these films.
+The committed weights are judged by the path the app takes, from file to probability, so that anyone with the images can
+check the card. Nothing may be chosen by these images.
 """
 
 from __future__ import annotations
@@ -30,22 +30,15 @@ from training.recipe import Recipe
 from training.release.export import explain_part, write_card
 from training.templates import picture, write_page
 
-__all__ = ["evaluate", "gallery", "mean_heat", "plot_reliability"]
-
 
 def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
-    """Judges a model on the official test films and writes card and plots.
-
-    Args:
-        name: folder under ``weights``.
-        data: folder with the bone-break set.
-        weights: folder of models.
+    """Judges a model on the official test images and writes card and plots.
 
     Returns:
         The card with ``metrics["test"]``.
 
     Raises:
-        ValueError: the films are not the ones the model was split on, so that training films might be among them.
+        ValueError: the images are not the ones the model was split on, so that training images might be among them.
     """
     classifier = Classifier.load(name, weights)
     card = classifier.card
@@ -54,8 +47,8 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     for part in ("train", "validation", "test"):
         if found[part]["sha256"] != card.data["parts"][part]["sha256"]:
             raise ValueError(
-                f"the {part} films under {data} are not those in the card of {name}; a figure on them would not be the "
-                "model's, and might include films it was trained on"
+                f"the {part} images under {data} are not those in the card of {name}; a figure on them would not be "
+                "the model's, and might include images it was trained on"
             )
     _, logits, labels = explain_part(classifier, films, films.split.test)
     figures = report(logits, labels, list(CLASSES), card.temperature, films.groups[films.split.test])
@@ -73,7 +66,7 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     folds = card.metrics["cross_validation"]
     plot_reliability(
         {
-            "out of fold, after scaling by a temperature of these films": folds["expected_calibration_error"]["bins"],
+            "out of fold, after scaling by a temperature of these images": folds["expected_calibration_error"]["bins"],
             "test, before scaling": before["bins"],
             "test, after scaling": figures["expected_calibration_error"]["bins"],
         },
@@ -90,7 +83,6 @@ def plot_reliability(parts: dict[str, list[dict]], target: Path) -> None:
 
     Args:
         parts: bins by what they are of, as ``training.evaluation.metrics.expected_calibration_error`` gives them.
-        target: PNG to write.
     """
     figure, axes = plt.subplots(figsize=(5.5, 5), layout="constrained")
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="as sure as right")
@@ -102,12 +94,12 @@ def plot_reliability(parts: dict[str, list[dict]], target: Path) -> None:
             [row["confidence"] for row in filled],
             [row["accuracy"] for row in filled],
             marker="o",
-            label=f"{name}: {films} films, error {error:.3f}",
+            label=f"{name}: {films} images, error {error:.3f}",
         )
         for row in filled:
             axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
     axes.set_xlabel("confidence")
-    axes.set_ylabel("share right (numbers: films in the bin)")
+    axes.set_ylabel("share right (numbers: images in the bin)")
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(target, dpi=110)
     plt.close(figure)
@@ -140,7 +132,7 @@ def _plot_confusion(figures: dict, titles: list[str], target: Path) -> None:
     axes.set_ylabel("labelled")
     accuracy = figures["accuracy"]
     axes.set_title(
-        f"{figures['films']} test films, accuracy {accuracy['value']:.1%} "
+        f"{figures['films']} test images, accuracy {accuracy['value']:.1%} "
         f"(95 % interval {accuracy['low']:.1%} to {accuracy['high']:.1%})"
     )
     figure.savefig(target, dpi=110)
@@ -156,7 +148,7 @@ def _plot_classes(figures: dict, target: Path) -> None:
     axes.set_yticks(places, [f"{row['name']} ({row['films']})" for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel("on test films; their number in brackets")
+    axes.set_xlabel("on test images; their number in brackets")
     axes.legend()
     figure.savefig(target, dpi=110)
     plt.close(figure)
@@ -170,7 +162,8 @@ MOST = 60
 def mean_heat(explained: Sequence[Explanation]) -> np.ndarray:
     """Mean heat for the predicted type over the model's square, float32 (h, w) in 0..1; empty input is refused.
 
-    Films are aligned by nothing but the letterbox, so only habits of the whole set show: the middle, an edge, a corner.
+    Images are aligned by nothing but the letterbox, so only habits of the whole set show: the middle, an edge, a
+    corner.
 
     Raises:
         ValueError: no explanation.
@@ -190,15 +183,7 @@ def _mistake(explained: Explanation, labelled: str, titles: dict[str, str]) -> l
 
 
 def gallery(name: str, run: Path, data: Path, weights: Path, folder: Path, cache: Path = CACHE) -> Path:
-    """Writes ``index.html`` with films and heat.
-
-    Args:
-        name: of the model under ``weights``, whose card tells temperature and typical evidence.
-        run: a fold of its recipe's cross-validation.
-        data: folder with the bone-break set.
-        weights: folder of models.
-        folder: to write into.
-        cache: where decoded films are kept.
+    """Writes ``index.html`` with images and heat.
 
     Returns:
         The page.

@@ -1,9 +1,9 @@
 """Which method's heatmaps deserve belief: ``python -m training faithfulness MODEL``.
 
-Every method explains the same fractured FracAtlas validation films, which no model was trained on, and is judged by
+Every method explains the same fractured FracAtlas validation images, which no model was trained on, and is judged by
 what ``app.explain.faithfulness`` measures: deletion, insertion and ROAD against the same map moved elsewhere, boxes
-hit, stability, dependence on the weights (mean absolute rank correlation), and seconds. Films are judged one by one and
-each is kept, so an interrupted run goes on.
+hit, stability, dependence on the weights (mean absolute rank correlation), and seconds. Images are judged one by one
+and each is kept, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -34,36 +34,34 @@ from training.evaluation.metrics import bootstrap, hit
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-__all__ = ["CHECKED", "TRIED", "faithfulness", "judge_image", "summarise"]
-
 TRIED = {"instant": 24, "seconds": 12, "slow": 8}
-"""Films that judge a method of each cost; the default method is judged on all that are asked for."""
+"""Images that judge a method of each cost; the default method is judged on all."""
 
 CHECKED = {"instant": 10, "seconds": 5, "slow": 2}
-"""Films on which a method of each cost is scrambled and shaken as well."""
+"""Images on which a method of each cost is scrambled and shaken as well."""
 
 RANDOM = 2
-"""Random maps a film and method."""
+"""Random maps an image and method."""
 
 
 VERSION = 4
-"""Of what is measured: figures kept of single films by another one are not mixed with these."""
+"""Of what is measured: figures kept of single images by another one are not mixed with these."""
 
 
 def judge_image(
     question: MapRequest, film: LabelledImage, placement: Placement, method: str, *, checked: bool
 ) -> dict[str, Any]:
-    """What is measured of one method on one film.
+    """What is measured of one method on one image.
 
     Args:
-        question: about the film.
-        film: with at least one box.
-        placement: of the film in the model's square.
+        question: about the image.
+        image: with at least one box.
+        placement: of the image in the model's square.
         method: a key of ``METHODS``.
-        checked: randomise_weights the weights and shake the film as well.
+        checked: randomise_weights the weights and shake the image as well.
 
     Returns:
-        Plain numbers: "seconds" from the film in the model's square to the map, areas, margins over random maps,
+        Plain numbers: "seconds" from the image in the model's square to the map, areas, margins over random maps,
         curves, boxes hit and, where checked, mean stability and absolute rank correlation by the part down to which
         weights were shuffled, None where that left no heat.
     """
@@ -99,11 +97,11 @@ def _curves(tried: Trial) -> dict[str, list[float]]:
 
 
 def summarise(films: Sequence[dict[str, dict[str, Any]]], twins: Sequence[int]) -> dict[str, Any]:
-    """By method, means over films with intervals.
+    """By method, means over images with intervals.
 
     Args:
-        films: by method what ``judge_image`` found.
-        twins: (N,), near-duplicates share a number.
+        images: by method what ``judge_image`` found.
+        near-duplicates: (N,), near-duplicates share a number.
     """
 
     def mean(rows: list[dict[str, Any]], *path: str) -> dict[str, float]:
@@ -142,21 +140,18 @@ def faithfulness(
 ) -> dict[str, Any]:
     """Judges every method on a model and writes ``faithfulness.json`` beside its weights.
 
-    What stands there of other methods stays, if it was measured of these weights on as many films.
+    What stands there of other methods stays, if it was measured of these weights on as many images.
 
     Args:
-        name: folder under ``weights``.
-        data: folder that holds FracAtlas.
-        weights: folder of models.
-        images: how many, drawn once among the fractured validation films; costlier methods are judged on the first of
+        images: how many, drawn once among the fractured validation images; costlier methods are judged on the first of
             them (``TRIED``).
         methods: keys of ``METHODS``; all where none is named.
-        runs: folder where what was measured of each film is kept, by the weights' checksum, the temperature and
+        runs: folder where what was measured of each image is kept, by the weights' checksum, the temperature and
             ``VERSION``.
 
     Raises:
         WeightsError: no such model.
-        FileNotFoundError: the films are not there.
+        FileNotFoundError: the images are not there.
     """
     methods = methods or list(METHODS)
     classifier = Classifier.load(name, weights)
@@ -216,7 +211,7 @@ def _plot(found: dict[str, Any], target: Path) -> None:
             curves.plot(
                 found["shares"], shown["curves"][f"{measure}, random"], "--", color=colour, label=f"{measure}, random"
             )
-        curves.set_title(f"{METHODS[DEFAULT].title}, mean of {shown['deletion']['n']} films")
+        curves.set_title(f"{METHODS[DEFAULT].title}, mean of {shown['deletion']['n']} images")
         curves.legend()
     curves.set_xlabel("share of the film blurred or uncovered, hottest first")
     curves.set_ylabel("probability of the predicted type")

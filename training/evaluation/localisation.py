@@ -1,9 +1,9 @@
-"""Whether a model looks where the fracture is, on boxed films: ``python -m training localise MODEL --data FOLDER``.
+"""Whether a model looks where the fracture is, on boxed images: ``python -m training localise MODEL --data FOLDER``.
 
-Three measures a map, each with its interval over films:
+Three measures a map, each with its interval over images:
 
 - pointing game (Zhang et al., 2018, "Top-down neural attention by excitation backprop"): the map's peak lies in a box;
-- the same, or no farther from one than 5 % of the film's diagonal;
+- the same, or no farther from one than 5 % of the image's diagonal;
 - energy in box (Wang et al., 2020, "Score-CAM"): share of the map's positive sum that lies in boxes.
 """
 
@@ -27,8 +27,6 @@ from app.model.classifier import Classifier, Explanation
 from training.data.datamodule import BoxedImages
 from training.data.image import LabelledImage
 from training.evaluation.metrics import Hit, bootstrap, hit
-
-__all__ = ["ASKED", "BASELINES", "best_baseline", "localise", "with_mirrored"]
 
 ASKED = "evidence for the predicted type"
 """The map the page draws at first."""
@@ -66,7 +64,7 @@ def _summary(hits: Sequence[Hit], twins: np.ndarray) -> dict[str, Any]:
 
 
 def _sizes(films: Sequence[LabelledImage]) -> list[str]:
-    """Each film's third by the share of it that boxes cover."""
+    """Each image's third by the share of it that boxes cover."""
     covered = np.array([sum(width * height for _, _, width, height in film.boxes) for film in films])
     low, high = np.quantile(covered, [1 / 3, 2 / 3])
     names = (f"up to {low:.2%} of the film", f"{low:.2%} to {high:.2%}", f"over {high:.2%}")
@@ -74,7 +72,7 @@ def _sizes(films: Sequence[LabelledImage]) -> list[str]:
 
 
 def with_mirrored(explained: Explanation, mirrored: Explanation) -> dict[str, np.ndarray]:
-    """Maps asked of a film and of its mirror image: test-time augmentation, which the page does not do.
+    """Maps of an image averaged with those of its mirror image: test-time augmentation, which the page does not do.
 
     The evidence still adds up: with the bias, to the mean of the two scores.
     """
@@ -88,20 +86,17 @@ def with_mirrored(explained: Explanation, mirrored: Explanation) -> dict[str, np
 
 
 def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, Any]:
-    """Judges a model's maps and those of the baselines on FracAtlas' fractured validation films.
+    """Judges a model's maps and those of the baselines on FracAtlas' fractured validation images.
 
     Args:
         name: folder under ``weights``; ``localisation.json`` is written into it.
-        data: folder that holds FracAtlas.
-        weights: folder of models.
-        seed: of the random maps.
 
     Returns:
-        Films, and by map the three measures with intervals, over all films, by region and by size of the boxes.
+        Images, and by map the three measures with intervals, over all images, by region and by size of the boxes.
 
     Raises:
         WeightsError: no such model.
-        FileNotFoundError: the films are not there.
+        FileNotFoundError: the images are not there.
     """
     classifier = Classifier.load(name, weights)
     boxed = BoxedImages(data, "validation", classifier.card.size)

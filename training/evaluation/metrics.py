@@ -20,42 +20,24 @@ from app.imaging.letterbox import Placement
 from app.model.weights import PredictionSets
 from training.data.image import LabelledImage
 
-__all__ = [
-    "LEVEL",
-    "SCORES",
-    "TOLERANCE",
-    "Hit",
-    "area",
-    "bootstrap",
-    "calibrate",
-    "expected_calibration_error",
-    "fit_temperature",
-    "hit",
-    "holds",
-    "judge_sets",
-    "quantile",
-    "report",
-]
-
 RESAMPLES = 10_000
 
 
 def bootstrap(
     correct: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0, level: float = 0.95
 ) -> dict[str, float]:
-    """Mean of per-film values with its percentile bootstrap interval (Efron, 1979).
+    """Mean of per-image values with its percentile bootstrap interval (Efron, 1979).
 
-    Copies of one film stand or fall together, so groups are drawn whole (Field and Welsh, 2007): else a test of three
-    films, each there a hundred times, would look as sure as one of three hundred.
+    Copies of one image stand or fall together, so groups are drawn whole (Field and Welsh, 2007): else a test of three
+    images, each there a hundred times, would look as sure as one of three hundred.
 
     Args:
-        correct: float or bool (N,), one value a film.
-        groups: int (N,), near-duplicates share a number; every film is its own group where not given.
-        seed: of the resampling.
+        correct: float or bool (N,), one value an image.
+        groups: int (N,), near-duplicates share a number; every image is its own group where not given.
         level: of the interval, 0 to 1.
 
     Returns:
-        "value", "low", "high", "n" films and, where groups are given, how many of them.
+        "value", "low", "high", "n" images and, where groups are given, how many of them.
     """
     values = np.asarray(correct, dtype=float)
     _, of = np.unique(np.arange(len(values)) if groups is None else groups, return_inverse=True)
@@ -86,8 +68,7 @@ def area(
     Args:
         scores: float (N,).
         fractured: bool (N,), some of either.
-        groups: int (N,), drawn whole as in ``bootstrap``; every film is its own group where not given.
-        seed: of the resampling.
+        groups: int (N,), drawn whole as in ``bootstrap``; every image is its own group where not given.
     """
     _, of = np.unique(np.arange(len(scores)) if groups is None else groups, return_inverse=True)
     members = [np.flatnonzero(of == number) for number in range(of.max() + 1)]
@@ -112,7 +93,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
         bins: number of bins of confidence between 0 and 1.
 
     Returns:
-        "value" and, a bin: "films", "confidence", "accuracy" (the latter two None in empty bins).
+        "value" and, a bin: "images", "confidence", "accuracy" (the latter two None in empty bins).
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
@@ -134,12 +115,11 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 def report(
     logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], temperature: float, groups: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Everything told about a model on one set of films.
+    """Everything measured of a model on one set of images.
 
     Args:
         logits: float (N, C).
-        labels: int (N,); a class without films has no AUROC (None) and is left out of its mean.
-        classes: names in the order of the columns.
+        labels: int (N,); a class without images has no AUROC (None) and is left out of its mean.
         temperature: divides the logits for all that concerns probabilities.
         groups: int (N,), of near-duplicates, for the intervals.
 
@@ -183,11 +163,11 @@ def report(
 
 
 TOLERANCE = 0.05
-"""Share of the film's diagonal by which a peak may miss a box in the lenient pointing game."""
+"""Share of the image's diagonal by which a peak may miss a box in the lenient pointing game."""
 
 
 class Hit(NamedTuple):
-    """How one map lies on one film's boxes: peak inside, peak near, and share of positive energy inside (0 to 1)."""
+    """How one map lies on one image's boxes: peak inside, peak near, and share of positive energy inside (0 to 1)."""
 
     inside: bool
     near: bool
@@ -195,15 +175,15 @@ class Hit(NamedTuple):
 
 
 def hit(class_map: np.ndarray, film: LabelledImage, placement: Placement) -> Hit:
-    """Judges a map by the film's fracture boxes, at the film's own size.
+    """Judges a map by the image's fracture boxes, at the image's own size.
 
     Args:
         class_map: float (h, w) over the model's square; its positive part counts as energy.
-        film: with at least one box.
-        placement: of the film in the square.
+        image: with at least one box.
+        placement: of the image in the square.
 
     Raises:
-        ValueError: a film without a box.
+        ValueError: an image without a box.
     """
     if not film.boxes:
         raise ValueError(f"{film.name} has no box to be judged by")
@@ -255,10 +235,10 @@ def quantile(scores: np.ndarray, level: float = LEVEL) -> float:
 
     Args:
         scores: of the labelled types, float (N,).
-        level: share of films whose label the set is to hold, 0 to 1.
+        level: share of images whose label the set is to hold, 0 to 1.
 
     Returns:
-        Infinity where there are too few films for the level.
+        Infinity where there are too few images for the level.
     """
     rank = int(np.ceil((len(scores) + 1) * level))
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
@@ -271,11 +251,10 @@ def judge_sets(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
         probabilities: float (N, C).
         labels: int (N,).
         groups: int (N,), near-duplicates share a number and stay on one side.
-        seed: of the halves.
 
     Returns:
         By score "coverage" and "size", each the mean as "value", the middle 95 % of repeats as "low" and "high", and
-        "n" films.
+        "n" images.
     """
     rng = np.random.default_rng(seed)
     _, of = np.unique(groups, return_inverse=True)
@@ -303,7 +282,7 @@ def judge_sets(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
 
 
 def holds(probabilities: np.ndarray, sets: PredictionSets) -> np.ndarray:
-    """Which types each film's set holds, the likeliest always: probabilities (N, C) to bool (N, C)."""
+    """Which types each image's set holds, the likeliest always: probabilities (N, C) to bool (N, C)."""
     inside = SCORES[sets.score](probabilities) <= sets.limit
     inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
     return inside

@@ -32,7 +32,7 @@ from app.model.weights import ReferenceSet, load_card
 from training.data.datamodule import BoneBreakData, BoxedImages
 from training.data.image import CACHE
 from training.data.image import squares as cached_squares
-from training.data.multi_region import strangers
+from training.data.multi_region import external_set as strangers
 from training.evaluation.metrics import bootstrap
 from training.recipe import Recipe
 from training.release.export import write_card

@@ -35,34 +35,18 @@ from training.data.image import CACHE
 from training.fitting.task import FractureTypes, Teacher, keep, load_kept
 from training.recipe import Distil, Precision, Recipe
 
-__all__ = [
-    "Initial",
-    "curve",
-    "fit",
-    "keep_effort",
-    "load_initial",
-    "load_task",
-    "local_layers",
-    "network_of",
-    "processor",
-    "read_groups",
-    "refuse_another",
-    "save_whole",
-    "trained",
-]
-
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Initial:
-    """Where a body's first weights came from.
+    """Where a backbone's first weights came from.
 
     Attributes:
         source: file name, torchvision's name for the weights, or "random".
         sha256: of the local file; empty otherwise.
         loaded: number of tensors taken over.
-        fresh: the body's parameters that were left random.
+        fresh: the backbone's parameters that were left random.
     """
 
     source: str
@@ -87,16 +71,15 @@ def local_layers(init: Path | None, architecture: str) -> Path | None:
 
 
 def load_initial(network: FractureNetwork, architecture: str, file: Path | None) -> Initial:
-    """Fills the body with pretrained weights as far as they go.
+    """Fills the backbone with pretrained weights as far as they go.
 
     Args:
-        network: changed in place.
         architecture: a key of ``ARCHITECTURES``, for torchvision's download.
         file: safetensors with torchvision's names, possibly for the first stages only.
 
     Raises:
         FileNotFoundError: ``file`` is given and not there.
-        ValueError: ``file`` holds none of the body's tensors, or one of another shape.
+        ValueError: ``file`` holds none of the backbone's tensors, or one of another shape.
     """
     if file is not None:
         if not file.is_file():
@@ -172,19 +155,19 @@ def _build(
     if initial is None:
         initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
     network = channels_last(network)
-    taught_by = None
+    its = None
     if recipe.distil and teacher:
-        taught_by = _teacher(recipe, recipe.distil, teacher, network.body, films.split_table())
-    return FractureTypes(recipe, network, initial.fresh, films.class_counts(), taught_by), initial
+        its = _teacher(recipe, recipe.distil, teacher, network.body, films.split_table())
+    return FractureTypes(recipe, network, initial.fresh, films.class_counts(), its), initial
 
 
-def _teacher(recipe: Recipe, how: Distil, run: Path, learner: nn.Module, split_table: str) -> Teacher:
+def _teacher(recipe: Recipe, how: Distil, run: Path, student: nn.Module, split_table: str) -> Teacher:
     theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
     if (run / "split.csv").read_text(encoding="utf-8") != split_table:
-        raise ValueError(f"the teacher in {run} was trained on other films, some of which would judge the learner")
+        raise ValueError(f"the teacher in {run} was trained on other images, some of which would judge the student")
     network = load_kept(network_of(theirs), run)
     known, learned = (ARCHITECTURES[each.architecture].stages for each in (theirs, recipe))
-    return Teacher(channels_last(network), how, known, learner, learned)
+    return Teacher(channels_last(network), how, known, student, learned)
 
 
 def fit(
@@ -203,27 +186,19 @@ def fit(
     """Trains for the recipe's epochs.
 
     Args:
-        recipe: what to train.
-        data: folder with the bone-break set.
         run: folder for everything that is written.
-        init: file with initial layers, or folder of such files; torchvision's download where absent.
-        resume: go on from the run's last checkpoint, if there is one.
-        precision: "auto", "32-true" or "bf16-mixed".
-        cache: where decoded films are kept.
-        progress: draw a progress bar.
-        callbacks: what else watches the training.
         teacher: run to learn from, for recipes that do; it kept its weights and was split alike.
 
     Returns:
         The checkpoint after the last epoch.
 
     Raises:
-        FileNotFoundError: films, initial layers or the teacher are not there.
+        FileNotFoundError: images, initial layers or the teacher are not there.
         ValueError: no teacher is named, or one that was split otherwise, what is to go on is another recipe's run, or
-            the recipe reads frozen features off.
+            the recipe is a linear probe.
     """
     if recipe.frozen:
-        raise ValueError("nothing is trained of features that are frozen; cross-validate the recipe instead")
+        raise ValueError("a linear probe trains no network to keep; cross-validate the recipe instead")
     if recipe.distil and teacher is None:
         raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
@@ -321,7 +296,7 @@ def trained(
         as of ``fit``.
 
     Returns:
-        The trained network and its films, ready to judge.
+        The trained network and its images, ready to judge.
     """
     fit(recipe, data, run, init=init, resume=True, precision=precision, cache=cache, progress=progress, teacher=teacher)
     task, films, _ = load_task(run, data, cache)
@@ -330,17 +305,17 @@ def trained(
 
 
 def read_groups(run: Path) -> np.ndarray:
-    """The groups of near-duplicates that a run's split kept together, int (films of the set,)."""
+    """The groups of near-duplicates that a run's split kept together, int (images of the set,)."""
     with (run / "split.csv").open(newline="", encoding="utf-8") as file:
         return np.array([int(row["group"]) for row in csv.DictReader(file)])
 
 
 def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakData, Initial]:
-    """The trained network of a run with its films, ready to predict.
+    """The trained network of a run with its images, ready to predict.
 
     Raises:
         FileNotFoundError: the run has no finished training.
-        ValueError: the films would be split otherwise than when the run was trained.
+        ValueError: the images would be split otherwise than when the run was trained.
     """
     effort = run / "effort.json"
     if not effort.is_file():
@@ -350,7 +325,7 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     films = BoneBreakData(recipe, data, cache)
     if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
         raise ValueError(
-            f"the split of {run} is not the one these films are dealt into now, so films it was trained on could be "
+            f"the split of {run} is not the one these images are dealt into now, so images it was trained on could be "
             "judged as validation; train again"
         )
     task, _ = _build(recipe, films, initial, None)

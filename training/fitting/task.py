@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import lightning
 import torch
@@ -26,8 +26,6 @@ from app.imaging.letterbox import normalise
 from app.model.network import Evidence, FractureNetwork
 from training.data.augmentation import augment, augment_with_masks, mix
 from training.recipe import Distil, Places, Recipe
-
-__all__ = ["KEPT", "FractureTypes", "Teacher", "keep", "load_kept", "place_targets", "where_loss"]
 
 KEPT = "kept.safetensors"
 """A run's weights in float16, which stay when its checkpoint goes."""
@@ -53,7 +51,7 @@ def load_kept(network: FractureNetwork, run: Path) -> FractureNetwork:
 
 
 class _Stages:
-    """What a body's stages gave in its latest forward, first stage first."""
+    """What a backbone's stages gave in its latest forward, first stage first."""
 
     def __init__(self, body: nn.Module, names: Sequence[str]) -> None:
         self.given: dict[str, torch.Tensor] = {}
@@ -71,16 +69,14 @@ class _Stages:
 
 
 class Teacher(nn.Module):
-    """A frozen network, and layers that translate what a learner's stages see into what its own do.
+    """A frozen network, and layers that translate what a student's stages see into what its own do.
 
     The stages are paired from the last to the first; the finer of two maps is averaged down to the other's grid.
 
     Args:
-        network: trained.
-        how: weights of the parts.
         stages: of the network's body.
-        learner: body that learns; ``hint`` needs every forward of it to go before one of this.
-        learner_stages: of that body.
+        student: body that learns; ``hint`` needs every forward of it to go before one of this.
+        student_stages: of that body.
     """
 
     def __init__(
@@ -88,44 +84,45 @@ class Teacher(nn.Module):
         network: FractureNetwork,
         how: Distil,
         stages: Sequence[str],
-        learner: nn.Module,
-        learner_stages: Sequence[str],
+        student: nn.Module,
+        student_stages: Sequence[str],
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.how = how
         self.hints: nn.ModuleList | None = None
         if how.hint > 0:
-            pairs = min(len(stages), len(learner_stages))
+            pairs = min(len(stages), len(student_stages))
             self._known = _Stages(network.body, stages[-pairs:])
-            self._learned = _Stages(learner, learner_stages[-pairs:])
-            was = learner.training
+            self._learned = _Stages(student, student_stages[-pairs:])
+            was = student.training
             with torch.no_grad():
-                for body in (network.body, learner):
+                for body in (network.body, student):
                     body.eval()(torch.zeros(1, 3, 64, 64))
-            learner.train(was)
+            student.train(was)
             both = zip(self._learned.take(), self._known.take(), strict=True)
             self.hints = nn.ModuleList(nn.Conv2d(ours.shape[1], theirs.shape[1], 1) for ours, theirs in both)
         self.train()
 
     def train(self, mode: bool = True) -> Teacher:
-        """Leaves the network as it judges, whatever the learner does."""
+        """Leaves the network as it judges, whatever the student does."""
         super().train(mode)
         self.network.eval()
         return self
 
     def forward(self, pixels: torch.Tensor, evidence: Evidence, typed: int) -> torch.Tensor:
-        """How far the learner is from the teacher.
+        """How far the student is from the teacher.
 
         Args:
-            pixels: float (N, 3, H, W), normalised; the learner has just seen them.
-            evidence: the learner's.
-            typed: the first so many films are fractures with a type; of the others only features and places count.
+            pixels: float (N, 3, H, W), normalised; the student has just seen them.
+            evidence: the student's.
+            typed: the first so many images are fractures with a type; of the others only features and the fracture map
+                count.
 
         Returns:
-            Kullback-Leibler divergence of types at the temperature, plus cross-entropy of places where both networks
-            have them, plus ``hint`` times the mean squared error of the stages' features in units of the teacher's
-            spread, averaged over stages (Romero et al., 2015, "FitNets").
+            Kullback-Leibler divergence of types at the temperature, plus cross-entropy of fracture maps where both
+            networks have them, plus ``hint`` times the mean squared error of the stages' features in units of the
+            teacher's spread, averaged over stages (Romero et al., 2015, "FitNets").
         """
         with torch.no_grad():
             theirs = self.network(pixels)
@@ -160,15 +157,15 @@ WARM_UP = 0.05
 """Share of all steps in which the learning rates rise from zero."""
 
 
-def place_targets(masks: torch.Tensor, shape: Sequence[int], target: Literal["touch", "share"]) -> torch.Tensor:
-    """What a fracture map should say of each place.
+def cell_targets(masks: torch.Tensor, shape: Sequence[int], target: Literal["touch", "share"]) -> torch.Tensor:
+    """What a fracture map should be at each cell.
 
     Args:
         masks: 1 inside a box, float (N, 1, H, W).
         shape: of the map, h and w.
-        target: "touch": 1 where a box touches the place. "share": how much of the place boxes cover, relative to the
+        target: "touch": 1 where a box touches the cell. "share": how much of the cell boxes cover, relative to the
             best covered one of its neighbourhood of three by three, so that the map peaks in the middle of a box and a
-            box far smaller than a place still has a place of its own.
+            box far smaller than a cell still has a cell of its own.
 
     Returns:
         float (N, h, w) in 0..1.
@@ -182,9 +179,9 @@ def place_targets(masks: torch.Tensor, shape: Sequence[int], target: Literal["to
 
 
 def where_loss(fracture: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """How far a map's softmax over places is from the places that boxes cover: what its peak is judged by.
+    """How far a map's softmax over cells is from the cells that boxes cover: what its peak is judged by.
 
-    Cross-entropy between two distributions over places, as in fixation prediction (Jetley et al., 2016, "End-to-end
+    Cross-entropy between two distributions over cells, as in fixation prediction (Jetley et al., 2016, "End-to-end
     saliency mapping via probability distribution prediction").
 
     Args:
@@ -192,7 +189,7 @@ def where_loss(fracture: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         masks: 1 inside a box, float (N, 1, H, W).
 
     Returns:
-        Mean over the films with a box, a scalar; 0 where none has one.
+        Mean over the images with a box, a scalar; 0 where none has one.
     """
     covered = functional.adaptive_avg_pool2d(masks, (fracture.shape[1], fracture.shape[2]))[:, 0].flatten(1)
     share = covered / covered.sum(dim=1, keepdim=True).clamp(min=torch.finfo(covered.dtype).tiny)
@@ -203,22 +200,20 @@ def where_loss(fracture: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 class FractureTypes(lightning.LightningModule):
     """Class-weighted cross-entropy on fracture types, beside binary cross-entropy on where fractures lie.
 
-    Every place of a boxed film's fracture map is asked for the boxes there (``place_targets``), and the map's
-    logsumexp whether the film is fractured at all; where the recipe says so, the map's softmax over places is also
-    asked for those that boxes cover (``where_loss``). Both sets of films go through the body in one batch, so that its
+    Every cell of a boxed image's fracture map learns whether boxes lie there (``cell_targets``), and the map's
+    logsumexp whether the image is fractured at all; where the recipe says so, the map's softmax over cells also learns
+    which of them boxes cover (``where_loss``). Both sets of images go through the backbone in one batch, so that its
     statistics fit both.
 
     Phase 1 trains only what has no pretrained weights; phase 2 adds the layers the recipe names.
 
     Args:
-        recipe: how to train.
-        network: with its initial layers loaded.
-        fresh: the body's parameters without pretrained weights.
-        class_counts: training films per class, int (C,).
+        fresh: the backbone's parameters without pretrained weights.
+        class_counts: training images per class, int (C,).
         teacher: whom to learn from beside the labels.
 
     Raises:
-        ValueError: the recipe names layers to tune that the body does not have.
+        ValueError: the recipe names layers to tune that the backbone does not have.
     """
 
     class_weights: torch.Tensor
@@ -283,7 +278,7 @@ class FractureTypes(lightning.LightningModule):
         return self.network if self.average is None else cast(FractureNetwork, self.average.module)
 
     def forward(self, films: torch.Tensor) -> Evidence:
-        """Letterboxed films, float (N, 1, H, W) in 0..1, to what the kept network makes of them."""
+        """Letterboxed images, float (N, 1, H, W) in 0..1, to what the kept network makes of them."""
         return self.trained(self._pixels(films))
 
     def _pixels(self, films: torch.Tensor) -> torch.Tensor:
@@ -307,13 +302,13 @@ class FractureTypes(lightning.LightningModule):
         )
         self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
         if recipe.places and evidence.fracture is not None:
-            places = self._place_loss(recipe.places, evidence.fracture[count:], masks, fractured)
+            places = self._map_loss(recipe.places, evidence.fracture[count:], masks, fractured)
             self.log("place_loss", places, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
             loss = loss + recipe.places.weight * places
         if self.teacher is not None:
-            taught = self.teacher(pixels, evidence, count)
-            self.log("teacher_loss", taught, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
-            loss = loss + self.teacher.how.weight * taught
+            distilled = self.teacher(pixels, evidence, count)
+            self.log("teacher_loss", distilled, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
+            loss = loss + self.teacher.how.weight * distilled
         return loss
 
     def _side(self) -> int:
@@ -326,33 +321,20 @@ class FractureTypes(lightning.LightningModule):
         return films if films.shape[-1] == side else functional.interpolate(films, (side, side), mode="area")
 
     def _sized_mask(self, masks: torch.Tensor) -> torch.Tensor:
-        # The greatest, not the mean: a small fracture must not fade with the film's size.
+        # The greatest, not the mean: a small fracture must not fade with the image's size.
         return functional.adaptive_max_pool2d(masks.float(), self._side())
 
-    def _place_loss(
+    def _map_loss(
         self, how: Places, fracture: torch.Tensor, masks: torch.Tensor, fractured: torch.Tensor
     ) -> torch.Tensor:
-        inside = place_targets(masks, fracture.shape[1:], how.target)
+        inside = cell_targets(masks, fracture.shape[1:], how.target)
         weight = fracture.new_tensor(how.positive_weight)
-        by_place = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight)
+        by_cell = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight)
         flat = fracture.flatten(1)
-        loss = by_place + functional.binary_cross_entropy_with_logits(flat.logsumexp(dim=1), fractured)
+        loss = by_cell + functional.binary_cross_entropy_with_logits(flat.logsumexp(dim=1), fractured)
         if how.where > 0:
             loss = loss + how.where * where_loss(fracture, masks)
         return loss
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Joins what the optimiser of an older run knows of the head's two matrices, as the network joins these."""
-        if "network.attended.weight" not in checkpoint["state_dict"]:
-            return
-        at = sum(name in self.fresh for name, _ in self.network.body.named_parameters())
-        for optimiser in checkpoint["optimizer_states"]:
-            # Behind the body's new layers stood the head's weight and bias, then the second matrix.
-            numbers = optimiser["param_groups"][0]["params"]
-            joined, second = optimiser["state"].get(numbers[at]), optimiser["state"].pop(numbers.pop(at + 2), None)
-            if joined and second:
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    joined[moment] = torch.cat([joined[moment], second[moment]], dim=1)
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         if self.average is not None:

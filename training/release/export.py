@@ -22,15 +22,13 @@ from training.evaluation.metrics import calibrate
 from training.fitting.cross_validation import read_folds, summarise
 from training.fitting.fit import curve, load_task
 
-__all__ = ["INTENDED_USE", "explain_part", "export"]
-
 INTENDED_USE = "For study, not for diagnosis. Not a medical device."
 
 
 def explain_part(
     classifier: Classifier, films: BoneBreakData, indices: np.ndarray
 ) -> tuple[list[Explanation], np.ndarray, np.ndarray]:
-    """Explanations, logits float (N, C) and labels int (N,) of some films, by the app's own path from file to map."""
+    """Explanations, logits float (N, C) and labels int (N,) of some images, by the app's own path from file to map."""
     explained = []
     for start in range(0, len(indices), 64):
         explained += classifier.explain([read(films.films[i].path) for i in indices[start : start + 64]])
@@ -41,12 +39,10 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     """Writes a run's weights as a model the app can load.
 
     Temperature, typical evidence and all figures of validation come from a cross-validation of the same recipe: what
-    trained on all training films has none left to be judged by. Some of its folds are enough; the card tells which.
+    trained on all training images has none left to be judged by. Some of its folds are enough; the card tells which.
 
     Args:
-        run: folder that ``fit`` wrote.
         folds: folder that ``cross_validate`` wrote, for the same recipe.
-        data: folder with the sets.
         weights: folder of models; ``weights/<recipe name>`` is written.
 
     Returns:
@@ -54,7 +50,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
 
     Raises:
         FileNotFoundError: the run or a fold is not finished.
-        ValueError: the folds are another recipe's, or the films are split otherwise than when the run was trained.
+        ValueError: the folds are another recipe's, or the images are split otherwise than when the run was trained.
     """
     task, films, initial = load_task(run, data, cache)
     recipe = task.recipe

@@ -53,21 +53,6 @@ from training.fitting.fit import Initial, load_initial
 from training.templates import picture
 from training.templates import write_page as fill_page
 
-__all__ = [
-    "AUDITS",
-    "COPIES",
-    "Audit",
-    "audit",
-    "brute_force",
-    "looked_at",
-    "out_of_fold",
-    "pooled_features",
-    "recall_of_planted",
-    "suspects",
-    "write_page",
-    "write_summary",
-]
-
 MOST_PAIRS = 250_000
 """A pair costs a millisecond, a tenth of a large set against all of it hours; there the tenth meets itself alone."""
 PLANTED = 40
@@ -114,18 +99,16 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def brute_force(
     decoded: Sequence[Radiograph], groups: np.ndarray, thresholds: Thresholds, seed: int = 0
 ) -> dict[str, int]:
-    """A random tenth of the different films, compared by every measure with all of them, in large sets with each other.
+    """A random tenth of the different images, compared with all by every measure, in large sets with each other.
 
     Args:
-        decoded: all films.
         groups: their groups by the search, int (N,).
-        thresholds: what makes a twin.
-        seed: of the sample.
 
     Returns:
-        Films in the sample, films they are held against, pairs compared, pairs that are twins by brute force, and how
-        many of those the groups have apart: overlooked by the search, or strangers that only so many comparisons bring
-        up; features count from ``detail_matches`` on, since far more pairs are compared than the search proposes.
+        Images in the sample, images they are held against, pairs compared, pairs that are near-duplicates by brute
+        force, and how many of those the groups have apart: overlooked by the search, or different images that only so
+        many comparisons bring up; features count from ``detail_matches`` on, since far more pairs are compared than the
+        search proposes.
     """
     films = [film.display() for film in decoded]
     first = {hashlib.sha256(repr(film.shape).encode() + film.tobytes()).digest(): i for i, film in enumerate(films)}
@@ -161,12 +144,7 @@ def brute_force(
 
 
 def recall_of_planted(decoded: Sequence[Radiograph], thresholds: Thresholds, seed: int = 0) -> dict[str, str]:
-    """Copies of random films, one way of copying at a time, searched for among the originals.
-
-    Args:
-        decoded: all films.
-        thresholds: what makes a twin.
-        seed: of the sample.
+    """Copies of random images, one way of copying at a time, searched for among the originals.
 
     Returns:
         By way of copying, copies found "of" copies planted.
@@ -203,7 +181,7 @@ def pooled_features(squares: np.ndarray, init: Path | None, batch: int = 64) -> 
 
 
 def out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Probabilities of films by models that saw neither them nor their twins: float64 (N, C)."""
+    """Probabilities of images by models that saw neither them nor their near-duplicates: float64 (N, C)."""
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, groups)
     for train, held_out in folds:
@@ -214,7 +192,7 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, se
 
 
 def suspects(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Indices of films whose label is likely wrong, the most doubtful first."""
+    """Indices of images whose label is likely wrong, the most doubtful first."""
     return np.asarray(
         find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1), dtype=int
     )
@@ -236,7 +214,7 @@ class Audit:
 
 
 def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, int]:
-    """How films of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
+    """How images of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
     tied: Counter[str] = Counter()
     for members in sets:
         parts = {data.films[i].part for i in members} - {""}
@@ -248,10 +226,10 @@ def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, 
 
 
 def looked_at(name: str, folder: Path = AUDITS) -> dict[str, list[int]]:
-    """How far links between films are to be believed: what a person said of some, from ``pairs-NAME.csv``.
+    """How far links between images are to be believed: what a person said of some, from ``pairs-NAME.csv``.
 
     Returns:
-        By measure, how many pairs are one film and how many were looked at; empty where nobody looked.
+        By measure, how many pairs are one image and how many were looked at; empty where nobody looked.
     """
     target = folder / f"pairs-{name}.csv"
     found: dict[str, list[int]] = {}
@@ -263,28 +241,22 @@ def looked_at(name: str, folder: Path = AUDITS) -> dict[str, list[int]]:
 
 
 def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:
-    """Everything that is wrong with a data set, as far as it can be counted.
-
-    Args:
-        data: as its loader gives it.
-        init: pretrained layers for the label check; torchvision's download where absent.
-        cache: where links between films are kept.
-    """
+    """Everything that is wrong with a data set, as far as it can be counted."""
     data, decoded = readable(data)
     grouping = find_groups(data, decoded, cache)
     labels = np.array([film.label for film in data.films])
     members = [np.flatnonzero(grouping.groups == number) for number in np.unique(grouping.groups)]
     several = [group for group in members if len(group) > 1]
     contradictory = [group for group in several if len(set(labels[group])) > 1]
-    families = [np.flatnonzero(grouping.families == number) for number in np.unique(grouping.families)]
-    related = [family for family in families if len(set(grouping.groups[family])) > 1]
+    cases = [np.flatnonzero(grouping.cases == number) for number in np.unique(grouping.cases)]
+    related = [case for case in cases if len(set(grouping.groups[case])) > 1]
     exact = [np.array(copies) for copies in grouping.copies]
     once = np.sort([int(group[0]) for group in members])
     marked = [len(mark_boxes(film.display())) > 0 for film in track(decoded, "Looking for marks")]
     coloured = [is_coloured(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.films]
     squares = np.stack([np.round(letterbox(decoded[i], 160)[0] * 255.0).astype(np.uint8) for i in once])
     features, initial = pooled_features(squares, init)
-    probabilities = out_of_fold(features, labels[once], grouping.families[once])
+    probabilities = out_of_fold(features, labels[once], grouping.cases[once])
     suspected = suspects(labels[once], probabilities)
     summary = {
         "set": data.name,
@@ -322,7 +294,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
         },
         "same_case": {
             "method": "file names that share eight hexadecimal digits: cut from one picture, or from one article",
-            "pairs_of_names": len(data.kin),
+            "pairs_of_names": len(data.same_case),
             "families_of_several_groups": len(related),
             "films_in_them": int(sum(map(len, related))),
             "across_parts": _crossing(data, related, "a film of the same case"),

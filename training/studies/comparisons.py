@@ -41,15 +41,6 @@ from training.fitting.cross_validation import (
 from training.fitting.fit import curve, fit, read_groups
 from training.recipe import Ablation, Precision, Recipe
 
-__all__ = [
-    "WHOLE",
-    "ablate",
-    "averaged",
-    "ensemble",
-    "suggest",
-    "tune",
-]
-
 log = logging.getLogger(__name__)
 
 WARM_UP_TRIALS = 4
@@ -95,7 +86,7 @@ class _Pruner(lightning.Callback):
             raise optuna.TrialPruned
 
 
-def _told(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+def _as_row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
@@ -121,15 +112,7 @@ def tune(
     """Goes on with a recipe's search until it has so many trials.
 
     Args:
-        base: what to start from; its number of epochs is every trial's.
-        data: folder with the sets.
-        runs: folder for the study and the trials.
         trials: finished or stopped ones wanted in all, those of earlier calls included.
-        fold: which fold judges.
-        init: initial layers.
-        precision: of training.
-        results: folder that gets ``<recipe name>.json``.
-        cache: where decoded films are kept.
 
     Returns:
         The trial with the recipe's own values, the best one and every one, each with its loss, its accuracy after the
@@ -147,11 +130,11 @@ def tune(
         pruner=optuna.pruners.MedianPruner(WARM_UP_TRIALS, WARM_UP_EPOCHS),
         load_if_exists=True,
     )
-    asked = {"recipe": base.model_dump(mode="json"), "fold": fold}
-    known = study.user_attrs.get("asked", asked)
+    question = {"recipe": base.model_dump(mode="json"), "fold": fold}
+    known = study.user_attrs.get("asked", question)
     if (Recipe.model_validate(known["recipe"]), known["fold"]) != (base, fold):
         raise ValueError(f"{runs} holds the search of another recipe or fold; delete it or name another folder")
-    study.set_user_attr("asked", asked)
+    study.set_user_attr("asked", question)
     # With the same seed at every start, a search that goes on would draw what it has drawn before.
     study.sampler = optuna.samplers.TPESampler(
         seed=base.seed + len(study.trials), n_startup_trials=WARM_UP_TRIALS, multivariate=True
@@ -191,10 +174,10 @@ def tune(
         if len(done()) < trials:
             study.optimize(objective, n_trials=1)
         found = {
-            **asked,
-            "base": next((_told(trial) for trial in done() if trial.params == start), None),
-            "best": _told(study.best_trial),
-            "trials": [_told(trial) for trial in done()],
+            **question,
+            "base": next((_as_row(trial) for trial in done() if trial.params == start), None),
+            "best": _as_row(study.best_trial),
+            "trials": [_as_row(trial) for trial in done()],
         }
         (results / f"{base.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         log.info("best so far: %s", found["best"])
@@ -207,7 +190,7 @@ VIEWS = "ten-views"
 
 def _row(found: OutOfFold, base: OutOfFold) -> dict[str, Any]:
     if not np.array_equal(found.films, base.films):
-        raise ValueError("the switch was judged on other films than the base")
+        raise ValueError("the switch was judged on other images than the base")
     summary = summarise(found)
     right, before = (each.logits.argmax(axis=1) == each.labels for each in (found, base))
     row = {
@@ -238,16 +221,6 @@ def ablate(
     cache: Path = CACHE,
 ) -> dict[str, Any]:
     """Runs what has not been run yet and writes the table after every switch.
-
-    Args:
-        plan: base and switches.
-        data: folder with the sets.
-        runs: folder for the runs.
-        init: folder with initial layers.
-        names: switches to run; all where none is named.
-        precision: of training.
-        results: JSON to write; rows of other switches in it stay.
-        cache: where decoded films are kept.
 
     Returns:
         Rows by name, in the order of the plan, first the base, alone and with all views averaged.
@@ -292,7 +265,7 @@ def averaged(members: Sequence[np.ndarray], temperatures: Sequence[float]) -> np
     """What members say together.
 
     Args:
-        members: logits of every view of the films, each float (V, N, C).
+        members: logits of every view of the images, each float (V, N, C).
         temperatures: one a member, dividing its logits.
 
     Returns:
@@ -316,23 +289,22 @@ def ensemble(
     Args:
         recipes: of the members.
         folds: folder with a cross-validation a recipe, by name.
-        seeds: folder with runs on all training films, by recipe and seed; without a seed that all members share there
-            is no test figure, and none where the folds judged the test films, which then chose the temperatures.
-        results: JSON that gets a row under the members' names, unless it has one of more folds or seeds.
+        seeds: folder with runs on all training images, by recipe and seed; without a seed that all members share there
+            is no test figure, and none where the folds judged the test images, which then chose the temperatures.
 
     Returns:
-        Members, out-of-fold figures, each member's accuracy alone on the same films and views, and by seed accuracy
-        and top-3 on the test films.
+        Members, out-of-fold figures, each member's accuracy alone on the same images and views, and by seed accuracy
+        and top-3 on the test images.
 
     Raises:
         FileNotFoundError: there is no fold that all members finished.
-        ValueError: members were judged on different films.
+        ValueError: members were judged on different images.
     """
     common = set.intersection(*(set(finished_folds(folds / recipe.name, recipe)) for recipe in recipes))
     found = [_sorted(read_folds(folds / recipe.name, recipe, partial=True, only=tuple(common))) for recipe in recipes]
     first = found[0]
     if any(not np.array_equal(first.films, other.films) for other in found):
-        raise ValueError("the members were judged on different films")
+        raise ValueError("the members were judged on different images")
     temperatures = [fit_temperature(each.logits, each.labels) for each in found]
     row: dict[str, Any] = {
         "members": [recipe.name for recipe in recipes],

@@ -35,24 +35,10 @@ from training.data import SETS
 from training.data.augmentation import augment
 from training.data.datamodule import BoxedImages
 from training.data.image import CACHE, squares
-from training.data.multi_region import LISTED, strangers
+from training.data.multi_region import LISTED, external_set
 from training.data.splits import Sides, committed, leak_free, published
 from training.evaluation.metrics import area, bootstrap
 from training.recipe import REPLICATIONS, ReplicationRecipe, ShortRecipe, load_replications, load_short
-
-__all__ = [
-    "NETWORKS",
-    "ReplicationTask",
-    "chances",
-    "cross_source",
-    "load_initial",
-    "load_rows",
-    "markdown",
-    "replicate",
-    "run",
-    "save",
-    "train",
-]
 
 Number = Literal["32-true", "bf16-mixed"]
 
@@ -94,7 +80,6 @@ def load_initial(network: nn.Module, file: Path | None) -> str:
     """Fills a network with what a file of pretrained layers has for it.
 
     Args:
-        network: changed in place.
         file: safetensors with torchvision's names; random weights where absent.
 
     Returns:
@@ -120,10 +105,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ReplicationTask(lightning.LightningModule):
-    """A peer's training: cross-entropy or focal loss (Lin et al., 2017), with or without mixup (Zhang et al., 2018).
+    """Cross-entropy or focal loss (Lin et al., 2017), with or without mixup (Zhang et al., 2018).
 
     Args:
-        recipe: the peer's.
         network: normalised pixels (N, 3, H, W) to logits (N, C).
         class_weights: float (C,).
     """
@@ -137,7 +121,7 @@ class ReplicationTask(lightning.LightningModule):
         self.register_buffer("class_weights", class_weights)
 
     def forward(self, films: torch.Tensor) -> torch.Tensor:
-        """Letterboxed films, float (N, 1, H, W) in 0..1, to logits (N, C)."""
+        """Letterboxed images, float (N, 1, H, W) in 0..1, to logits (N, C)."""
         return self.network(normalise(films, MEAN, STD).contiguous(memory_format=torch.channels_last))
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> torch.Tensor:
@@ -200,12 +184,8 @@ def train(
     """Trains once.
 
     Args:
-        recipe: how.
-        squares: films, uint8 (N, size, size).
+        squares: images, uint8 (N, size, size).
         labels: int (N,).
-        classes: number of classes.
-        init: initial layers; from scratch where absent.
-        precision: of training.
 
     Returns:
         The trained task, and what training started from.
@@ -221,7 +201,7 @@ def train(
 
 
 def chances(task: ReplicationTask, squares: np.ndarray, precision: Number) -> np.ndarray:
-    """A trained task's probabilities of films, uint8 (N, size, size): float32 (N, C)."""
+    """A trained task's probabilities of images, uint8 (N, size, size): float32 (N, C)."""
     loader = _loader(task.recipe, squares, np.zeros(len(squares), int), False)
     found = _trainer(task.recipe, precision).predict(task, loader)
     return torch.cat(found).numpy()  # ty: ignore[invalid-argument-type]
@@ -239,16 +219,12 @@ def run(
     """Trains and judges once.
 
     Args:
-        recipe: the peer's.
-        squares: all films, uint8 (N, size, size).
+        squares: all images, uint8 (N, size, size).
         labels: int (N,).
         groups: int (N,), of near-duplicates, for the interval.
-        sides: who trains, who judges.
-        init: initial layers; from scratch where absent.
-        precision: of training.
 
     Returns:
-        Accuracy with its interval, films on both sides, epochs, minutes and what training started from.
+        Accuracy with its interval, images on both sides, epochs, minutes and what training started from.
     """
     began = time.monotonic()
     task, start = train(recipe, squares[sides.train], labels[sides.train], int(labels.max()) + 1, init, precision)
@@ -369,34 +345,25 @@ def cross_source(
 ) -> dict[str, Any]:
     """Trains on either source, judges on both, and writes the areas under the curve.
 
-    Args:
-        data: folder with all three sets; bone-break only tells which films of multi-region are its own.
-        init: file with initial layers; from scratch where absent.
-        precision: of training.
-        recipe: a YAML file with the fields of ``ShortRecipe``.
-        results: JSON to write.
-        listed: list of the films of multi-region that no other set holds.
-        cache: where decoded films are kept.
-
     Returns:
         What was written: by the source trained on and the one judged on, the area under the receiver operating
-        characteristic, with the numbers of films.
+        characteristic, with the numbers of images.
 
     Raises:
         FileNotFoundError: a set is not there.
-        ValueError: these are not the listed films.
+        ValueError: these are not the listed images.
     """
     how = load_short(recipe)
     init = initial_layers(how, init)
     began = time.monotonic()
     own, judging = (BoxedImages(data, part, how.size, cache) for part in ("train", "test"))
-    films = strangers(data, listed)
+    films = external_set(data, listed)
     elsewhere = squares([film.path for film in films], how.size, cache)
     labels = np.array([film.label for film in films])
 
-    def odds(pixels: np.ndarray, kinds: np.ndarray, *asked: np.ndarray) -> list[np.ndarray]:
+    def odds(pixels: np.ndarray, kinds: np.ndarray, *judged: np.ndarray) -> list[np.ndarray]:
         task, _ = train(how, pixels, kinds, 2, init, precision)
-        return [logit(np.clip(chances(task, each, precision)[:, 1], 1e-6, 1 - 1e-6)) for each in asked]
+        return [logit(np.clip(chances(task, each, precision)[:, 1], 1e-6, 1 - 1e-6)) for each in judged]
 
     at_home, abroad = odds(own.squares, own.fractured.astype(int), judging.squares, elsewhere)
     theirs = np.zeros(len(films))

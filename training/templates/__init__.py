@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader
 
-__all__ = ["picture", "write_page"]
-
 
 def picture(pixels: np.ndarray, side: int, caption: str, name: str = "") -> dict[str, str]:
     """What the templates draw as one captioned picture.
@@ -20,7 +18,6 @@ def picture(pixels: np.ndarray, side: int, caption: str, name: str = "") -> dict
         pixels: uint8 (H, W), or (H, W, 3) in the order red, green, blue.
         side: the longer one in pixels.
         caption: below it.
-        name: of the image, where it has one.
     """
     scale = side / max(pixels.shape[:2])
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels

@@ -50,9 +50,9 @@ def test_odd_files_are_named_not_dropped_in_silence(atlas: Path, tmp_path: Path)
     (boxes / "IMG1.txt").write_bytes(b"0 0.95 0.25 0.3 0.2\n0 \xff 0.5 0.1 0.1\n")
     (boxes / "IMG99.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     problems = {(problem.image, problem.what) for problem in fracatlas.load(atlas).problems}
-    assert ("IMG1", "A box reaches 10% of the film's side past its edge.") in problems
+    assert ("IMG1", "A box reaches 10% of the image's side past its edge.") in problems
     assert ("IMG1", "A line of its box file cannot be read.") in problems
-    assert ("IMG99", "Has a box file, but there is no such film.") in problems
+    assert ("IMG99", "Has a box file, but there is no such image.") in problems
 
 
 def test_views_cut_from_one_picture_are_kin(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_views_cut_from_one_picture_are_kin(tmp_path: Path) -> None:
             (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
     data, decoded = readable(bone_break.load(tmp_path))
     grouping = find_groups(data, decoded, tmp_path / "cache")
-    of = dict(zip([film.name for film in data.films], grouping.families.tolist(), strict=True))
+    of = dict(zip([film.name for film in data.films], grouping.cases.tolist(), strict=True))
     assert of[names[0]] == of[names[1]] == of[names[3]]
     assert len({of[names[0]], of[names[2]], of[names[4]]}) == 3
-    parts = dict(zip([film.name for film in data.films], part_images(data, grouping.families), strict=True))
+    parts = dict(zip([film.name for film in data.films], part_images(data, grouping.cases), strict=True))
     assert [parts[name] for name in names] == ["leaked", "leaked", "train", "test", "test"]

@@ -22,5 +22,5 @@ def test_fracatlas_is_read_and_its_faults_are_named(atlas: Path) -> None:
     assert ("IMG4", "Listed in dataset.csv") in said
     assert ("IMG5", "The table says fractured") in said
     assert ("IMG6", "A line of its box file cannot be read.") in said
-    assert ("IMG6", "A box lies outside the film.") in said
+    assert ("IMG6", "A box lies outside the image.") in said
     assert ("IMG7", "Not listed in dataset.csv") in said

@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.toys import picture
 from training.data import multi_region
-from training.data.multi_region import LISTED, search, straight, strangers
+from training.data.multi_region import LISTED, external_set, search, straight
 
 
 def test_multi_region_keeps_published_names(tmp_path: Path) -> None:
@@ -34,16 +34,16 @@ def test_no_turned_film_and_none_of_another_set_judges(three_sources: Path, tmp_
     assert "also-elsewhere.png" not in names
     assert len(names) >= 12
     listed = tmp_path / "list.csv"
-    assert strangers(three_sources, listed) == kept
-    assert strangers(three_sources, listed) == kept
+    assert external_set(three_sources, listed) == kept
+    assert external_set(three_sources, listed) == kept
     assert len(listed.read_text().splitlines()) == 1 + len(kept)
     listed.write_text("film,class\ntrain/fractured/gone.png,fractured\n")
     with pytest.raises(ValueError, match="gone"):
-        strangers(three_sources, listed)
+        external_set(three_sources, listed)
 
 
 def test_the_committed_list_holds_only_straight_films(real_films: Path) -> None:
-    films = strangers(real_films)
+    films = external_set(real_films)
     assert len(films) == len(LISTED.read_text().splitlines()) - 1
     assert len({film.name for film in films}) == len(films)
     assert not any(film.turned for film in films)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import shutil
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -17,9 +15,9 @@ from torchvision import models
 from torchvision.models._api import WeightsEnum
 
 from app.model.network import build_network
-from tests.training.toys import JOINT, TINY
+from tests.training.toys import TINY
 from training.fitting import fit as fitting
-from training.fitting.fit import fit, load_initial, load_task
+from training.fitting.fit import load_initial
 
 
 def test_a_local_file_fills_what_it_has(tmp_path: Path) -> None:
@@ -116,44 +114,3 @@ def test_phase_one_trains_only_what_is_new(drawn_set: Path, stem: Path, tmp_path
     trained = torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"]
     for name, tensor in load_file(stem).items():
         assert torch.equal(tensor, trained[f"network.body.{name}"]), name
-
-
-def in_two_matrices(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint as it was written when the halves of an attending head were two matrices."""
-    state = checkpoint["state_dict"]
-    for owner in ("network", "average.module"):
-        if f"{owner}.head.weight" in state:
-            halves = state[f"{owner}.head.weight"].split(128, dim=1)
-            state[f"{owner}.head.weight"], state[f"{owner}.attended.weight"] = halves
-    (optimiser,) = checkpoint["optimizer_states"]
-    numbers = optimiser["param_groups"][0]["params"]
-    (at,) = (i for i, number in enumerate(numbers) if optimiser["state"][number]["exp_avg"].shape == (10, 256))
-    first = optimiser["state"][numbers[at]]
-    # The second matrix stood behind the first one and its bias.
-    added = 1 + max(number for group in optimiser["param_groups"] for number in group["params"])
-    numbers.insert(at + 2, added)
-    optimiser["state"][added] = second = dict(first)
-    for moment in ("exp_avg", "exp_avg_sq"):
-        first[moment], second[moment] = first[moment].split(128, dim=1)
-    return checkpoint
-
-
-def test_a_run_begun_with_two_matrices_goes_on_alike(drawn_atlas: Path, tmp_path: Path) -> None:
-    """It loads and goes on, optimiser and moving average included, as the same run with one matrix does."""
-    options = {"precision": "32-true", "cache": tmp_path / "cache", "progress": False}
-    recipe = JOINT.model_copy(update={"average": 0.9})
-    begun = fit(recipe, drawn_atlas, tmp_path / "one", **options)
-    shutil.copytree(begun.parent, tmp_path / "two")
-    older = in_two_matrices(torch.load(begun, weights_only=False))
-    torch.save(older, tmp_path / "two" / "last.ckpt")
-    task, _, _ = load_task(tmp_path / "two", drawn_atlas, tmp_path / "cache")
-    expected, _, _ = load_task(tmp_path / "one", drawn_atlas, tmp_path / "cache")
-    assert all(torch.equal(tensor, task.state_dict()[name]) for name, tensor in expected.state_dict().items())
-    longer = recipe.model_copy(update={"tune_epochs": 2})
-    states = [
-        torch.load(fit(longer, drawn_atlas, tmp_path / name, resume=True, **options), weights_only=False)
-        for name in ("one", "two")
-    ]
-    for name, tensor in states[0]["state_dict"].items():
-        torch.testing.assert_close(states[1]["state_dict"][name], tensor)
-    assert not torch.equal(states[0]["state_dict"]["network.head.weight"], expected.state_dict()["network.head.weight"])

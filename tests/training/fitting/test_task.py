@@ -14,7 +14,7 @@ from app.model.network import build_network
 from tests.app.model.test_network import awake
 from tests.training.toys import JOINT, SMALL, TINY
 from training.fitting.fit import fit, load_initial, load_task
-from training.fitting.task import KEPT, FractureTypes, Teacher, keep, load_kept, place_targets, where_loss
+from training.fitting.task import KEPT, FractureTypes, Teacher, cell_targets, keep, load_kept, where_loss
 from training.recipe import Distil
 
 
@@ -22,8 +22,8 @@ def test_what_a_place_is_asked_for() -> None:
     masks = torch.zeros(3, 1, 32, 32)
     masks[0, 0, 8:16, 6:16] = 1.0
     masks[1, 0, 17, 18] = 1.0
-    touched = place_targets(masks, (4, 4), "touch")
-    share = place_targets(masks, (4, 4), "share")
+    touched = cell_targets(masks, (4, 4), "touch")
+    share = cell_targets(masks, (4, 4), "share")
     assert touched[0].nonzero().tolist() == [[1, 0], [1, 1]]
     assert share[0].nonzero().tolist() == [[1, 0], [1, 1]]
     assert share[0, 1].tolist() == [0.25, 1.0, 0.0, 0.0]
@@ -154,18 +154,18 @@ def test_a_learner_comes_closer_to_its_teacher() -> None:
     torch.manual_seed(0)
     theirs = awake(build_network("custom-cnn", 10, stride=8, head="attended", places=True))
     nn.init.normal_(theirs.head.weight, std=1.0)
-    learner = build_network("custom-cnn", 10, stride=8, head="attended", places=True).eval()
+    student = build_network("custom-cnn", 10, stride=8, head="attended", places=True).eval()
     stages = ARCHITECTURES["custom-cnn"].stages
-    teacher = Teacher(theirs, Distil(teacher="them", hint=1.0), stages, learner.body, stages).train()
-    assert not learner.training
+    teacher = Teacher(theirs, Distil(teacher="them", hint=1.0), stages, student.body, stages).train()
+    assert not student.training
     assert len(teacher.hints) == len(stages)
     assert not theirs.training
     before = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
-    optimiser = torch.optim.Adam([*learner.parameters(), *teacher.hints.parameters()], 3e-3)
+    optimiser = torch.optim.Adam([*student.parameters(), *teacher.hints.parameters()], 3e-3)
     pixels = torch.randn(8, 3, 32, 32)
     losses = []
     for _ in range(30):
-        loss = teacher(pixels, learner(pixels), typed=4)
+        loss = teacher(pixels, student(pixels), typed=4)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
