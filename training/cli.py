@@ -248,10 +248,7 @@ def refusal(
 ) -> None:
     """Choose from which distance on a picture is out-of-distribution, and judge that on what is no radiograph."""
     _model(model, weights)
-    if by:
-        _model(by, weights)
-    else:
-        _sets(data, "fracatlas", "bone-break")
+    _model(by, weights) if by else _sets(data, "fracatlas", "bone-break")
     from training.evaluation import ood
 
     found = ood.checked_by(model, by, weights) if by else ood.refusal(model, data, weights)
@@ -279,10 +276,8 @@ def faithfulness(
 
     found = judging.faithfulness(model, data, weights, images=images, methods=tuple(methods or ()), runs=runs)
     for name, row in found["methods"].items():
-        margins = ", ".join(
-            f"{key} {its['value']:+.3f} ({its['low']:+.3f} to {its['high']:+.3f})"
-            for key, its in row["margins"].items()
-        )
+        shares = row["margins"].items()
+        margins = ", ".join(f"{k} {m['value']:+.3f} ({m['low']:+.3f} to {m['high']:+.3f})" for k, m in shares)
         typer.echo(f"{name}: better than random by {margins}; {row['seconds']:.2f} s an image")
 
 
@@ -448,8 +443,8 @@ def _interval(share: dict[str, float]) -> str:
 
 
 def _print_figures(figures: dict, part: str) -> None:
-    for key in ("accuracy", "top3"):
-        typer.echo(f"{part} {key}: {_interval(figures[key])}")
+    error = figures["expected_calibration_error"]["value"]
+    typer.echo(f"{part} accuracy: {_interval(figures['accuracy'])}; top-3: {_interval(figures['top3'])}")
     for key in ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auroc"):
         typer.echo(f"{part} {key}: {figures[key]:.3f}")
-    typer.echo(f"{part} expected calibration error: {figures['expected_calibration_error']['value']:.3f}")
+    typer.echo(f"{part} expected calibration error: {error:.3f}")

@@ -6,8 +6,10 @@ check the card. Nothing may be chosen by these images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib
@@ -16,6 +18,7 @@ from scipy.special import softmax
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from app.explain.overlay import heatmap, overlay
 from app.model.classifier import Classifier, Explanation
@@ -78,80 +81,81 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     return card
 
 
+@contextmanager
+def drawn(target: Path, **options: Any) -> Iterator[Axes]:
+    """Axes of a figure that is saved as PNG once they are filled."""
+    figure, axes = plt.subplots(layout="constrained", **options)
+    yield axes
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+
+
 def plot_reliability(parts: dict[str, list[dict]], target: Path) -> None:
     """Confidence against accuracy (Niculescu-Mizil and Caruana, 2005), one line a part.
 
     Args:
         parts: bins by what they are of, as ``training.evaluation.metrics.expected_calibration_error`` gives them.
     """
-    figure, axes = plt.subplots(figsize=(5.5, 5), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="as sure as right")
-    for name, bins in parts.items():
-        filled = [row for row in bins if row["films"]]
-        films = sum(row["films"] for row in filled)
-        error = sum(row["films"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
-        axes.plot(
-            [row["confidence"] for row in filled],
-            [row["accuracy"] for row in filled],
-            marker="o",
-            label=f"{name}: {films} images, error {error:.3f}",
-        )
-        for row in filled:
-            axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("share right (numbers: images in the bin)")
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
+    with drawn(target, figsize=(5.5, 5)) as axes:
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="as sure as right")
+        for name, bins in parts.items():
+            filled = [row for row in bins if row["films"]]
+            films = sum(row["films"] for row in filled)
+            error = sum(row["films"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
+            axes.plot(
+                [row["confidence"] for row in filled],
+                [row["accuracy"] for row in filled],
+                marker="o",
+                label=f"{name}: {films} images, error {error:.3f}",
+            )
+            for row in filled:
+                axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share right (numbers: images in the bin)")
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _plot_curve(rows: list[dict], target: Path) -> None:
-    figure, axes = plt.subplots(figsize=(5.5, 3.5), layout="constrained")
-    for name in sorted({key for row in rows for key in row} - {"epoch"}):
-        points = [(row["epoch"] + 1, row[name]) for row in rows if name in row]
-        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss")
-    axes.legend(frameon=False)
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
+    with drawn(target, figsize=(5.5, 3.5)) as axes:
+        for name in sorted({key for row in rows for key in row} - {"epoch"}):
+            points = [(row["epoch"] + 1, row[name]) for row in rows if name in row]
+            axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss")
+        axes.legend(frameon=False)
 
 
 def _plot_confusion(figures: dict, titles: list[str], target: Path) -> None:
     counts = np.array(figures["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = plt.subplots(figsize=(8.5, 7.5), layout="constrained")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
-        if counts[row, column]:
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(titles)), titles, rotation=45, ha="right")
-    axes.set_yticks(range(len(titles)), titles)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("labelled")
-    accuracy = figures["accuracy"]
-    axes.set_title(
-        f"{figures['films']} test images, accuracy {accuracy['value']:.1%} "
-        f"(95 % interval {accuracy['low']:.1%} to {accuracy['high']:.1%})"
-    )
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
+    with drawn(target, figsize=(8.5, 7.5)) as axes:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(counts.shape):
+            if counts[row, column]:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(titles)), titles, rotation=45, ha="right")
+        axes.set_yticks(range(len(titles)), titles)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("labelled")
+        accuracy = figures["accuracy"]
+        axes.set_title(
+            f"{figures['films']} test images, accuracy {accuracy['value']:.1%} "
+            f"(95 % interval {accuracy['low']:.1%} to {accuracy['high']:.1%})"
+        )
 
 
 def _plot_classes(figures: dict, target: Path) -> None:
     rows = figures["per_class"]
-    places = np.arange(len(rows))
-    figure, axes = plt.subplots(figsize=(8.5, 4.5), layout="constrained")
-    for offset, metric in ((-0.2, "precision"), (0.2, "recall")):
-        axes.barh(places + offset, [row[metric] for row in rows], 0.38, label=metric)
-    axes.set_yticks(places, [f"{row['name']} ({row['films']})" for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("on test images; their number in brackets")
-    axes.legend()
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
+    heights = np.arange(len(rows))
+    with drawn(target, figsize=(8.5, 4.5)) as axes:
+        for offset, metric in ((-0.2, "precision"), (0.2, "recall")):
+            axes.barh(heights + offset, [row[metric] for row in rows], 0.38, label=metric)
+        axes.set_yticks(heights, [f"{row['name']} ({row['films']})" for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("on test images; their number in brackets")
+        axes.legend()
 
 
 SIDE = 224

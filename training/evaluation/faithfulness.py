@@ -27,6 +27,7 @@ from app.explain.methods import DEFAULT, METHODS, MapRequest, ask, draw, with_sq
 from app.imaging.letterbox import Placement
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
+from training import write_json
 from training.data.datamodule import BoxedImages
 from training.data.image import LabelledImage
 from training.evaluation.metrics import bootstrap, hit
@@ -196,7 +197,7 @@ def faithfulness(
     if all(before.get(key) == found[key] for key in ("part", "films", "random_maps", "weights_sha256")):
         rows = {**before["methods"], **found["methods"]}
         found["methods"] = {method: rows[method] for method in METHODS if method in rows}
-    target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(target, found)
     _plot(found, weights / name / "faithfulness.png")
     return found
 

@@ -9,7 +9,6 @@ Three measures a map, each with its interval over images:
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from app.explain.methods import DEFAULT, METHODS, ask, draw
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier, Explanation
+from training import write_json
 from training.data.datamodule import BoxedImages
 from training.data.image import LabelledImage
 from training.evaluation.metrics import Hit, bootstrap, hit
@@ -133,5 +133,5 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
                 chosen = [index for index, its in enumerate(values) if its == value]
                 row[kind][value] = _summary([of_map[index] for index in chosen], twins[chosen])
         found["maps"][key] = row
-    (weights / name / "localisation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(weights / name / "localisation.json", found)
     return found

@@ -8,7 +8,6 @@ with the source tell the bone-break test images, all fractured, and the images o
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
 from app.model.weights import PresencePoints
+from training import write_json
 from training.data.datamodule import BoneBreakData, BoxedImages
 from training.data.image import CACHE, LabelledImage
 from training.data.multi_region import LISTED, external_set
@@ -139,7 +139,7 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
         }
     found["elsewhere"] = elsewhere
     found["points"] = points.model_dump()
-    (weights / name / "presence.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(weights / name / "presence.json", found)
     figures = {key: found["test"][key] for key in ("films", "fractured", "auroc", "sensitive", "specific", "by_region")}
     metrics = {**card.metrics, "presence": {**figures, "elsewhere": elsewhere}}
     write_card(card.model_copy(update={"presence": points, "metrics": metrics}), weights / name)

@@ -21,6 +21,7 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from app.model.backbones import ARCHITECTURES
+from training import write_json
 from training.data.augmentation import VIEWS, View, averaged_views, seen_as
 from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData, BoxedImages
@@ -310,16 +311,14 @@ def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS)
         "against_reference": _beside(found, run),
         **summarise(found),
     }
-    folder = results / ("whole" if recipe.whole else "folds")
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{recipe.name}.json"
+    target = results / ("whole" if recipe.whole else "folds") / f"{recipe.name}.json"
     known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {"folds": []}
     if len(known["folds"]) > len(found.folds):
         log.warning("%s holds %d folds and is left as it is", target, len(known["folds"]))
     else:
         # The reference's folds may be gone since.
         kept = {"against_reference": written["against_reference"] or known.get("against_reference")}
-        target.write_text(json.dumps({**written, **kept}, indent=1) + "\n", encoding="utf-8")
+        write_json(target, {**written, **kept})
     return written
 
 
@@ -371,11 +370,10 @@ def seeds(
     # A linear probe is the same for every seed.
     spread = float(np.std(values, ddof=1)) if len(values) > 1 and not recipe.frozen else None
     found = {"recipe": recipe.name, "mean": float(np.mean(values)), "spread": spread, "seeds": rows}
-    results.mkdir(parents=True, exist_ok=True)
     target = results / f"{recipe.name}.json"
     known = json.loads(target.read_text(encoding="utf-8"))["seeds"] if target.is_file() else {}
     if len(known) > len(rows):
         log.warning("%s holds %d seeds and is left as it is", target, len(known))
     else:
-        target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_json(target, found)
     return found

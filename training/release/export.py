@@ -15,6 +15,7 @@ from app.imaging.radiograph import read
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier, Explanation
 from app.model.weights import FractureType, ModelCard, WeightsFile
+from training import write_json
 from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData
 from training.data.image import CACHE
@@ -63,23 +64,20 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     }
     blob = save(state)
     (target / "model.safetensors").write_bytes(blob)
-    draft = ModelCard(
-        name=recipe.name,
+    summary = summarise(found)
+    probabilities = softmax(found.logits / summary["temperature"], axis=1)
+    sets, judged_sets = calibrate(probabilities, found.labels, found.groups)
+    shared = ("name", "architecture", "stride", "head", "size", "equalise", "mean", "std", "seed")
+    card = ModelCard(
+        **{field: getattr(recipe, field) for field in shared},
         title=f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px",
-        architecture=recipe.architecture,
-        stride=recipe.stride,
-        head=recipe.head,
         places=recipe.places is not None,
         classes=tuple(FractureType(name=n, title=folder.capitalize()) for n, folder in CLASSES.items()),
-        size=recipe.size,
-        equalise=recipe.equalise,
-        mean=recipe.mean,
-        std=recipe.std,
-        temperature=1.0,
-        typical_evidence=1.0,
+        temperature=summary["temperature"],
+        sets=sets,
+        typical_evidence=float(np.median(found.evidence)),
         weights=WeightsFile(file="model.safetensors", sha256=hashlib.sha256(blob).hexdigest()),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        seed=recipe.seed,
         intended_use=INTENDED_USE,
         data=films.as_card(),
         initial={**initial.as_card(), "licence": recipe.initial_licence},
@@ -89,32 +87,22 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
             "curve": curve(run),
             "parameters": sum(p.numel() for p in task.trained.parameters()),
         },
-    )
-    summary = summarise(found)
-    probabilities = softmax(found.logits / summary["temperature"], axis=1)
-    sets, judged_sets = calibrate(probabilities, found.labels, found.groups)
-    card = draft.model_copy(
-        update={
-            "temperature": summary["temperature"],
-            "sets": sets,
-            "typical_evidence": float(np.median(found.evidence)),
-            "calibration": {
-                "method": "temperature scaling on out-of-fold predictions",
-                "films": len(found.labels),
-                "error_before": summary["calibration_error_before"],
-                "error_after": summary["calibration_error_crossed"],
-            },
-            "metrics": {
-                "cross_validation": {
-                    **summary["types"],
-                    "views_averaged": summary["views_averaged"],
-                    "places": summary.get("places"),
-                    "minutes": summary["minutes"],
-                    "folds": summary["folds"],
-                    "sets": judged_sets,
-                }
-            },
-        }
+        calibration={
+            "method": "temperature scaling on out-of-fold predictions",
+            "films": len(found.labels),
+            "error_before": summary["calibration_error_before"],
+            "error_after": summary["calibration_error_crossed"],
+        },
+        metrics={
+            "cross_validation": {
+                **summary["types"],
+                "views_averaged": summary["views_averaged"],
+                "places": summary.get("places"),
+                "minutes": summary["minutes"],
+                "folds": summary["folds"],
+                "sets": judged_sets,
+            }
+        },
     )
     write_card(card, target)
     return card
@@ -122,5 +110,4 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
 
 def write_card(card: ModelCard, target: Path) -> None:
     """Writes ``card.json``, readable and with stable order."""
-    text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (target / "card.json").write_text(text + "\n", encoding="utf-8")
+    write_json(target / "card.json", card.model_dump(mode="json"), ascii_only=False)

@@ -35,6 +35,7 @@ from app.explain.marks import is_coloured, mark_boxes
 from app.imaging.letterbox import letterbox, normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import build_network, channels_last
+from training import write_json
 from training.data.duplicates import (
     Features,
     Grouping,
@@ -324,10 +325,8 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
 def write_summary(audit: Audit, folder: Path = AUDITS) -> Path:
     """Writes the counts and names that are committed, with what a person said of pairs looked at."""
     near = {**audit.summary["near_duplicates"], "looked_at": looked_at(audit.data.name, folder)}
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{audit.data.name}.json"
-    text = json.dumps({**audit.summary, "near_duplicates": near}, indent=1, ensure_ascii=False)
-    target.write_text(text + "\n", encoding="utf-8")
+    write_json(target, {**audit.summary, "near_duplicates": near}, ascii_only=False)
     return target
 
 

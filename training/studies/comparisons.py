@@ -25,6 +25,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from training import write_json
 from training.data.augmentation import averaged_views
 from training.data.bone_break import CLASSES
 from training.data.image import CACHE
@@ -97,6 +98,27 @@ def _as_row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     }
 
 
+def _open_study(base: Recipe, question: dict[str, Any], runs: Path) -> optuna.Study:
+    runs.mkdir(parents=True, exist_ok=True)
+    journal = str(runs / "study.journal")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal))),
+        study_name=base.name,
+        pruner=optuna.pruners.MedianPruner(WARM_UP_TRIALS, WARM_UP_EPOCHS),
+        load_if_exists=True,
+    )
+    known = study.user_attrs.get("asked", question)
+    if (Recipe.model_validate(known["recipe"]), known["fold"]) != (base, question["fold"]):
+        raise ValueError(f"{runs} holds the search of another recipe or fold; delete it or name another folder")
+    study.set_user_attr("asked", question)
+    # With the same seed at every start, a search that goes on would draw what it has drawn before.
+    study.sampler = optuna.samplers.TPESampler(
+        seed=base.seed + len(study.trials), n_startup_trials=WARM_UP_TRIALS, multivariate=True
+    )
+    return study
+
+
 def tune(
     base: Recipe,
     data: Path,
@@ -121,24 +143,8 @@ def tune(
     Raises:
         ValueError: the folder holds the study of another recipe or fold.
     """
-    runs.mkdir(parents=True, exist_ok=True)
-    journal = str(runs / "study.journal")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal))),
-        study_name=base.name,
-        pruner=optuna.pruners.MedianPruner(WARM_UP_TRIALS, WARM_UP_EPOCHS),
-        load_if_exists=True,
-    )
     question = {"recipe": base.model_dump(mode="json"), "fold": fold}
-    known = study.user_attrs.get("asked", question)
-    if (Recipe.model_validate(known["recipe"]), known["fold"]) != (base, fold):
-        raise ValueError(f"{runs} holds the search of another recipe or fold; delete it or name another folder")
-    study.set_user_attr("asked", question)
-    # With the same seed at every start, a search that goes on would draw what it has drawn before.
-    study.sampler = optuna.samplers.TPESampler(
-        seed=base.seed + len(study.trials), n_startup_trials=WARM_UP_TRIALS, multivariate=True
-    )
+    study = _open_study(base, question, runs)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     start = _start(base)
 
@@ -153,22 +159,13 @@ def tune(
         where = runs / f"trial{trial.number}"
         recipe = suggest(trial, base).model_copy(update={"fold": fold})
         try:
-            fit(
-                recipe,
-                data,
-                where,
-                init=init,
-                precision=precision,
-                cache=cache,
-                progress=False,
-                callbacks=(_Pruner(trial),),
-            )
+            how = (recipe, data, where)
+            fit(*how, init=init, precision=precision, cache=cache, progress=False, callbacks=[_Pruner(trial)])
         finally:
             (where / "last.ckpt").unlink(missing_ok=True)
             shutil.rmtree(where / "logs" / "tensorboard", ignore_errors=True)
         return curve(where)[-1]["validation_loss"]
 
-    results.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     while not found or len(done()) < trials:
         if len(done()) < trials:
@@ -179,7 +176,7 @@ def tune(
             "best": _as_row(study.best_trial),
             "trials": [_as_row(trial) for trial in done()],
         }
-        (results / f"{base.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_json(results / f"{base.name}.json", found)
         log.info("best so far: %s", found["best"])
     return found
 
@@ -252,9 +249,8 @@ def ablate(
         if results.is_file():
             rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
         rows = {key: its for key in (*own, *plan.switches) if (its := {**rows, name: row}.get(key))}
-        results.parent.mkdir(parents=True, exist_ok=True)
         whole = {"folds": list(plan.folds), "base": plan.base.model_dump(mode="json"), "rows": rows}
-        results.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        write_json(results, whole)
     return rows
 
 
@@ -332,6 +328,5 @@ def ensemble(
     if len(known["folds"]) > len(row["folds"]) or len(known["test"]) > len(row["test"]):
         log.warning("%s was judged on more folds or seeds before and is left as it is", name)
         return row
-    results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps({**rows, name: row}, indent=1) + "\n", encoding="utf-8")
+    write_json(results, {**rows, name: row})
     return row

@@ -31,6 +31,7 @@ from torchvision import models
 from app.imaging.letterbox import normalise
 from app.model.backbones import ARCHITECTURES, CustomCNN
 from app.model.network import channels_last
+from training import write_json
 from training.data import SETS
 from training.data.augmentation import augment
 from training.data.datamodule import BoxedImages
@@ -295,7 +296,7 @@ def load_rows(recipes: dict[str, ReplicationRecipe], path: Path = RESULTS) -> di
 
 def save(rows: dict[str, dict[str, Any]], path: Path = RESULTS) -> None:
     """Writes all rows, those that were not run too."""
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_json(path, rows)
 
 
 def _cell(run: dict[str, Any] | None) -> str:
@@ -388,6 +389,5 @@ def cross_source(
         },
         "minutes": round((time.monotonic() - began) / 60, 1),
     }
-    results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(results, found)
     return found
