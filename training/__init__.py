@@ -1,1 +1,13 @@
 """Everything that makes and judges weights; imports ``app`` so that both see the same pixels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, found: Any, *, ascii_only: bool = True) -> None:
+    """Writes figures as they are committed: one value a line, in a folder that is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=ascii_only) + "\n", encoding="utf-8")

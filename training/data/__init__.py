@@ -1,8 +1,6 @@
-"""Data sets, near-duplicates, splits and the film cache."""
+"""Data sets, near-duplicates, splits and the image cache."""
 
 from training.data import bone_break, fracatlas, multi_region
 
-__all__ = ["SETS"]
-
-SETS = {"bone-break": bone_break.load, "fracatlas": fracatlas.load, "multi-region": multi_region.load}
-"""Loader of every data set, from the folder that holds it."""
+SETS = {"bone-break": bone_break, "fracatlas": fracatlas, "multi-region": multi_region}
+"""Module of every data set: ``find`` and ``load`` take the folder that holds it."""

@@ -1,8 +1,8 @@
 """Kaggle "Bone Break Classification" by pkdarabi: 1,129 pictures of fractured bones, sorted into ten fracture types.
 
 The pictures come from papers, web pages and teaching sites: some carry arrows, letters, tints or watermarks, a few
-are CT slices, and many are the same film again, rotated, mirrored or re-encoded, on both sides of the official split.
-Every film is fractured, so the set can teach which type, never whether. Labels were given by the uploader; no
+are CT slices, and many are the same image again, rotated, mirrored or re-encoded, on both sides of the official split.
+Every image is fractured, so the set can teach which type, never whether. Labels were given by the uploader; no
 reading protocol is published. For the licence see the Kaggle page ``pkdarabi/bone-break-classification-image-dataset``.
 
 Layout: ``<Type>/<Train or Test>/<picture>``, found in the folder itself, in a ``bone-break`` folder inside it, or one
@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.data.image import DataSet, LabelledImage, Problem, missing, once, pictures_in, published_digests
-
-__all__ = ["CLASSES", "KAGGLE_HANDLE", "find", "load", "same_case"]
 
 KAGGLE_HANDLE = "pkdarabi/bone-break-classification-image-dataset"
 
@@ -37,7 +35,7 @@ CLASSES: dict[str, str] = {
 
 
 SHARED = 8
-"""Hexadecimal digits in a row that two names share only where the films come from one place."""
+"""Hexadecimal digits in a row that two names share only where the images come from one place."""
 
 LIMITS = [
     "Every film it learnt types from shows a fracture, so it names a type even for a whole bone.",
@@ -49,9 +47,6 @@ LIMITS = [
 def find(data: Path) -> Path:
     """The folder that holds the type folders.
 
-    Args:
-        data: the data set's folder, or a folder that holds it.
-
     Raises:
         FileNotFoundError: no type folder within two levels of it.
     """
@@ -60,18 +55,18 @@ def find(data: Path) -> Path:
         for hit in sorted(data.glob(pattern)):
             return hit.parent
     raise FileNotFoundError(
-        f"no bone-break films under {data}: expected folders such as '{marker}/Train'. "
+        f"no bone-break images under {data}: expected folders such as '{marker}/Train'. "
         "`python -m training download bone-break` fetches them."
     )
 
 
 def same_case(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Films that were cut from one picture, or out of one article: their names share eight hexadecimal digits in a row.
+    """Images cut from one picture, or out of one article: their names share eight hexadecimal digits in a row.
 
     Views of one bone side by side were cut apart and saved under the picture's name and checksum with characters
     dropped, so that the checksums agree in part; figures of one article carry its number. By chance two checksums share
-    as much in one of ten such sets. Films of one case are no twins, but a network that was trained on one of them knows
-    the patient of the other.
+    as much in one of ten such sets. Images of one case are no near-duplicates, but a network that was trained on one of
+    them knows the patient of the other.
 
     Returns:
         Pairs of names; who is not named directly may be so through others.
@@ -88,7 +83,7 @@ def same_case(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def load(data: Path) -> DataSet:
-    """Every film of the set; a film's name is ``<Type>/<Train or Test>/<file name without its ending>``.
+    """Every image of the set; an image's name is ``<Type>/<Train or Test>/<file name without its ending>``.
 
     Raises:
         FileNotFoundError: the set is not there.
@@ -108,5 +103,11 @@ def load(data: Path) -> DataSet:
                 films.append(LabelledImage(name, path, label, split.lower(), published.get(name, "")))
     films = once(films, problems)
     problems += missing(published, films)
-    kin = same_case([film.name for film in films])
-    return DataSet("bone-break", "Bone Break Classification", tuple(CLASSES), tuple(films), tuple(problems), kin=kin)
+    return DataSet(
+        "bone-break",
+        "Bone Break Classification",
+        tuple(CLASSES),
+        tuple(films),
+        tuple(problems),
+        same_case=same_case([film.name for film in films]),
+    )

@@ -1,4 +1,4 @@
-"""The films of one recipe, split and cached, as Lightning wants them."""
+"""The images of one recipe, split and cached, as Lightning wants them; FracAtlas with its boxes as masks."""
 
 from __future__ import annotations
 
@@ -17,39 +17,123 @@ import torch
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, TensorDataset, WeightedRandomSampler
 
-from training.data import bone_break, splits
-from training.data.boxed import BoxedImages
-from training.data.cache import CACHE, squares
-from training.data.grouping import find_groups
-from training.data.image import readable
+from app.imaging.letterbox import Placement
+from training.data import bone_break, fracatlas, splits
+from training.data.duplicates import find_groups
+from training.data.image import CACHE, LabelledImage, placements, readable, squares
 from training.data.splits import Split, split_images
 from training.recipe import Places, Recipe
 
-__all__ = ["BoneBreakData"]
-
 log = logging.getLogger(__name__)
 
+
+def box_mask(film: LabelledImage, placement: Placement) -> np.ndarray:
+    """An image's fracture boxes, painted on the model's square: uint8 (size, size), 1 inside a box.
+
+    Each box covers at least one pixel, however small it is.
+    """
+    mask = np.zeros((placement.size, placement.size), np.uint8)
+    for x, y, width, height in film.boxes:
+        left = placement.left + int((x - width / 2) * placement.width)
+        top = placement.top + int((y - height / 2) * placement.height)
+        right = placement.left + int(np.ceil((x + width / 2) * placement.width))
+        bottom = placement.top + int(np.ceil((y + height / 2) * placement.height))
+        mask[max(0, top) : max(bottom, top + 1), max(0, left) : max(right, left + 1)] = 1
+    return mask
+
+
+class BoxedImages:
+    """One part of FracAtlas, letterboxed.
+
+    Args:
+        equalise: whether the images' contrast is equalised.
+
+    Attributes:
+        images: of the part.
+        groups: int (N,), near-duplicates share a number.
+
+    Raises:
+        FileNotFoundError: the set is not there.
+    """
+
+    def __init__(self, data: Path, part: str, size: int, cache: Path = CACHE, equalise: bool = False) -> None:
+        whole = fracatlas.load(data)
+        known = splits.committed(whole, unlisted=0.2)
+        if known is not None and (spare := known[1].count("unlisted")):
+            log.warning(
+                "%d images are not in the committed split and are left out, so that no twin is on two sides", spare
+            )
+        if known is None:
+            log.warning("these images are not the ones of the committed split; looking for near-duplicates anew")
+            whole, decoded = readable(whole)
+            cases = find_groups(whole, decoded, cache).cases
+            known = cases, splits.part_images(whole, cases)
+        self.part = part
+        chosen = [index for index, its in enumerate(known[1]) if its == part]
+        self.films = tuple(whole.films[index] for index in chosen)
+        self.groups = np.asarray(known[0])[chosen]
+        self.size = size
+        self.cache = cache
+        self.equalise = equalise
+
+    @cached_property
+    def squares(self) -> np.ndarray:
+        """uint8 (N, size, size)."""
+        return squares([film.path for film in self.films], self.size, self.cache, self.equalise)
+
+    @cached_property
+    def placements(self) -> tuple[Placement, ...]:
+        return placements([film.path for film in self.films], self.size)
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """uint8 (N, size, size), 1 inside a fracture box."""
+        pairs = zip(self.films, self.placements, strict=True)
+        return np.stack([box_mask(film, placement) for film, placement in pairs])
+
+    @cached_property
+    def fractured(self) -> np.ndarray:
+        """bool (N,)."""
+        return np.array([film.label == 1 for film in self.films])
+
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images and masks, uint8 (N, 1, size, size), and whether fractured, float (N,)."""
+        return (
+            torch.from_numpy(self.squares)[:, None],
+            torch.from_numpy(self.masks)[:, None],
+            torch.from_numpy(self.fractured).float(),
+        )
+
+    def as_card(self) -> dict[str, Any]:
+        """Number of images and one hash over their names and bytes."""
+        digest = hashlib.sha256()
+        for film in self.films:
+            digest.update(film.name.encode())
+            digest.update(hashlib.sha256(film.path.read_bytes()).digest())
+        return {
+            "set": "fracatlas",
+            "part": self.part,
+            "films": len(self.films),
+            "fractured": int(self.fractured.sum()),
+            "sha256": digest.hexdigest(),
+        }
+
+
 FOLD_SEED = 0
-"""Folds do not change with a recipe's seed, so that runs of several seeds are judged on the same films."""
+"""Folds do not change with a recipe's seed, so that runs of several seeds are judged on the same images."""
 
 
 def _batches(
     tensors: tuple[torch.Tensor, ...], sampler: Sampler | range, batch_size: int, drop_last: bool
 ) -> DataLoader:
-    """Whole batches taken out of tensors at once; on a GPU the films lie there from the start."""
+    """Whole batches taken out of tensors at once; on a GPU the images lie there from the start."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     films = TensorDataset(*(tensor.to(device) for tensor in tensors))
     return DataLoader(films, sampler=BatchSampler(sampler, batch_size, drop_last), batch_size=None)
 
 
 class BoneBreakData(lightning.LightningDataModule):
-    """Bone-break films letterboxed to the recipe's size.
-
-    Args:
-        recipe: size, batch size and split.
-        data: folder that holds the set.
-        cache: where decoded films are kept.
-    """
+    """Bone-break images letterboxed to the recipe's size."""
 
     def __init__(self, recipe: Recipe, data: Path, cache: Path = CACHE) -> None:
         super().__init__()
@@ -61,9 +145,9 @@ class BoneBreakData(lightning.LightningDataModule):
         if known is not None:
             self.groups = known[0]
         else:
-            log.warning("these films are not the ones of the committed split; looking for near-duplicates anew")
+            log.warning("these images are not the ones of the committed split; looking for near-duplicates anew")
             self.set, decoded = readable(self.set)
-            self.groups = find_groups(self.set, decoded, cache).families
+            self.groups = find_groups(self.set, decoded, cache).cases
         for problem in self.set.problems:
             log.warning("%s: %s", problem.image, problem.what)
         self.films = self.set.films
@@ -78,12 +162,7 @@ class BoneBreakData(lightning.LightningDataModule):
     def split(self) -> Split:
         official_test = np.array([film.part == "test" and not self.recipe.whole for film in self.films])
         split = split_images(
-            self.labels,
-            official_test,
-            self.groups,
-            folds=self.recipe.folds,
-            fold=self.recipe.fold,
-            seed=FOLD_SEED,
+            self.labels, official_test, self.groups, folds=self.recipe.folds, fold=self.recipe.fold, seed=FOLD_SEED
         )
         return replace(split, train=self._uncontested(split.train)) if self.recipe.clean else split
 
@@ -99,7 +178,7 @@ class BoneBreakData(lightning.LightningDataModule):
         return _batches(tensors, sampler, self.recipe.batch_size, lonely)
 
     def _boxed_loader(self, places: Places, boxed: BoxedImages, batches: int) -> DataLoader:
-        """As many batches of boxed films, masks and whether fractured, drawn with the recipe's share of fractures."""
+        """As many batches of boxed images, masks and whether fractured, drawn with the recipe's share of fractures."""
         share = boxed.fractured.mean()
         weights = np.where(boxed.fractured, places.fractured / share, (1.0 - places.fractured) / (1.0 - share))
         sampler = WeightedRandomSampler(weights.tolist(), batches * places.batch_size)
@@ -115,11 +194,11 @@ class BoneBreakData(lightning.LightningDataModule):
         return self.loader(self.split.validation) if len(self.split.validation) else []
 
     def class_counts(self) -> torch.Tensor:
-        """Training films per class, int (C,)."""
+        """Training images per class, int (C,)."""
         return torch.bincount(torch.from_numpy(self.labels[self.split.train]), minlength=len(bone_break.CLASSES))
 
     def as_card(self) -> dict[str, Any]:
-        """Sizes of the split and one hash a part, over the names and bytes of its films."""
+        """Sizes of the split and one hash a part, over the names and bytes of its images."""
         parts: dict[str, dict[str, Any]] = {}
         for part in ("train", "validation", "test", "leaked"):
             indices = getattr(self.split, part)
@@ -140,7 +219,7 @@ class BoneBreakData(lightning.LightningDataModule):
         }
 
     def split_table(self) -> str:
-        """The split as CSV, one row a film: name, class, group, part."""
+        """The split as CSV, one row an image: name, class, group, part."""
         part_of = {
             int(index): part
             for part in ("train", "validation", "test", "leaked")

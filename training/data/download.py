@@ -1,18 +1,18 @@
-"""Data sets from where their authors published them."""
+"""Fetches data sets from their publishers, and fills ``examples/`` with images that may be shown."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from urllib.request import urlopen
 
 from training.data import bone_break, fracatlas, multi_region
-
-__all__ = ["KAGGLE", "download"]
 
 FIGSHARE = "https://api.figshare.com/v2/articles/22363012"
 
@@ -42,7 +42,7 @@ def _figshare(place: Path) -> Path:
             packed.extractall(place)
         found = fracatlas.find(place)
     except (OSError, ValueError, KeyError, StopIteration, zipfile.BadZipFile) as error:
-        raise RuntimeError(
+        raise ConnectionError(
             f"figshare did not hand over FracAtlas ({type(error).__name__}). Download the archive by hand "
             f"(doi:{fracatlas.DOI}, CC BY 4.0) and unpack it into {place}."
         ) from error
@@ -57,7 +57,7 @@ def download(name: str, target: Path) -> Path:
         The set's folder.
 
     Raises:
-        RuntimeError: it could not be fetched, or cannot be from here; the message says how to get it by hand.
+        ConnectionError: it could not be fetched, or cannot be from here; the message says how to get it by hand.
         ValueError: there is no such set.
     """
     if name == "fracatlas":
@@ -71,9 +71,36 @@ def download(name: str, target: Path) -> Path:
     try:
         fetched = Path(kagglehub.dataset_download(handle))
     except Exception as error:
-        raise RuntimeError(
+        raise ConnectionError(
             f"Kaggle did not hand over '{handle}' ({type(error).__name__}). Download it by hand from its Kaggle "
             f"page and unpack it into {place}."
         ) from error
     shutil.copytree(find(fetched), place, dirs_exist_ok=True)
     return place
+
+
+ATTRIBUTION = (
+    "FracAtlas, Abedeen et al., Scientific Data 10, 521 (2023), doi:10.1038/s41597-023-02432-4, CC BY 4.0; "
+    "scaled by the demo, otherwise unchanged"
+)
+
+
+def collect(data: Path, target: Path, count: int = 6) -> list[Path]:
+    """Copies fractured images without hardware, taking turns over the backbone regions.
+
+    Returns:
+        The copies.
+
+    Raises:
+        FileNotFoundError: no FracAtlas under ``data``.
+    """
+    films = [film for film in fracatlas.load(data).films if film.label == 1 and not film.hardware]
+    queues = [[film for film in films if film.region == region] for region in ("hand", "leg", "hip", "shoulder")]
+    chosen = [film for turn in zip_longest(*queues) for film in turn if film is not None][:count]
+    target.mkdir(parents=True, exist_ok=True)
+    with (target / "sources.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", "label", "source"])
+        for film in chosen:
+            writer.writerow([film.path.name, f"{film.region}, fractured", ATTRIBUTION])
+    return [Path(shutil.copy(film.path, target / film.path.name)) for film in chosen]

@@ -1,10 +1,10 @@
 """FracAtlas: musculoskeletal radiographs from three hospitals in Bangladesh, fractured or not, fractures boxed.
 
 Abedeen et al., "FracAtlas: A Dataset for Fracture Classification, Localization and Segmentation of Musculoskeletal
-Radiographs", Scientific Data 10, 521 (2023), CC BY 4.0, on figshare (doi:10.6084/m9.figshare.22363012): 4,083 films,
+Radiographs", Scientific Data 10, 521 (2023), CC BY 4.0, on figshare (doi:10.6084/m9.figshare.22363012): 4,083 images,
 717 of them fractured, with body region, view and hardware. Labels were given by two radiologists and checked by an
-orthopaedist. Boxes are small: most cover well under a hundredth of the film. The authors split only the fractured
-films, into training, validation and test.
+orthopaedist. Boxes are small: most cover well under a hundredth of the image. The authors split only the fractured
+images, into training, validation and test.
 
 Layout: ``dataset.csv``, ``images/Fractured`` and ``images/Non_fractured``, ``Annotations/YOLO/<image>.txt`` (class,
 centre x, centre y, width, height as shares), ``Utilities/Fracture Split/{train,valid,test}.csv``; in the folder
@@ -16,10 +16,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from training.data.duplicates import Thresholds
-from training.data.image import DataSet, LabelledImage, Problem, pictures_in
-
-__all__ = ["CLASSES", "DOI", "find", "load"]
+from training.data.image import DataSet, LabelledImage, Problem, Thresholds, pictures_in
 
 DOI = "10.6084/m9.figshare.22363012"
 CLASSES = ("not fractured", "fractured")
@@ -29,7 +26,7 @@ STRICT = Thresholds(bits=36, matches=25, detail_matches=30)
 """Looser ones chain hundreds of different patients' hands, all laid on the plate alike, into one group."""
 
 ROUNDING = 0.005
-"""Share of the side that a box may reach past the film before it is a problem."""
+"""Share of the side that a box may reach past the image before it is a problem."""
 
 FOLDERS = {"Non_fractured": 0, "Fractured": 1}
 
@@ -51,9 +48,9 @@ def find(data: Path) -> Path:
 
 
 def load(data: Path) -> DataSet:
-    """Every film of the set; a film's name is its image id without its ending, such as ``IMG0000019``.
+    """Every image of the set; an image's name is its image id without its ending, such as ``IMG0000019``.
 
-    A film counts as fractured when table or boxes say so; where folder, table and boxes disagree, that is a problem.
+    An image counts as fractured when table or boxes say so; where folder, table and boxes disagree, that is a problem.
 
     Raises:
         FileNotFoundError: the set is not there.
@@ -110,7 +107,7 @@ def load(data: Path) -> DataSet:
         )
     for path in sorted((root / "Annotations" / "YOLO").glob("*.txt")):
         if path.stem not in pictures and path.stem not in rows and path.stem != "classes":
-            problems.append(Problem(path.stem, "Has a box file, but there is no such film."))
+            problems.append(Problem(path.stem, "Has a box file, but there is no such image."))
     return DataSet("fracatlas", "FracAtlas", CLASSES, tuple(films), tuple(problems), STRICT)
 
 
@@ -137,10 +134,10 @@ def _boxes(path: Path, name: str, problems: list[Problem]) -> tuple[tuple[float,
             problems.append(Problem(name, "A line of its box file cannot be read."))
             continue
         if not (0 < width <= 1 and 0 < height <= 1 and 0 <= x <= 1 and 0 <= y <= 1):
-            problems.append(Problem(name, "A box lies outside the film."))
+            problems.append(Problem(name, "A box lies outside the image."))
             continue
         beyond = max(width / 2 - x, x + width / 2 - 1, height / 2 - y, y + height / 2 - 1)
         if beyond > ROUNDING:
-            problems.append(Problem(name, f"A box reaches {beyond:.0%} of the film's side past its edge."))
+            problems.append(Problem(name, f"A box reaches {beyond:.0%} of the image's side past its edge."))
         boxes.append((x, y, width, height))
     return tuple(boxes)

@@ -1,38 +1,69 @@
-"""What a data set is to the rest of ``training``: films with labels, and what was found wrong while listing them."""
+"""What a data set is to the rest of ``training``: labelled images, their squares, and what is wrong with them.
+
+Squares are decoded and letterboxed once and kept as one uint8 array: decoding costs more than a training step.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import ExifTags, Image
 from rich.progress import track
 
 from app.errors import ImageError
 from app.imaging.radiograph import Radiograph, read
-from training.data.duplicates import LENIENT, Thresholds
 
-__all__ = [
-    "PICTURES",
-    "DataSet",
-    "LabelledImage",
-    "Problem",
-    "missing",
-    "once",
-    "pictures_in",
-    "published_digests",
-    "readable",
-]
+if TYPE_CHECKING:
+    from app.imaging.letterbox import Placement
+
 
 LEFT_BEHIND = {"desktop.ini", "thumbs.db", ".ds_store"}
+NEIGHBOURS = 12
+"""Nearest images by each cheap measure whose features are compared."""
+
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """From where on each measure alone makes two images near-duplicates.
+
+    Sets of standard views need stricter ones: two people's hands differ less than one image and its crop.
+
+    Attributes:
+        bits: differing bits of 256, at most.
+        correlation: over all turns, at least.
+        matches: places that agree on one transform, at least.
+        detail_matches: the same for pairs that are alike in detail only, among which chance finds more.
+    """
+
+    bits: int = 76
+    correlation: float = 0.9
+    matches: int = 10
+    detail_matches: int = 14
+
+    def __str__(self) -> str:
+        return (
+            f"hash distance <= {self.bits} of 256 bits, correlation over all turns >= {self.correlation}, "
+            f"matching features >= {self.matches} ({self.detail_matches} where films are alike in detail only), "
+            f"{NEIGHBOURS} neighbours by each measure compared by features"
+        )
+
+
+LENIENT = Thresholds()
+
+
+@dataclass(frozen=True)
 class LabelledImage:
-    """One labelled film.
+    """One labelled image.
 
     Attributes:
         name: the same wherever the set lies and whatever the pictures were re-encoded to.
@@ -40,11 +71,11 @@ class LabelledImage:
         label: index into the set's classes.
         part: of the publisher's own split: "train", "validation", "test", or "" where there is none.
         sha256: of the file as published, where a list of originals says it; empty where not.
-        boxes: fractures as (centre x, centre y, width, height), shares of the film's width and height.
+        boxes: fractures as (centre x, centre y, width, height), shares of the image's width and height.
         region: body region, where known.
         view: projections, where known.
         turned: a copy turned by the publisher, as far as its name tells.
-        hardware: plates, screws or a cast are on the film, where known.
+        hardware: plates, screws or a cast are on the image, where known.
     """
 
     name: str
@@ -65,7 +96,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one film, by name, in a sentence."""
+    """Something wrong with one image, by name, in a sentence."""
 
     image: str
     what: str
@@ -73,11 +104,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Films of one publisher, sorted by name, and what is wrong with them.
+    """Images of one publisher, sorted by name, and what is wrong with them.
 
     Attributes:
-        thresholds: what makes two films twins.
-        kin: names of films that come from one picture or one case without being twins, as far as names tell.
+        thresholds: what makes two images near-duplicates.
+        same_case: names of images of one picture or one case that are no near-duplicates, as far as names tell.
     """
 
     name: str
@@ -86,11 +117,11 @@ class DataSet:
     films: tuple[LabelledImage, ...]
     problems: tuple[Problem, ...]
     thresholds: Thresholds = LENIENT
-    kin: tuple[tuple[str, str], ...] = ()
+    same_case: tuple[tuple[str, str], ...] = ()
 
 
 def published_digests(root: Path, name_of: Callable[[dict[str, str]], str]) -> dict[str, str]:
-    """SHA-256 of originals by film name, where ``root/originals.csv`` lists them; ``name_of`` names a row's film."""
+    """SHA-256 of originals by image name, where ``root/originals.csv`` lists them; ``name_of`` names a row's image."""
     table = root / "originals.csv"
     if not table.is_file():
         return {}
@@ -110,7 +141,7 @@ def pictures_in(folder: Path, problems: list[Problem]) -> list[Path]:
 
 
 def once(films: Iterable[LabelledImage], problems: list[Problem]) -> list[LabelledImage]:
-    """The films by name, sorted; of two with one name the second joins the problems."""
+    """The images by name, sorted; of two with one name the second joins the problems."""
     kept: dict[str, LabelledImage] = {}
     for film in films:
         if film.name in kept:
@@ -121,13 +152,13 @@ def once(films: Iterable[LabelledImage], problems: list[Problem]) -> list[Labell
 
 
 def missing(published: Mapping[str, str], films: Iterable[LabelledImage]) -> list[Problem]:
-    """A problem for each published film that is not among ``films``, sorted by name."""
+    """A problem for each published image that is not among ``films``, sorted by name."""
     names = published.keys() - {film.name for film in films}
     return [Problem(name, "Listed by the publisher, but the file is missing.") for name in sorted(names)]
 
 
 def readable(data: DataSet) -> tuple[DataSet, list[Radiograph]]:
-    """The films that can be decoded, with their pixels; the others join the problems, by name and reason."""
+    """The images that can be decoded, with their pixels; the others join the problems, by name and reason."""
     films, decoded, problems = [], [], list(data.problems)
     for film in track(data.films, f"Reading {data.name}"):
         try:
@@ -137,3 +168,54 @@ def readable(data: DataSet) -> tuple[DataSet, list[Radiograph]]:
             continue
         films.append(film)
     return replace(data, films=tuple(films), problems=tuple(problems)), decoded
+
+
+CACHE = Path(".cache/films")
+
+
+def key_of(paths: Sequence[Path], *settings: object) -> str:
+    """A name that changes when a file or a setting does."""
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps([stats, [str(s) for s in settings]]).encode()).hexdigest()[:16]
+
+
+def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: bool = False) -> np.ndarray:
+    """Every image letterboxed: uint8 (N, size, size), from the cache when neither files nor settings have changed.
+
+    Raises:
+        ValueError: an image cannot be read; it is named.
+    """
+    # Here, since it brings torch, which nobody needs who only lists images.
+    from app.imaging.letterbox import letterbox
+
+    settings = (size, "equalised") if equalise else (size,)
+    target = cache / f"squares-{size}-{key_of(paths, *settings)}.npy"
+    if target.exists():
+        return np.load(target)
+    boxed = []
+    for path in track(paths, f"Letterboxing to {size} px"):
+        try:
+            boxed.append(letterbox(read(path), size, equalise)[0])
+        except ImageError as error:
+            raise ValueError(f"{path}: {error} Mend it or take it away.") from None
+    values = (np.stack(boxed) * 255.0 + 0.5).astype(np.uint8)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Written under another name first, so that an interrupted run leaves no half file.
+    partial = target.with_suffix(f".{os.getpid()}.npy")
+    np.save(partial, values)
+    partial.replace(target)
+    return values
+
+
+def placements(paths: Sequence[Path], size: int) -> tuple[Placement, ...]:
+    """Where each image lies in its square; read from the files' headers."""
+    from app.imaging.letterbox import Placement
+
+    found = []
+    for path in paths:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+                width, height = height, width
+        found.append(Placement.fit(height, width, size))
+    return tuple(found)

@@ -1,21 +1,24 @@
-"""Who may be trained on, who judges: grouped, stratified and seeded, so that no film is on two sides.
+"""Who trains, who judges: grouped, stratified and seeded, so that no image is on two sides.
 
-The groups and parts in use are committed under ``training/splits`` as one CSV a data set (film, class, group, part), so
-that everybody trains and judges on the same films; ``python -m training split NAME`` writes them.
+The groups and parts in use are committed under ``training/splits`` as one CSV a data set (film, class, group, part),
+so that everybody trains and judges on the same images; ``python -m training split NAME`` writes them. ``published`` and
+``leak_free`` are the splits of results published by others, and the same without their leak.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from training.data.image import DataSet
-
-__all__ = ["FOLDER", "Split", "committed", "part_images", "split_images", "unturned", "write"]
+from training.recipe import Protocol
 
 FOLDER = Path(__file__).resolve().parent.parent / "splits"
 
@@ -25,13 +28,13 @@ TWENTIETHS = 20
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of films, int arrays; the four parts cover every film once.
+    """Indices of images, int arrays; the four parts cover every image once.
 
     Attributes:
-        train: films the weights are fitted on.
-        validation: films that judge every choice and fit the temperature.
-        test: the official test films, for the final figure only.
-        leaked: official training films left out because a twin of theirs is a test film.
+        train: images the weights are fitted on.
+        validation: images that judge every choice and fit the temperature.
+        test: the official test images, for the final figure only.
+        leaked: official training images left out because a near-duplicate of theirs is a test image.
     """
 
     train: np.ndarray
@@ -43,15 +46,14 @@ class Split:
 def split_images(
     labels: np.ndarray, official_test: np.ndarray, groups: np.ndarray, *, folds: int, fold: int | None, seed: int
 ) -> Split:
-    """Splits the official training films into training and validation, group by group.
+    """Splits the official training images into training and validation, group by group.
 
     Args:
-        labels: class index per film, int (N,).
+        labels: class index per image, int (N,).
         official_test: bool (N,).
-        groups: group number per film, int (N,); films of one group are near-duplicates.
-        folds: one over the share of validation films; 5 gives 20 %.
-        fold: which of them validates, 0 to folds - 1; none if None, and all usable films train.
-        seed: of the shuffle.
+        groups: group number per image, int (N,); images of one group are near-duplicates.
+        folds: one over the share of validation images; 5 gives 20 %.
+        fold: which of them validates, 0 to folds - 1; none if None, and all usable images train.
 
     Raises:
         ValueError: fold outside 0 to folds - 1.
@@ -73,12 +75,12 @@ def split_images(
 
 
 def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
-    """The part of every film of a set: "train", "validation", "test", or why it is in none.
+    """The part of every image of a set: "train", "validation", "test", or why it is in none.
 
-    Bone-break keeps its official test films, and training films with a twin among them are "leaked". FracAtlas and
-    multi-region are dealt out anew, stratified by class and region; of FracAtlas, films that its authors judge by
-    never train; of multi-region, one film a group stays and the others are "copy". A group whose films carry different
-    labels is "contradictory" in multi-region, where labels are all there is to learn.
+    Bone-break keeps its official test images, and training images with a near-duplicate among them are "leaked".
+    FracAtlas and multi-region are dealt out anew, stratified by class and region; of FracAtlas, images that its authors
+    judge by never train; of multi-region, one image a group stays and the others are "copy". A group whose images carry
+    different labels is "contradictory" in multi-region, where labels are all there is to learn.
     """
     labels = np.array([film.label for film in data.films])
     if data.name == "bone-break":
@@ -111,13 +113,13 @@ def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
 
 
 def unturned(data: DataSet, groups: np.ndarray) -> np.ndarray:
-    """Indices of one film a group that nobody turned, int (M,), in the order of groups; ``groups`` is int (N,)."""
+    """Indices of one image a group that nobody turned, int (M,), in the order of groups; ``groups`` is int (N,)."""
     straight = np.flatnonzero([not film.turned for film in data.films])
     return straight[np.unique(groups[straight], return_index=True)[1]]
 
 
 def write(data: DataSet, groups: np.ndarray, parts: list[str], folder: Path = FOLDER) -> Path:
-    """Writes a set's groups and parts, one row a film, in the order of names."""
+    """Writes a set's groups and parts, one row an image, in the order of names."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{data.name}.csv"
     with target.open("w", newline="", encoding="utf-8") as file:
@@ -129,16 +131,14 @@ def write(data: DataSet, groups: np.ndarray, parts: list[str], folder: Path = FO
 
 
 def committed(data: DataSet, folder: Path = FOLDER, *, unlisted: float = 0.0) -> tuple[np.ndarray, list[str]] | None:
-    """Committed groups and parts of a set's films.
+    """Committed groups and parts of a set's images.
 
     Args:
-        data: the set.
-        folder: of the CSV files.
-        unlisted: share of the films that need not be listed, or not under this label; their part is "unlisted" and
+        unlisted: share of the images that need not be listed, or not under this label; their part is "unlisted" and
             their group their own.
 
     Returns:
-        Groups, int (N,), and parts; None where more films are not listed.
+        Groups, int (N,), and parts; None where more images are not listed.
     """
     target = folder / f"{data.name}.csv"
     if not target.is_file():
@@ -154,3 +154,83 @@ def committed(data: DataSet, folder: Path = FOLDER, *, unlisted: float = 0.0) ->
     if parts.count("unlisted") > unlisted * len(parts):
         return None
     return np.array(groups), parts
+
+
+SEEDS = (1, 2)
+
+
+class Sides(NamedTuple):
+    """Indices of images: int arrays ``train`` and ``judge``."""
+
+    train: np.ndarray
+    judge: np.ndarray
+
+    def digest(self, data: DataSet) -> str:
+        """SHA-256 of the names of the images on both sides, so that figures made with others are recognised."""
+        sides = [sorted(data.films[i].name for i in side) for side in self]
+        return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
+
+
+def _labels(data: DataSet) -> np.ndarray:
+    return np.array([film.label for film in data.films])
+
+
+def _official(data: DataSet) -> Sides:
+    parts = np.array([film.part for film in data.films])
+    return Sides(np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test"))
+
+
+def _shuffled(labels: np.ndarray, share: float, seed: int) -> Sides:
+    splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+    return Sides(*next(splitter.split(labels, labels)))
+
+
+def published(data: DataSet, protocol: Protocol, groups: np.ndarray, share: float) -> Sides:
+    """The published split: the publisher's, a random one, or training and judging images drawn with different seeds.
+
+    With "twins", which nobody published, the images that judge without the leak judge here too, and as many train, but
+    near-duplicates of those that judge are among them: the leak is all that differs. ``share`` of the images judge,
+    unless the publisher decided which.
+    """
+    if protocol == "twins":
+        train, judge = leak_free(data, protocol, groups, share)
+        others = np.setdiff1d(np.arange(len(groups)), judge)
+        return Sides(np.sort(np.random.default_rng(SEEDS[1]).choice(others, len(train), replace=False)), judge)
+    if protocol == "official":
+        return _official(data)
+    labels = _labels(data)
+    if protocol == "random":
+        return _shuffled(labels, share, SEEDS[0])
+    return Sides(_shuffled(labels, share, SEEDS[0]).train, _shuffled(labels, share, SEEDS[1]).judge)
+
+
+def _one_a_group(data: DataSet, groups: np.ndarray, share: float) -> Sides:
+    """Only images that nobody turned judge: in multi-region most whole bones were turned and hardly any broken one."""
+    labels = _labels(data)
+    first = unturned(data, groups)
+    rng = np.random.default_rng(SEEDS[0])
+    by_label = [rng.permutation(first[labels[first] == label]) for label in np.unique(labels)]
+    count = round(share * min(map(len, by_label)))
+    judge = np.sort(np.concatenate([films[:count] for films in by_label]))
+    return Sides(np.flatnonzero(~np.isin(groups, groups[judge])), judge)
+
+
+def leak_free(data: DataSet, protocol: Protocol, groups: np.ndarray, share: float) -> Sides:
+    """The nearest split to the published one in which no group of near-duplicates is on both sides.
+
+    With the publisher's split the judging images stay and their near-duplicates leave training, unless that would leave
+    too few to train on; then, as with "twins", a share of the groups judges, with one image each and as many
+    of every label, since an image that is there hundreds of times would otherwise decide alone. Where the split is our
+    draw, groups are dealt out anew.
+    """
+    labels = _labels(data)
+    if protocol == "twins":
+        return _one_a_group(data, groups, share)
+    if protocol == "official":
+        train, judge = _official(data)
+        clean = train[~np.isin(groups[train], groups[judge])]
+        if len(clean) > len(train) / 2:
+            return Sides(clean, judge)
+        return _one_a_group(data, groups, share)
+    folds = StratifiedGroupKFold(max(2, round(1 / share)), shuffle=True, random_state=SEEDS[0])
+    return Sides(*next(folds.split(labels, labels, groups)))

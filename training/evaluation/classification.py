@@ -1,46 +1,47 @@
-"""The final figure of a model, on the official test films: ``python -m training evaluate MODEL --data FOLDER``.
+"""The final figure of a model, on the official test images: ``python -m training evaluate MODEL --data FOLDER``.
 
-The committed weights are judged by the path the app takes, from file to probability, so that anyone with the films can
-check the card. Nothing may be chosen by these films.
+The committed weights are judged by the path the app takes, from file to probability, so that anyone with the images can
+check the card. Nothing may be chosen by these images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 from scipy.special import softmax
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
-from app.model.classifier import Classifier
-from app.model.weights import ModelCard, write_card
+from app.explain.overlay import heatmap, overlay
+from app.model.classifier import Classifier, Explanation
+from app.model.weights import ModelCard, load_card, write_card
 from training.data.bone_break import CLASSES
-from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
-from training.evaluation.calibration import holds
-from training.evaluation.metrics import bootstrap, expected_calibration_error, report
+from training.data.image import CACHE
+from training.evaluation.metrics import bootstrap, expected_calibration_error, holds, report
+from training.fitting.fit import network_of
+from training.fitting.task import load_kept
 from training.recipe import Recipe
 from training.release.export import explain_part
-
-__all__ = ["evaluate", "plot_reliability"]
+from training.templates import picture, write_page
 
 
 def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
-    """Judges a model on the official test films and writes card and plots.
-
-    Args:
-        name: folder under ``weights``.
-        data: folder with the bone-break set.
-        weights: folder of models.
+    """Judges a model on the official test images and writes card and plots.
 
     Returns:
         The card with ``metrics["test"]``.
 
     Raises:
-        ValueError: the films are not the ones the model was split on, so that training films might be among them.
+        ValueError: the images are not the ones the model was split on, so that training images might be among them.
     """
     classifier = Classifier.load(name, weights)
     card = classifier.card
@@ -49,8 +50,8 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     for part in ("train", "validation", "test"):
         if found[part]["sha256"] != card.data["parts"][part]["sha256"]:
             raise ValueError(
-                f"the {part} films under {data} are not those in the card of {name}; a figure on them would not be the "
-                "model's, and might include films it was trained on"
+                f"the {part} images under {data} are not those in the card of {name}; a figure on them would not be "
+                "the model's, and might include images it was trained on"
             )
     _, logits, labels = explain_part(classifier, films, films.split.test)
     figures = report(logits, labels, list(CLASSES), card.temperature, films.groups[films.split.test])
@@ -68,7 +69,7 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     folds = card.metrics["cross_validation"]
     plot_reliability(
         {
-            "out of fold, after scaling by a temperature of these films": folds["expected_calibration_error"]["bins"],
+            "out of fold, after scaling by a temperature of these images": folds["expected_calibration_error"]["bins"],
             "test, before scaling": before["bins"],
             "test, after scaling": figures["expected_calibration_error"]["bins"],
         },
@@ -80,78 +81,153 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     return card
 
 
+@contextmanager
+def drawn(target: Path, **options: Any) -> Iterator[Axes]:
+    """Axes of a figure that is saved as PNG once they are filled."""
+    figure, axes = plt.subplots(layout="constrained", **options)
+    yield axes
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+
+
 def plot_reliability(parts: dict[str, list[dict]], target: Path) -> None:
     """Confidence against accuracy (Niculescu-Mizil and Caruana, 2005), one line a part.
 
     Args:
         parts: bins by what they are of, as ``training.evaluation.metrics.expected_calibration_error`` gives them.
-        target: PNG to write.
     """
-    figure, axes = plt.subplots(figsize=(5.5, 5), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="as sure as right")
-    for name, bins in parts.items():
-        filled = [row for row in bins if row["films"]]
-        films = sum(row["films"] for row in filled)
-        error = sum(row["films"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
-        axes.plot(
-            [row["confidence"] for row in filled],
-            [row["accuracy"] for row in filled],
-            marker="o",
-            label=f"{name}: {films} films, error {error:.3f}",
-        )
-        for row in filled:
-            axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("share right (numbers: films in the bin)")
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
+    with drawn(target, figsize=(5.5, 5)) as axes:
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="as sure as right")
+        for name, bins in parts.items():
+            filled = [row for row in bins if row["films"]]
+            films = sum(row["films"] for row in filled)
+            error = sum(row["films"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
+            axes.plot(
+                [row["confidence"] for row in filled],
+                [row["accuracy"] for row in filled],
+                marker="o",
+                label=f"{name}: {films} images, error {error:.3f}",
+            )
+            for row in filled:
+                axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share right (numbers: images in the bin)")
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _plot_curve(rows: list[dict], target: Path) -> None:
-    figure, axes = plt.subplots(figsize=(5.5, 3.5), layout="constrained")
-    for name in sorted({key for row in rows for key in row} - {"epoch"}):
-        points = [(row["epoch"] + 1, row[name]) for row in rows if name in row]
-        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss")
-    axes.legend(frameon=False)
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
+    with drawn(target, figsize=(5.5, 3.5)) as axes:
+        for name in sorted({key for row in rows for key in row} - {"epoch"}):
+            points = [(row["epoch"] + 1, row[name]) for row in rows if name in row]
+            axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss")
+        axes.legend(frameon=False)
 
 
 def _plot_confusion(figures: dict, titles: list[str], target: Path) -> None:
     counts = np.array(figures["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = plt.subplots(figsize=(8.5, 7.5), layout="constrained")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
-        if counts[row, column]:
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(titles)), titles, rotation=45, ha="right")
-    axes.set_yticks(range(len(titles)), titles)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("labelled")
-    accuracy = figures["accuracy"]
-    axes.set_title(
-        f"{figures['films']} test films, accuracy {accuracy['value']:.1%} "
-        f"(95 % interval {accuracy['low']:.1%} to {accuracy['high']:.1%})"
-    )
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
+    with drawn(target, figsize=(8.5, 7.5)) as axes:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(counts.shape):
+            if counts[row, column]:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(titles)), titles, rotation=45, ha="right")
+        axes.set_yticks(range(len(titles)), titles)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("labelled")
+        accuracy = figures["accuracy"]
+        axes.set_title(
+            f"{figures['films']} test images, accuracy {accuracy['value']:.1%} "
+            f"(95 % interval {accuracy['low']:.1%} to {accuracy['high']:.1%})"
+        )
 
 
 def _plot_classes(figures: dict, target: Path) -> None:
     rows = figures["per_class"]
-    places = np.arange(len(rows))
-    figure, axes = plt.subplots(figsize=(8.5, 4.5), layout="constrained")
-    for offset, metric in ((-0.2, "precision"), (0.2, "recall")):
-        axes.barh(places + offset, [row[metric] for row in rows], 0.38, label=metric)
-    axes.set_yticks(places, [f"{row['name']} ({row['films']})" for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("on test films; their number in brackets")
-    axes.legend()
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
+    heights = np.arange(len(rows))
+    with drawn(target, figsize=(8.5, 4.5)) as axes:
+        for offset, metric in ((-0.2, "precision"), (0.2, "recall")):
+            axes.barh(heights + offset, [row[metric] for row in rows], 0.38, label=metric)
+        axes.set_yticks(heights, [f"{row['name']} ({row['films']})" for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("on test images; their number in brackets")
+        axes.legend()
+
+
+SIDE = 224
+MOST = 60
+"""Wrong verdicts shown, the surest first."""
+
+
+def mean_heat(explained: Sequence[Explanation]) -> np.ndarray:
+    """Mean heat for the predicted type over the model's square, float32 (h, w) in 0..1; empty input is refused.
+
+    Images are aligned by nothing but the letterbox, so only habits of the whole set show: the middle, an edge, a
+    corner.
+
+    Raises:
+        ValueError: no explanation.
+    """
+    if not explained:
+        raise ValueError("there is no mean of no images")
+    heats = [np.clip(e.evidence(e.prediction.best) / e.full_colour, 0.0, 1.0) for e in explained]
+    return np.mean(heats, axis=0).astype(np.float32)
+
+
+def _mistake(explained: Explanation, labelled: str, titles: dict[str, str]) -> list[dict[str, str]]:
+    """The evidence for the predicted type and that for the label, as two pictures."""
+    film, best, its = explained.radiograph.display(), explained.prediction.best, explained.prediction
+    predicted = f"predicted {titles[best].lower()}, {its.probability(best):.0%}"
+    was = f"labelled {titles[labelled].lower()}, given {its.probability(labelled):.0%}"
+    return [picture(overlay(film, explained.heat(k)), SIDE, words) for k, words in ((best, predicted), (labelled, was))]
+
+
+def gallery(name: str, run: Path, data: Path, weights: Path, folder: Path, cache: Path = CACHE) -> Path:
+    """Writes ``index.html`` with images and heat.
+
+    Returns:
+        The page.
+
+    Raises:
+        FileNotFoundError: no such run, or it kept no weights.
+        ValueError: the run is not a fold, or not of the model's recipe.
+        WeightsError: no such model.
+    """
+    card = load_card(name, weights)
+    if not (run / "recipe.json").is_file():
+        raise FileNotFoundError(f"{run} holds no run; name a fold, such as runs/folds/{name}/fold0")
+    recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
+    known = Recipe.model_validate(card.recipe)
+    if recipe.fold is None or recipe.model_copy(update={"fold": known.fold, "seed": known.seed}) != known:
+        raise ValueError(f"{run} is not a fold of the cross-validation of {name}")
+    films = BoneBreakData(recipe, data, cache)
+    network = load_kept(network_of(recipe), run).eval().requires_grad_(False)
+    explained, _, labels = explain_part(Classifier(network, card), films, films.split.validation)
+    titles = {kind.name: kind.title for kind in card.classes}
+    names = list(CLASSES)
+    said = [e.prediction.best for e in explained]
+    means = []
+    for kind in names:
+        chosen = [e for e, best in zip(explained, said, strict=True) if best == kind]
+        if not chosen:
+            continue
+        right = sum(best == kind == names[label] for best, label in zip(said, labels, strict=True))
+        square = cv2.resize(mean_heat(chosen), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        drawn = heatmap(np.clip(square / max(float(square.max()), 1e-6), 0.0, 1.0))
+        means.append(picture(drawn, SIDE, f"{titles[kind]}: {len(chosen)} images, {right} labelled so"))
+    wrong = [i for i, (best, label) in enumerate(zip(said, labels, strict=True)) if best != names[label]]
+    wrong.sort(key=lambda i: -explained[i].prediction.probability(said[i]))
+    return write_page(
+        "gallery.html.j2",
+        folder,
+        title=card.title,
+        side=SIDE,
+        count=len(explained),
+        wrong=len(wrong),
+        means=means,
+        mistakes=[_mistake(explained[i], names[labels[i]], titles) for i in wrong[:MOST]],
+    )

@@ -1,9 +1,9 @@
 """Which method's heatmaps deserve belief: ``python -m training faithfulness MODEL``.
 
-Every method explains the same fractured FracAtlas validation films, which no model was trained on, and is judged by
+Every method explains the same fractured FracAtlas validation images, which no model was trained on, and is judged by
 what ``app.explain.faithfulness`` measures: deletion, insertion and ROAD against the same map moved elsewhere, boxes
-hit, stability, dependence on the weights (mean absolute rank correlation), and seconds. Films are judged one by one and
-each is kept, so an interrupted run goes on.
+hit, stability, dependence on the weights (mean absolute rank correlation), and seconds. Images are judged one by one
+and each is kept, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -28,44 +28,42 @@ from app.explain.sanity import CHANGES, FEW_CHANGES, randomise_weights, stabilit
 from app.imaging.letterbox import Placement
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
-from training.data.boxed import BoxedImages
+from training import write_json
+from training.data.datamodule import BoxedImages
 from training.data.image import LabelledImage
-from training.evaluation.localisation import hit
-from training.evaluation.metrics import bootstrap
+from training.evaluation.metrics import bootstrap, hit
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-__all__ = ["CHECKED", "TRIED", "faithfulness", "judge_image", "summarise"]
-
 TRIED = {"instant": 24, "seconds": 12, "slow": 8}
-"""Films that judge a method of each cost; the default method is judged on all that are asked for."""
+"""Images that judge a method of each cost; the default method is judged on all."""
 
 CHECKED = {"instant": 10, "seconds": 5, "slow": 2}
-"""Films on which a method of each cost is scrambled and shaken as well."""
+"""Images on which a method of each cost is scrambled and shaken as well."""
 
 RANDOM = 2
-"""Random maps a film and method."""
+"""Random maps an image and method."""
 
 
 VERSION = 4
-"""Of what is measured: figures kept of single films by another one are not mixed with these."""
+"""Of what is measured: figures kept of single images by another one are not mixed with these."""
 
 
 def judge_image(
     question: MapRequest, film: LabelledImage, placement: Placement, method: str, *, checked: bool
 ) -> dict[str, Any]:
-    """What is measured of one method on one film.
+    """What is measured of one method on one image.
 
     Args:
-        question: about the film.
-        film: with at least one box.
-        placement: of the film in the model's square.
+        question: about the image.
+        image: with at least one box.
+        placement: of the image in the model's square.
         method: a key of ``METHODS``.
-        checked: randomise_weights the weights and shake the film as well.
+        checked: randomise_weights the weights and shake the image as well.
 
     Returns:
-        Plain numbers: "seconds" from the film in the model's square to the map, areas, margins over random maps,
+        Plain numbers: "seconds" from the image in the model's square to the map, areas, margins over random maps,
         curves, boxes hit and, where checked, mean stability and absolute rank correlation by the part down to which
         weights were shuffled, None where that left no heat.
     """
@@ -101,11 +99,11 @@ def _curves(tried: Faithfulness) -> dict[str, list[float]]:
 
 
 def summarise(films: Sequence[dict[str, dict[str, Any]]], twins: Sequence[int]) -> dict[str, Any]:
-    """By method, means over films with intervals.
+    """By method, means over images with intervals.
 
     Args:
-        films: by method what ``judge_image`` found.
-        twins: (N,), near-duplicates share a number.
+        images: by method what ``judge_image`` found.
+        near-duplicates: (N,), near-duplicates share a number.
     """
 
     def mean(rows: list[dict[str, Any]], *path: str) -> dict[str, float]:
@@ -140,35 +138,29 @@ def summarise(films: Sequence[dict[str, dict[str, Any]]], twins: Sequence[int]) 
 
 
 def faithfulness(
-    name: str, data: Path, weights: Path, *, films: int = 120, methods: Sequence[str] = (), runs: Path
+    name: str, data: Path, weights: Path, *, images: int = 120, methods: Sequence[str] = (), runs: Path
 ) -> dict[str, Any]:
     """Judges every method on a model and writes ``faithfulness.json`` beside its weights.
 
-    What stands there of other methods stays, if it was measured of these weights on as many films.
+    What stands there of other methods stays, if it was measured of these weights on as many images.
 
     Args:
-        name: folder under ``weights``.
-        data: folder that holds FracAtlas.
-        weights: folder of models.
-        films: how many, drawn once among the fractured validation films; costlier methods are judged on the first of
+        images: how many, drawn once among the fractured validation images; costlier methods are judged on the first of
             them (``TRIED``).
         methods: keys of ``METHODS``; all where none is named.
-        runs: folder where what was measured of each film is kept, by the weights' checksum, the temperature and
+        runs: folder where what was measured of each image is kept, by the weights' checksum, the temperature and
             ``VERSION``.
 
     Raises:
         WeightsError: no such model.
-        FileNotFoundError: the films are not there.
-        ValueError: an unknown method.
+        FileNotFoundError: the images are not there.
     """
     methods = methods or list(METHODS)
-    if unknown := set(methods) - set(METHODS):
-        raise ValueError(f"unknown methods: {', '.join(sorted(unknown))}; known are {', '.join(METHODS)}")
     classifier = Classifier.load(name, weights)
     boxed = BoxedImages(data, "validation", classifier.card.size)
     broken = [film for film in boxed.films if film.boxes]
     twins = [int(group) for film, group in zip(boxed.films, boxed.groups, strict=True) if film.boxes]
-    order = np.random.default_rng(0).permutation(len(broken))[:films]
+    order = np.random.default_rng(0).permutation(len(broken))[:images]
     checksum = hashlib.sha256((weights / name / "model.safetensors").read_bytes()).hexdigest()
     # Temperature decides probabilities, and with them every area.
     kept = runs / f"{name}-{checksum[:12]}-{classifier.card.temperature:.4f}-{VERSION}.json"
@@ -206,7 +198,7 @@ def faithfulness(
     if all(before.get(key) == found[key] for key in ("part", "films", "random_maps", "weights_sha256")):
         rows = {**before["methods"], **found["methods"]}
         found["methods"] = {method: rows[method] for method in METHODS if method in rows}
-    target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(target, found)
     _plot(found, weights / name / "faithfulness.png")
     return found
 
@@ -221,7 +213,7 @@ def _plot(found: dict[str, Any], target: Path) -> None:
             curves.plot(
                 found["shares"], shown["curves"][f"{measure}, random"], "--", color=colour, label=f"{measure}, random"
             )
-        curves.set_title(f"{METHODS[DEFAULT].title}, mean of {shown['deletion']['n']} films")
+        curves.set_title(f"{METHODS[DEFAULT].title}, mean of {shown['deletion']['n']} images")
         curves.legend()
     curves.set_xlabel("share of the film blurred or uncovered, hottest first")
     curves.set_ylabel("probability of the predicted type")

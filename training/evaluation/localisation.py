@@ -1,83 +1,35 @@
-"""Whether a model looks where the fracture is, on boxed films: ``python -m training localise MODEL --data FOLDER``.
+"""Whether a model looks where the fracture is, on boxed images: ``python -m training localise MODEL --data FOLDER``.
 
-Three measures a map, each with its interval over films:
+Three measures a map, each with its interval over images:
 
 - pointing game (Zhang et al., 2018, "Top-down neural attention by excitation backprop"): the map's peak lies in a box;
-- the same, or no farther from one than 5 % of the film's diagonal;
+- the same, or no farther from one than 5 % of the image's diagonal;
 - energy in box (Wang et al., 2020, "Score-CAM"): share of the map's positive sum that lies in boxes.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from rich.progress import track
 
 from app.explain.methods import DEFAULT, METHODS, draw, map_request
-from app.imaging.letterbox import Placement, letterbox
+from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier, Explanation
-from training.data.boxed import BoxedImages
+from training import write_json
+from training.data.datamodule import BoxedImages
 from training.data.image import LabelledImage
-from training.evaluation.metrics import bootstrap
-
-__all__ = ["ASKED", "BASELINES", "TOLERANCE", "Hit", "best_baseline", "hit", "localise", "with_mirrored"]
+from training.evaluation.metrics import Hit, bootstrap, hit
 
 ASKED = "evidence for the predicted type"
 """The map the page draws at first."""
-
-TOLERANCE = 0.05
-"""Share of the film's diagonal by which a peak may miss a box in the lenient pointing game."""
-
-
-class Hit(NamedTuple):
-    """How one map lies on one film's boxes: peak inside, peak near, and share of positive energy inside (0 to 1)."""
-
-    inside: bool
-    near: bool
-    energy: float
-
-
-def hit(class_map: np.ndarray, film: LabelledImage, placement: Placement) -> Hit:
-    """Judges a map by the film's fracture boxes, at the film's own size.
-
-    Args:
-        class_map: float (h, w) over the model's square; its positive part counts as energy.
-        film: with at least one box.
-        placement: of the film in the square.
-
-    Raises:
-        ValueError: a film without a box.
-    """
-    if not film.boxes:
-        raise ValueError(f"{film.name} has no box to be judged by")
-    on_film = placement.onto_image(class_map)
-    height, width = on_film.shape
-    row, column = np.unravel_index(int(on_film.argmax()), on_film.shape)
-    rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
-    boxed = np.zeros(on_film.shape, bool)
-    distance = np.inf
-    for x, y, box_width, box_height in film.boxes:
-        left, right = (x - box_width / 2) * width, (x + box_width / 2) * width
-        top, bottom = (y - box_height / 2) * height, (y + box_height / 2) * height
-        boxed |= ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[None]
-        across = max(left - columns[column], 0.0, columns[column] - right)
-        down = max(top - rows[row], 0.0, rows[row] - bottom)
-        distance = min(distance, float(np.hypot(across, down)))
-    positive = np.clip(on_film, 0.0, None)
-    total = float(positive.sum())
-    return Hit(
-        distance == 0.0,
-        distance <= TOLERANCE * float(np.hypot(height, width)),
-        float(positive[boxed].sum()) / total if total > 0 else 0.0,
-    )
 
 
 def _random(square: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -112,7 +64,7 @@ def _summary(hits: Sequence[Hit], twins: np.ndarray) -> dict[str, Any]:
 
 
 def _sizes(films: Sequence[LabelledImage]) -> list[str]:
-    """Each film's third by the share of it that boxes cover."""
+    """Each image's third by the share of it that boxes cover."""
     covered = np.array([sum(width * height for _, _, width, height in film.boxes) for film in films])
     low, high = np.quantile(covered, [1 / 3, 2 / 3])
     names = (f"up to {low:.2%} of the film", f"{low:.2%} to {high:.2%}", f"over {high:.2%}")
@@ -120,7 +72,7 @@ def _sizes(films: Sequence[LabelledImage]) -> list[str]:
 
 
 def with_mirrored(explained: Explanation, mirrored: Explanation) -> dict[str, np.ndarray]:
-    """Maps asked of a film and of its mirror image: test-time augmentation, which the page does not do.
+    """Maps of an image averaged with those of its mirror image: test-time augmentation, which the page does not do.
 
     The evidence still adds up: with the bias, to the mean of the two scores.
     """
@@ -134,20 +86,17 @@ def with_mirrored(explained: Explanation, mirrored: Explanation) -> dict[str, np
 
 
 def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, Any]:
-    """Judges a model's maps and those of the baselines on FracAtlas' fractured validation films.
+    """Judges a model's maps and those of the baselines on FracAtlas' fractured validation images.
 
     Args:
         name: folder under ``weights``; ``localisation.json`` is written into it.
-        data: folder that holds FracAtlas.
-        weights: folder of models.
-        seed: of the random maps.
 
     Returns:
-        Films, and by map the three measures with intervals, over all films, by region and by size of the boxes.
+        Images, and by map the three measures with intervals, over all images, by region and by size of the boxes.
 
     Raises:
         WeightsError: no such model.
-        FileNotFoundError: the films are not there.
+        FileNotFoundError: the images are not there.
     """
     classifier = Classifier.load(name, weights)
     boxed = BoxedImages(data, "validation", classifier.card.size)
@@ -184,5 +133,5 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0) -> dict[str, A
                 chosen = [index for index, its in enumerate(values) if its == value]
                 row[kind][value] = _summary([of_map[index] for index in chosen], twins[chosen])
         found["maps"][key] = row
-    (weights / name / "localisation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(weights / name / "localisation.json", found)
     return found

@@ -29,11 +29,10 @@ from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.ood import OODDetector, pooled, stage_features
 from app.model.weights import ReferenceSet, load_card, write_card
-from training.data.boxed import BoxedImages
-from training.data.cache import CACHE
-from training.data.cache import squares as cached_squares
-from training.data.datamodule import BoneBreakData
-from training.data.external import strangers
+from training.data.datamodule import BoneBreakData, BoxedImages
+from training.data.image import CACHE
+from training.data.image import squares as cached_squares
+from training.data.multi_region import external_set as strangers
 from training.evaluation.metrics import bootstrap
 from training.recipe import Recipe
 

@@ -1,14 +1,13 @@
 """Fractured at all: operating points and what they give, by ``python -m training presence MODEL --data FOLDER``.
 
-The score is the logsumexp of the model's fracture map, so the odds of a fracture are the sum of the places' odds. Two
-points are chosen on FracAtlas' validation films: a sensitive one, under which no fracture is seen, and a specific one,
-from which on it is called definite; commercial readers show both. FracAtlas' test films judge them once. What changes
-with the source tell the bone-break test films, all fractured, and the films of multi-region that no other set holds.
+The score is the logsumexp of the model's fracture map, so the odds of a fracture are the sum of the cells' odds. Two
+points are chosen on FracAtlas' validation images: a sensitive one, under which no fracture is seen, and a specific one,
+from which on it is called definite; commercial readers show both. FracAtlas' test images judge them once. What changes
+with the source tell the bone-break test images, all fractured, and the images of multi-region that no other set holds.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,20 +18,17 @@ import numpy as np
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
 from app.model.weights import PresencePoints, write_card
-from training.data.boxed import BoxedImages
-from training.data.cache import CACHE
-from training.data.datamodule import BoneBreakData
-from training.data.external import LISTED, strangers
-from training.data.image import LabelledImage
+from training import write_json
+from training.data.datamodule import BoneBreakData, BoxedImages
+from training.data.image import CACHE, LabelledImage
+from training.data.multi_region import LISTED, external_set
 from training.evaluation.metrics import area, bootstrap
 from training.recipe import Recipe
-
-__all__ = ["SENSITIVITY", "SPECIFICITY", "operating_points", "presence"]
 
 log = logging.getLogger(__name__)
 
 SENSITIVITY, SPECIFICITY = 0.9, 0.95
-"""What the sensitive and the specific point are chosen to reach on validation films."""
+"""What the sensitive and the specific point are chosen to reach on validation images."""
 
 
 def operating_points(scores: np.ndarray, fractured: np.ndarray) -> PresencePoints:
@@ -83,24 +79,20 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
 
     Args:
         name: folder under ``weights``; ``presence.json`` is written into it, the points into its card.
-        data: folder with FracAtlas and bone-break, and multi-region if that is to judge too.
-        weights: folder of models.
-        cache: where decoded films are kept.
-        listed: list of the films of multi-region that no other set holds.
 
     Returns:
         What was written.
 
     Raises:
-        ValueError: the model was not taught places, or on other films than these.
+        ValueError: the model did not learn where fractures lie, or on other images than these.
         WeightsError: no such model.
     """
     classifier = Classifier.load(name, weights)
     card = classifier.card
     if not card.places:
-        raise ValueError(f"{name} was not taught places, so it cannot say whether a bone is broken")
+        raise ValueError(f"{name} did not learn where fractures lie, so it cannot say whether a bone is broken")
     if BoxedImages(data, "train", card.size, cache).as_card()["sha256"] != card.data["places"]["sha256"]:
-        raise ValueError(f"the FracAtlas films under {data} are not those {name} was trained on")
+        raise ValueError(f"the FracAtlas images under {data} are not those {name} was trained on")
     found: dict[str, Any] = {}
     points = None
     for part in ("validation", "test"):
@@ -133,9 +125,9 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
         }
     }
     try:
-        unknown = strangers(data, listed)
+        unknown = external_set(data, listed)
     except FileNotFoundError:
-        log.warning("there are no multi-region films under %s, so they judge nothing", data)
+        log.warning("there are no multi-region images under %s, so they judge nothing", data)
     else:
         scores, fractured = _scores(classifier, unknown), np.array([film.label == 1 for film in unknown])
         elsewhere["multi-region"] = {
@@ -146,7 +138,7 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
         }
     found["elsewhere"] = elsewhere
     found["points"] = points.model_dump()
-    (weights / name / "presence.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(weights / name / "presence.json", found)
     figures = {key: found["test"][key] for key in ("films", "fractured", "auroc", "sensitive", "specific", "by_region")}
     metrics = {**card.metrics, "presence": {**figures, "elsewhere": elsewhere}}
     write_card(card.model_copy(update={"presence": points, "metrics": metrics}), weights / name)

@@ -1,8 +1,9 @@
-"""Cross-validation of a recipe: ``python -m training cross-validate RECIPE --data FOLDER``.
+"""Judges a recipe: ``python -m training cross-validate RECIPE`` out of fold, ``seeds RECIPE`` on test images.
 
-Every fold's model judges the films it was not trained on, so that together they give one out-of-fold prediction a
-film; each also judges FracAtlas' validation films, if it was taught places. Finished folds are kept under the run's
-folder and not repeated.
+Every fold's model judges the images it was not trained on, so that together they give one out-of-fold prediction an
+image; each also judges FracAtlas' validation images, if it learnt where fractures lie. Finished folds are kept and not
+repeated. ``seeds`` trains one network a seed on all training images and judges it once; the first seed's run is the
+one to export, which is settled before anything is judged.
 """
 
 from __future__ import annotations
@@ -20,51 +21,38 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from app.model.backbones import ARCHITECTURES
+from training import write_json
+from training.data.augmentation import VIEWS, View, averaged_views, seen_as
 from training.data.bone_break import CLASSES
-from training.data.boxed import BoxedImages
-from training.data.cache import CACHE, placements
-from training.data.datamodule import BoneBreakData
-from training.evaluation.localisation import hit
-from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, report
+from training.data.datamodule import BoneBreakData, BoxedImages
+from training.data.image import CACHE, placements
+from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, hit, report
 from training.fitting.fit import read_groups, refuse_another, save_whole, trained
-from training.fitting.linear_probe import judge_frozen
+from training.fitting.linear_probe import judge_probe
 from training.fitting.task import FractureTypes
-from training.fitting.views import VIEWS, View, averaged_views, seen_as
 from training.recipe import Precision, Recipe
-
-__all__ = [
-    "REFERENCE",
-    "RESULTS",
-    "OutOfFold",
-    "cross_validate",
-    "finished_folds",
-    "judge_types",
-    "read_folds",
-    "record",
-    "summarise",
-    "summarise_types",
-]
 
 log = logging.getLogger(__name__)
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 REFERENCE = "resnet18"
-"""The recipe others are compared with, film by film."""
+"""The recipe others are compared with, image by image."""
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What models said of films they were not trained on.
+    """What models said of images they were not trained on.
 
     Attributes:
-        films: indices into the set's films, int (N,), each at most once.
+        images: indices into the set's images, int (N,), each at most once.
         labels: int (N,).
         groups: int (N,), near-duplicates share a number.
         logits: float32 (N, C).
-        views: the same for every view of the films, float32 (V, N, C).
-        evidence: strongest evidence for the predicted type on the film, float32 (N,), in logits.
-        presence: a fold's scores of FracAtlas' validation films, float (M,); empty for networks without places.
-        fractured: bool (M,), of the same films.
+        views: the same for every view of the images, float32 (V, N, C).
+        evidence: strongest evidence for the predicted type on the image, float32 (N,), in logits.
+        presence: a fold's scores of FracAtlas' validation images, float (M,); empty for networks without a fracture
+            map.
+        fractured: bool (M,), of the same images.
         peaks: of the fractured ones and each fold: fracture map's peak in a box, predicted type's peak in a box.
         minutes: of training, all folds together.
         folds: which were judged.
@@ -105,7 +93,7 @@ def _see(task: FractureTypes, squares: np.ndarray, view: View = VIEWS[0]) -> tup
 
 
 def judge_types(task: FractureTypes, films: BoneBreakData, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """What a trained task says of some films: the arrays of ``OutOfFold`` from "films" to "evidence"."""
+    """What a trained task says of some images: the arrays of ``OutOfFold`` from "images" to "evidence"."""
     logits, maps, _ = _see(task, films.squares[indices])
     others = [_see(task, films.squares[indices], view)[0] for view in VIEWS[1:]]
     placed = placements([films.films[i].path for i in indices], task.recipe.size)
@@ -149,14 +137,7 @@ def cross_validate(
     """Trains and judges a model a fold.
 
     Args:
-        recipe: what to train.
-        data: folder with the sets.
-        run: folder for the folds' runs; an unfinished fold is resumed, a finished one read.
         folds: which to run; all of the recipe's where not given.
-        init: initial layers.
-        precision: of training.
-        cache: where decoded films are kept.
-        progress: draw progress bars.
 
     Raises:
         ValueError: the folder holds folds of another recipe.
@@ -168,7 +149,7 @@ def cross_validate(
         refuse_another(where, chosen)
         if not (where / "judged.npz").is_file():
             if chosen.frozen:
-                judged = judge_frozen(chosen, chosen.frozen, data, where, "validation", init=init, cache=cache)
+                judged = judge_probe(chosen, chosen.frozen, data, where, "validation", init=init, cache=cache)
             else:
                 teacher = run.parent / chosen.distil.teacher / where.name if chosen.distil else None
                 task, films = trained(
@@ -189,8 +170,6 @@ def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequen
     """The finished cross-validation of a recipe; the recipe's own fold and seed do not matter.
 
     Args:
-        run: folder of the folds.
-        recipe: that all of them were trained by.
         partial: whether some of the folds are enough.
         only: folds to read; all that are finished where not given.
 
@@ -230,7 +209,7 @@ def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
 
     films = joined("films")
     if len(np.unique(films)) < len(films):
-        raise ValueError(f"folds in {run} judged the same films, so they were dealt differently; train them again")
+        raise ValueError(f"folds in {run} judged the same images, so they were dealt differently; train them again")
     return OutOfFold(
         films=films,
         labels=joined("labels"),
@@ -251,7 +230,7 @@ def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
 def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """Figures and calibration of out-of-fold predictions, ready for JSON.
 
-    Calibration is judged by temperatures fitted on the other half of the groups, so that no film judges itself.
+    Calibration is judged by temperatures fitted on the other half of the groups, so that no image judges itself.
 
     Args:
         logits: float (N, C).
@@ -275,7 +254,7 @@ def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) 
 
 
 def summarise(found: OutOfFold) -> dict[str, Any]:
-    """Figures over all folds' films, ready for JSON: types, calibration, all views and, where taught, places."""
+    """Figures over all folds' images, ready for JSON: types, calibration, all views and, if learnt, fracture maps."""
     averaged = averaged_views(found.views)
     summary = {
         **summarise_types(found.logits, found.labels, found.groups),
@@ -284,7 +263,7 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
         "folds": list(found.folds),
     }
     if found.presence:
-        # Folds share these films, so intervals are over films, each the mean of the folds' models.
+        # Folds share these images, so intervals are over images, each the mean of the folds' models.
         peaks = np.stack(found.peaks).mean(axis=0)
         summary["places"] = {
             "presence_auroc": [
@@ -298,7 +277,7 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
 
 
 def _beside(found: OutOfFold, run: Path) -> dict[str, float] | None:
-    """How much oftener than the reference the labelled type was named, film by film, if its folds are there."""
+    """How much oftener than the reference the labelled type was named, image by image, if its folds are there."""
     other = run.parent / REFERENCE
     if other == run or any(not (other / f"fold{fold}" / "judged.npz").is_file() for fold in found.folds):
         return None
@@ -315,9 +294,6 @@ def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS)
 
     Args:
         found: some folds' predictions, or all.
-        recipe: that they were trained by; ``whole`` decides which of two folders gets the file.
-        run: folder of the folds; where the reference's lie beside it, both are compared on the same films.
-        results: folder of committed figures.
 
     Returns:
         The summary, and of the recipe what tells it from others.
@@ -335,14 +311,69 @@ def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS)
         "against_reference": _beside(found, run),
         **summarise(found),
     }
-    folder = results / ("whole" if recipe.whole else "folds")
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{recipe.name}.json"
+    target = results / ("whole" if recipe.whole else "folds") / f"{recipe.name}.json"
     known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {"folds": []}
     if len(known["folds"]) > len(found.folds):
         log.warning("%s holds %d folds and is left as it is", target, len(known["folds"]))
     else:
         # The reference's folds may be gone since.
         kept = {"against_reference": written["against_reference"] or known.get("against_reference")}
-        target.write_text(json.dumps({**written, **kept}, indent=1) + "\n", encoding="utf-8")
+        write_json(target, {**written, **kept})
     return written
+
+
+def seeds(
+    recipe: Recipe,
+    numbers: Sequence[int],
+    data: Path,
+    runs: Path,
+    *,
+    init: Path | None = None,
+    precision: Precision = "auto",
+    results: Path = RESULTS / "seeds",
+    cache: Path = CACHE,
+) -> dict[str, Any]:
+    """Trains what has not been trained yet, judges it, and writes the figures, unless more seeds' are there already.
+
+    Returns:
+        Mean and standard deviation of accuracy, and a seed: accuracy and top-3, with all views averaged or
+        not, and minutes.
+
+    Raises:
+        ValueError: the folder holds runs of another recipe.
+    """
+    rows: dict[str, Any] = {}
+    for number in numbers:
+        chosen = recipe.model_copy(update={"seed": number, "fold": None})
+        where = runs / f"seed{number}"
+        refuse_another(where, chosen)
+        if not (where / "test.npz").is_file():
+            if chosen.frozen:
+                found = judge_probe(chosen, chosen.frozen, data, where, "test", init=init, cache=cache)
+            else:
+                teacher = runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None
+                task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
+                found = judge_types(task, films, films.split.test)
+            save_whole(where / "test.npz", found)
+        with np.load(where / "test.npz") as judged:
+            logits, views, labels = judged["logits"], judged["views"], judged["labels"]
+            groups = read_groups(where)[judged["films"]]
+        figures = report(logits, labels, list(CLASSES), 1.0, groups)
+        all_views = report(averaged_views(views), labels, list(CLASSES), 1.0, groups)
+        rows[str(number)] = {
+            "accuracy": figures["accuracy"],
+            "top3": figures["top3"],
+            "views_averaged": all_views["accuracy"],
+            "minutes": json.loads((where / "effort.json").read_text())["minutes"],
+        }
+    values = [row["accuracy"]["value"] for row in rows.values()]
+    # A linear probe is the same for every seed.
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 and not recipe.frozen else None
+    found = {"recipe": recipe.name, "mean": float(np.mean(values)), "spread": spread, "seeds": rows}
+    target = results / f"{recipe.name}.json"
+    known = json.loads(target.read_text(encoding="utf-8"))["seeds"] if target.is_file() else {}
+    if len(known) > len(rows):
+        log.warning("%s holds %d seeds and is left as it is", target, len(known))
+    else:
+        write_json(target, found)
+    return found

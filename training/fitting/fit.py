@@ -1,56 +1,120 @@
 """Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml --data FOLDER [--init FILE] [--resume]``.
 
 Everything lands in ``runs/<name>/``: the last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
-``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation films
-would only make those films useless for judging. ``export`` makes the model under ``weights/`` out of it.
+``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation images
+would only make those useless for judging. ``export`` makes the model under ``weights/`` out of it.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.error import URLError
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import (
-    Callback,
-    ModelCheckpoint,
-    RichProgressBar,
-    Timer,
-)
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from safetensors.torch import load_file
 from torch import nn
+from torchvision import models
 
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
 from training.data.bone_break import CLASSES
-from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
-from training.fitting.initial import Initial, load_initial, local_layers
-from training.fitting.task import FractureTypes
-from training.fitting.teacher import Teacher, keep, load_kept
+from training.data.image import CACHE
+from training.fitting.task import FractureTypes, Teacher, keep, load_kept
 from training.recipe import Distil, Precision, Recipe
 
-__all__ = [
-    "curve",
-    "fit",
-    "keep_effort",
-    "load_task",
-    "network_of",
-    "processor",
-    "read_groups",
-    "refuse_another",
-    "save_whole",
-    "trained",
-]
-
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Where a backbone's first weights came from.
+
+    Attributes:
+        source: file name, torchvision's name for the weights, or "random".
+        sha256: of the local file; empty otherwise.
+        loaded: number of tensors taken over.
+        fresh: the backbone's parameters that were left random.
+    """
+
+    source: str
+    sha256: str
+    loaded: int
+    fresh: tuple[str, ...]
+
+    def as_card(self) -> dict[str, object]:
+        """For the model's card: the same, the fresh parameters shortened to the modules that hold them."""
+        return {**asdict(self), "fresh": sorted({name.split(".")[0] for name in self.fresh})}
+
+
+def local_layers(init: Path | None, architecture: str) -> Path | None:
+    """The file of initial layers for an architecture: ``init`` itself, or, in a folder, the file named after it.
+
+    A file is named after an architecture when its name up to the first "-" is the architecture's, "_" for "-".
+    """
+    if init is None or not init.is_dir():
+        return init
+    wanted = (ARCHITECTURES[architecture].layers_of or architecture).replace("-", "_")
+    return next((path for path in sorted(init.glob("*.safetensors")) if path.stem.split("-")[0] == wanted), None)
+
+
+def load_initial(network: FractureNetwork, architecture: str, file: Path | None) -> Initial:
+    """Fills the backbone with pretrained weights as far as they go.
+
+    Args:
+        architecture: a key of ``ARCHITECTURES``, for torchvision's download.
+        file: safetensors with torchvision's names, possibly for the first stages only.
+
+    Raises:
+        FileNotFoundError: ``file`` is given and not there.
+        ValueError: ``file`` holds none of the backbone's tensors, or one of another shape.
+    """
+    if file is not None:
+        if not file.is_file():
+            raise FileNotFoundError(f"no initial layers at {file}")
+        return _fill(network, load_file(file), file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    published = ARCHITECTURES[architecture].published
+    if not published:
+        log.warning("NO PRETRAINED LAYERS for %s: training starts from RANDOM weights.", architecture)
+        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
+    try:
+        state = models.get_weight(published).get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        log.warning(
+            "NO PRETRAINED LAYERS: %s could not be downloaded (%s). Training starts from RANDOM weights and will be "
+            "far worse; give a local file with --init.",
+            published,
+            error,
+        )
+        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
+    return _fill(network, state, published, "")
+
+
+def _fill(network: FractureNetwork, state: dict[str, torch.Tensor], source: str, sha256: str) -> Initial:
+    own = network.body.state_dict()
+    usable = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    usable = {name: tensor for name, tensor in usable.items() if name in own}
+    if not usable:
+        raise ValueError(f"{source} holds none of this architecture's layers")
+    for name, tensor in usable.items():
+        if tensor.shape != own[name].shape:
+            raise ValueError(f"{source}: {name} has shape {tuple(tensor.shape)}, not {tuple(own[name].shape)}")
+    network.body.load_state_dict(usable, strict=False)
+    fresh = tuple(name for name, _ in network.body.named_parameters() if name not in usable)
+    log.info("%d tensors from %s, %d parameters start random", len(usable), source, len(fresh))
+    return Initial(source, sha256, len(usable), fresh)
 
 
 def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
@@ -91,19 +155,19 @@ def _build(
     if initial is None:
         initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
     network = channels_last(network)
-    taught_by = None
+    its = None
     if recipe.distil and teacher:
-        taught_by = _teacher(recipe, recipe.distil, teacher, network.body, films.split_table())
-    return FractureTypes(recipe, network, initial.fresh, films.class_counts(), taught_by), initial
+        its = _teacher(recipe, recipe.distil, teacher, network.body, films.split_table())
+    return FractureTypes(recipe, network, initial.fresh, films.class_counts(), its), initial
 
 
-def _teacher(recipe: Recipe, how: Distil, run: Path, learner: nn.Module, split_table: str) -> Teacher:
+def _teacher(recipe: Recipe, how: Distil, run: Path, student: nn.Module, split_table: str) -> Teacher:
     theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
     if (run / "split.csv").read_text(encoding="utf-8") != split_table:
-        raise ValueError(f"the teacher in {run} was trained on other films, some of which would judge the learner")
+        raise ValueError(f"the teacher in {run} was trained on other images, some of which would judge the student")
     network = load_kept(network_of(theirs), run)
     known, learned = (ARCHITECTURES[each.architecture].stages for each in (theirs, recipe))
-    return Teacher(channels_last(network), how, known, learner, learned)
+    return Teacher(channels_last(network), how, known, student, learned)
 
 
 def fit(
@@ -122,29 +186,22 @@ def fit(
     """Trains for the recipe's epochs.
 
     Args:
-        recipe: what to train.
-        data: folder with the bone-break set.
         run: folder for everything that is written.
-        init: file with initial layers, or folder of such files; torchvision's download where absent.
-        resume: go on from the run's last checkpoint, if there is one.
-        precision: "auto", "32-true" or "bf16-mixed".
-        cache: where decoded films are kept.
-        progress: draw a progress bar.
-        callbacks: what else watches the training.
         teacher: run to learn from, for recipes that do; it kept its weights and was split alike.
 
     Returns:
         The checkpoint after the last epoch.
 
     Raises:
-        FileNotFoundError: films, initial layers or the teacher are not there.
+        FileNotFoundError: images, initial layers or the teacher are not there.
         ValueError: no teacher is named, or one that was split otherwise, what is to go on is another recipe's run, or
-            the recipe reads frozen features off.
+            the recipe is a linear probe.
     """
     if recipe.frozen:
-        raise ValueError("nothing is trained of features that are frozen; cross-validate the recipe instead")
+        raise ValueError("a linear probe trains no network to keep; cross-validate the recipe instead")
+    if recipe.distil and teacher is None:
+        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    run.mkdir(parents=True, exist_ok=True)
     films = BoneBreakData(recipe, data, cache)
     last = run / "last.ckpt"
     going_on = resume and last.is_file()
@@ -155,9 +212,8 @@ def fit(
             raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
     (run / "effort.json").unlink(missing_ok=True)
     known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
-    if recipe.distil and teacher is None:
-        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
     task, initial = _build(recipe, films, known, init, teacher)
+    run.mkdir(parents=True, exist_ok=True)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
@@ -240,36 +296,26 @@ def trained(
         as of ``fit``.
 
     Returns:
-        The trained network and its films, ready to judge.
+        The trained network and its images, ready to judge.
     """
-    fit(
-        recipe,
-        data,
-        run,
-        init=init,
-        resume=True,
-        precision=precision,
-        cache=cache,
-        progress=progress,
-        teacher=teacher,
-    )
+    fit(recipe, data, run, init=init, resume=True, precision=precision, cache=cache, progress=progress, teacher=teacher)
     task, films, _ = load_task(run, data, cache)
     keep(task.network, run)
     return task, films
 
 
 def read_groups(run: Path) -> np.ndarray:
-    """The groups of near-duplicates that a run's split kept together, int (films of the set,)."""
+    """The groups of near-duplicates that a run's split kept together, int (images of the set,)."""
     with (run / "split.csv").open(newline="", encoding="utf-8") as file:
         return np.array([int(row["group"]) for row in csv.DictReader(file)])
 
 
 def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakData, Initial]:
-    """The trained network of a run with its films, ready to predict.
+    """The trained network of a run with its images, ready to predict.
 
     Raises:
         FileNotFoundError: the run has no finished training.
-        ValueError: the films would be split otherwise than when the run was trained.
+        ValueError: the images would be split otherwise than when the run was trained.
     """
     effort = run / "effort.json"
     if not effort.is_file():
@@ -279,7 +325,7 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     films = BoneBreakData(recipe, data, cache)
     if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
         raise ValueError(
-            f"the split of {run} is not the one these films are dealt into now, so films it was trained on could be "
+            f"the split of {run} is not the one these images are dealt into now, so images it was trained on could be "
             "judged as validation; train again"
         )
     task, _ = _build(recipe, films, initial, None)

@@ -1,7 +1,7 @@
-"""Types read off frozen features: logistic regression on what pretrained layers see of a film.
+"""Linear probes: logistic regression on what pretrained layers see of an image.
 
-So few films teach a large body little that it does not know already (Razavian et al., 2014, "CNN features
-off-the-shelf: an astounding baseline for recognition"). Nothing but the read-out learns, so that folds cost seconds
+So few images teach a large body little that it does not know already (Razavian et al., 2014, "CNN features
+off-the-shelf: an astounding baseline for recognition"). Nothing but the probe learns, so that folds cost seconds
 once the features are there.
 """
 
@@ -19,29 +19,26 @@ from torch.nn import functional
 
 from app.imaging.letterbox import normalise
 from app.model.ood import pooled, stage_features
+from training.data.augmentation import VIEWS, View, seen_as
 from training.data.bone_break import CLASSES
-from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
-from training.fitting.fit import keep_effort, network_of, processor, save_whole
-from training.fitting.initial import load_initial, local_layers
-from training.fitting.views import VIEWS, View, seen_as
+from training.data.image import CACHE
+from training.fitting.fit import keep_effort, load_initial, local_layers, network_of, processor, save_whole
 from training.recipe import Frozen, Recipe
 
-__all__ = ["judge_frozen", "read_out"]
-
-ASKED: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 and view.scale == 1.0)
-"""The film as it is and its mirror image; the read-out learns from both."""
+SHOWN: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 and view.scale == 1.0)
+"""The image as it is and its mirror image; the probe learns from both."""
 STEPS = 150
 FEATURES = "features.npz"
 
 
-def read_out(features: np.ndarray, labels: np.ndarray, asked: np.ndarray, decay: float) -> np.ndarray:
-    """Logits of films by multinomial logistic regression on standardised features, every type weighing alike.
+def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
+    """Logits of images by multinomial logistic regression on standardised features, every type weighing alike.
 
     Args:
-        features: float (V, N, D) of the films to learn from, every view of them.
+        features: float (V, N, D) of the images to learn from, every view of them.
         labels: int (N,).
-        asked: float (V, M, D), of the films to judge.
+        judged: float (V, M, D), of the images to judge.
         decay: weight of the squared coefficients in the loss.
 
     Returns:
@@ -66,11 +63,11 @@ def read_out(features: np.ndarray, labels: np.ndarray, asked: np.ndarray, decay:
 
     solver.step(loss)
     with torch.no_grad():
-        return (((torch.from_numpy(asked).float() - centre) / spread) @ weights + biases).numpy()
+        return (((torch.from_numpy(judged).float() - centre) / spread) @ weights + biases).numpy()
 
 
 def _features(recipe: Recipe, how: Frozen, films: BoneBreakData, run: Path, init: Path | None) -> np.ndarray:
-    """Pooled features of every film and view, (V, N, D); kept beside the folds, which all read them."""
+    """Pooled features of every image and view, (V, N, D); kept beside the folds, which all read them."""
     stored = run.parent / FEATURES
     network = network_of(recipe)
     initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
@@ -79,14 +76,14 @@ def _features(recipe: Recipe, how: Frozen, films: BoneBreakData, run: Path, init
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     seen = recipe.model_dump(include={"architecture", "size", "stride", "equalise", "mean", "std"}, mode="json")
     names = hashlib.sha256("\n".join(film.name for film in films.films).encode()).hexdigest()
-    of = json.dumps([seen, how.stages, ASKED, initial.source, initial.sha256, names])
+    of = json.dumps([seen, how.stages, SHOWN, initial.source, initial.sha256, names])
     if stored.is_file():
         with np.load(stored) as known:
             if str(known["of"]) == of:
                 return known["features"]
     extractor = stage_features(network.body, how.stages)
     rows = []
-    for view in ASKED:
+    for view in SHOWN:
         parts = []
         for start in track(range(0, len(films.squares), 16), "Features"):
             pixels = torch.from_numpy(films.squares[start : start + 16])[:, None].float() / 255.0
@@ -98,34 +95,25 @@ def _features(recipe: Recipe, how: Frozen, films: BoneBreakData, run: Path, init
     return features
 
 
-def judge_frozen(
+def judge_probe(
     recipe: Recipe, how: Frozen, data: Path, run: Path, part: str, *, init: Path | None, cache: Path = CACHE
 ) -> dict[str, np.ndarray]:
-    """Learns the read-out from a recipe's training films and asks it about others.
-
-    Args:
-        recipe: size, architecture and split.
-        how: the recipe's ``frozen``.
-        data: folder with the set.
-        run: folder for recipe, split and effort, as a trained network's run has them.
-        part: of the split that is judged, "validation" or "test".
-        init: folder or file with initial layers.
-        cache: where decoded films are kept.
+    """Fits the probe on a recipe's training images and judges others by it.
 
     Returns:
-        "films", "labels", "logits" (N, C), "views" (V, N, C) and "evidence" (N,), which is not known here (nan).
+        "images", "labels", "logits" (N, C), "views" (V, N, C) and "evidence" (N,), which is not known here (nan).
 
     Raises:
-        FileNotFoundError: films or initial layers are not there.
+        FileNotFoundError: images or initial layers are not there.
         ValueError: a stage has no pretrained layers.
     """
     began = time.monotonic()
-    run.mkdir(parents=True, exist_ok=True)
     films = BoneBreakData(recipe, data, cache)
+    run.mkdir(parents=True, exist_ok=True)
     features = _features(recipe, how, films, run, init)
     indices = getattr(films.split, part)
     known = films.split.train
-    views = read_out(features[:, known], films.labels[known], features[:, indices], how.decay)
+    views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
     keep_effort(run, 0, time.monotonic() - began, "32-true", processor())

@@ -1,14 +1,21 @@
-"""What is optimised: ten types and, where the recipe says so, the places of fractures, as a Lightning module."""
+"""What is optimised: ten types and, where the recipe says so, where fractures lie, as a Lightning module.
+
+A student also learns from a teacher (Hinton et al., 2015, "Distilling the knowledge in a neural net"), which was
+trained on the same images and judged on the same others, so that nothing of a fold leaks through it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from torchmetrics import MetricCollection
@@ -17,24 +24,147 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from app.imaging.letterbox import normalise
 from app.model.network import Evidence, FractureNetwork
 from training.data.augmentation import augment, augment_with_masks
-from training.fitting.teacher import Teacher
-from training.recipe import Places, Recipe
+from training.recipe import Distil, Places, Recipe
 
-__all__ = ["FractureTypes", "place_targets", "where_loss"]
+KEPT = "kept.safetensors"
+"""A run's weights in float16, which stay when its checkpoint goes."""
+
+
+def keep(network: FractureNetwork, run: Path) -> None:
+    """Writes a trained network's weights into its run's folder."""
+    halved = {name: t.half() if t.is_floating_point() else t for name, t in network.state_dict().items()}
+    save_file({name: tensor.contiguous().cpu() for name, tensor in halved.items()}, run / KEPT)
+
+
+def load_kept(network: FractureNetwork, run: Path) -> FractureNetwork:
+    """Fills a network with what a run kept.
+
+    Raises:
+        FileNotFoundError: the run kept nothing.
+    """
+    if not (run / KEPT).is_file():
+        raise FileNotFoundError(f"{run} has no weights to teach with; cross-validate or train the teacher first")
+    state = load_file(run / KEPT)
+    network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
+    return network
+
+
+class _Stages:
+    """What a backbone's stages gave in its latest forward, first stage first."""
+
+    def __init__(self, body: nn.Module, names: Sequence[str]) -> None:
+        self.given: dict[str, torch.Tensor] = {}
+        self.names = names
+        for name in names:
+            body.get_submodule(name).register_forward_hook(partial(self._keep, name))
+
+    def _keep(self, name: str, _module: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self.given[name] = output
+
+    def take(self) -> list[torch.Tensor]:
+        taken = [self.given[name] for name in self.names]
+        self.given.clear()
+        return taken
+
+
+class Teacher(nn.Module):
+    """A frozen network, and layers that translate what a student's stages see into what its own do.
+
+    The stages are paired from the last to the first; the finer of two maps is averaged down to the other's grid.
+
+    Args:
+        stages: of the network's body.
+        student: body that learns; ``hint`` needs every forward of it to go before one of this.
+        student_stages: of that body.
+    """
+
+    def __init__(
+        self,
+        network: FractureNetwork,
+        how: Distil,
+        stages: Sequence[str],
+        student: nn.Module,
+        student_stages: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.how = how
+        self.hints: nn.ModuleList | None = None
+        if how.hint > 0:
+            pairs = min(len(stages), len(student_stages))
+            self._known = _Stages(network.body, stages[-pairs:])
+            self._learned = _Stages(student, student_stages[-pairs:])
+            was = student.training
+            with torch.no_grad():
+                for body in (network.body, student):
+                    body.eval()(torch.zeros(1, 3, 64, 64))
+            student.train(was)
+            both = zip(self._learned.take(), self._known.take(), strict=True)
+            self.hints = nn.ModuleList(nn.Conv2d(ours.shape[1], theirs.shape[1], 1) for ours, theirs in both)
+        self.train()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Leaves the network as it judges, whatever the student does."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, pixels: torch.Tensor, evidence: Evidence, typed: int) -> torch.Tensor:
+        """How far the student is from the teacher.
+
+        Args:
+            pixels: float (N, 3, H, W), normalised; the student has just seen them.
+            evidence: the student's.
+            typed: the first so many images are fractures with a type; of the others only features and the fracture map
+                count.
+
+        Returns:
+            Kullback-Leibler divergence of types at the temperature, plus cross-entropy of fracture maps where both
+            networks have them, plus ``hint`` times the mean squared error of the stages' features in units of the
+            teacher's spread, averaged over stages (Romero et al., 2015, "FitNets").
+        """
+        with torch.no_grad():
+            theirs = self.network(pixels)
+        temperature = self.how.temperature
+        loss = temperature**2 * functional.kl_div(
+            functional.log_softmax(evidence.logits[:typed] / temperature, dim=1),
+            functional.log_softmax(theirs.logits[:typed] / temperature, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        if evidence.fracture is not None and theirs.fracture is not None:
+            height, width = evidence.fracture.shape[1:]
+            places = functional.adaptive_avg_pool2d(theirs.fracture.sigmoid(), (height, width))
+            loss = loss + functional.binary_cross_entropy_with_logits(evidence.fracture, places)
+        if self.hints is not None:
+            missed = [
+                _missed(hint, ours, known)
+                for hint, ours, known in zip(self.hints, self._learned.take(), self._known.take(), strict=True)
+            ]
+            loss = loss + self.how.hint * torch.stack(missed).mean()
+        return loss
+
+
+def _missed(hint: nn.Module, ours: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    grid = (min(ours.shape[2], known.shape[2]), min(ours.shape[3], known.shape[3]))
+    known = functional.adaptive_avg_pool2d(known.float(), grid)
+    translated = hint(functional.adaptive_avg_pool2d(ours, grid)).float()
+    return functional.mse_loss(translated, known) / known.var().clamp(min=1e-6)
+
 
 WARM_UP = 0.05
 """Share of all steps in which the learning rates rise from zero."""
 
 
-def place_targets(masks: torch.Tensor, shape: Sequence[int], target: Literal["touch", "share"]) -> torch.Tensor:
-    """What a fracture map should say of each place.
+def cell_targets(masks: torch.Tensor, shape: Sequence[int], target: Literal["touch", "share"]) -> torch.Tensor:
+    """What a fracture map should be at each cell.
 
     Args:
         masks: 1 inside a box, float (N, 1, H, W).
         shape: of the map, h and w.
-        target: "touch": 1 where a box touches the place. "share": how much of the place boxes cover, relative to the
+        target: "touch": 1 where a box touches the cell. "share": how much of the cell boxes cover, relative to the
             best covered one of its neighbourhood of three by three, so that the map peaks in the middle of a box and a
-            box far smaller than a place still has a place of its own.
+            box far smaller than a cell still has a cell of its own.
 
     Returns:
         float (N, h, w) in 0..1.
@@ -48,9 +178,9 @@ def place_targets(masks: torch.Tensor, shape: Sequence[int], target: Literal["to
 
 
 def where_loss(fracture: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """How far a map's softmax over places is from the places that boxes cover: what its peak is judged by.
+    """How far a map's softmax over cells is from the cells that boxes cover: what its peak is judged by.
 
-    Cross-entropy between two distributions over places, as in fixation prediction (Jetley et al., 2016, "End-to-end
+    Cross-entropy between two distributions over cells, as in fixation prediction (Jetley et al., 2016, "End-to-end
     saliency mapping via probability distribution prediction").
 
     Args:
@@ -58,7 +188,7 @@ def where_loss(fracture: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         masks: 1 inside a box, float (N, 1, H, W).
 
     Returns:
-        Mean over the films with a box, a scalar; 0 where none has one.
+        Mean over the images with a box, a scalar; 0 where none has one.
     """
     covered = functional.adaptive_avg_pool2d(masks, (fracture.shape[1], fracture.shape[2]))[:, 0].flatten(1)
     share = covered / covered.sum(dim=1, keepdim=True).clamp(min=torch.finfo(covered.dtype).tiny)
@@ -69,22 +199,20 @@ def where_loss(fracture: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 class FractureTypes(lightning.LightningModule):
     """Class-weighted cross-entropy on fracture types, beside binary cross-entropy on where fractures lie.
 
-    Every place of a boxed film's fracture map is asked for the boxes there (``place_targets``), and the map's
-    logsumexp whether the film is fractured at all; where the recipe says so, the map's softmax over places is also
-    asked for those that boxes cover (``where_loss``). Both sets of films go through the body in one batch, so that its
+    Every cell of a boxed image's fracture map learns whether boxes lie there (``cell_targets``), and the map's
+    logsumexp whether the image is fractured at all; where the recipe says so, the map's softmax over cells also learns
+    which of them boxes cover (``where_loss``). Both sets of images go through the backbone in one batch, so that its
     statistics fit both.
 
     Phase 1 trains only what has no pretrained weights; phase 2 adds the layers the recipe names.
 
     Args:
-        recipe: how to train.
-        network: with its initial layers loaded.
-        fresh: the body's parameters without pretrained weights.
-        class_counts: training films per class, int (C,).
+        fresh: the backbone's parameters without pretrained weights.
+        class_counts: training images per class, int (C,).
         teacher: whom to learn from beside the labels.
 
     Raises:
-        ValueError: the recipe names layers to tune that the body does not have.
+        ValueError: the recipe names layers to tune that the backbone does not have.
     """
 
     class_weights: torch.Tensor
@@ -139,7 +267,7 @@ class FractureTypes(lightning.LightningModule):
                 module.train(name in learning)
 
     def forward(self, films: torch.Tensor) -> Evidence:
-        """Letterboxed films, float (N, 1, H, W) in 0..1, to what the network makes of them."""
+        """Letterboxed images, float (N, 1, H, W) in 0..1, to what the network makes of them."""
         return self.network(self._pixels(films))
 
     def _pixels(self, films: torch.Tensor) -> torch.Tensor:
@@ -162,13 +290,13 @@ class FractureTypes(lightning.LightningModule):
         )
         self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
         if recipe.places and evidence.fracture is not None:
-            places = self._place_loss(recipe.places, evidence.fracture[count:], masks, fractured)
+            places = self._map_loss(recipe.places, evidence.fracture[count:], masks, fractured)
             self.log("place_loss", places, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
             loss = loss + recipe.places.weight * places
         if self.teacher is not None:
-            taught = self.teacher(pixels, evidence, count)
-            self.log("teacher_loss", taught, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
-            loss = loss + self.teacher.how.weight * taught
+            distilled = self.teacher(pixels, evidence, count)
+            self.log("teacher_loss", distilled, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
+            loss = loss + self.teacher.how.weight * distilled
         return loss
 
     def _side(self) -> int:
@@ -181,33 +309,20 @@ class FractureTypes(lightning.LightningModule):
         return films if films.shape[-1] == side else functional.interpolate(films, (side, side), mode="area")
 
     def _sized_mask(self, masks: torch.Tensor) -> torch.Tensor:
-        # The greatest, not the mean: a small fracture must not fade with the film's size.
+        # The greatest, not the mean: a small fracture must not fade with the image's size.
         return functional.adaptive_max_pool2d(masks.float(), self._side())
 
-    def _place_loss(
+    def _map_loss(
         self, how: Places, fracture: torch.Tensor, masks: torch.Tensor, fractured: torch.Tensor
     ) -> torch.Tensor:
-        inside = place_targets(masks, fracture.shape[1:], how.target)
+        inside = cell_targets(masks, fracture.shape[1:], how.target)
         weight = fracture.new_tensor(how.positive_weight)
-        by_place = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight)
+        by_cell = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight)
         flat = fracture.flatten(1)
-        loss = by_place + functional.binary_cross_entropy_with_logits(flat.logsumexp(dim=1), fractured)
+        loss = by_cell + functional.binary_cross_entropy_with_logits(flat.logsumexp(dim=1), fractured)
         if how.where > 0:
             loss = loss + how.where * where_loss(fracture, masks)
         return loss
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Joins what the optimiser of an older run knows of the head's two matrices, as the network joins these."""
-        if "network.attended.weight" not in checkpoint["state_dict"]:
-            return
-        at = sum(name in self.fresh for name, _ in self.network.body.named_parameters())
-        for optimiser in checkpoint["optimizer_states"]:
-            # Behind the body's new layers stood the head's weight and bias, then the second matrix.
-            numbers = optimiser["param_groups"][0]["params"]
-            joined, second = optimiser["state"].get(numbers[at]), optimiser["state"].pop(numbers.pop(at + 2), None)
-            if joined and second:
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    joined[moment] = torch.cat([joined[moment], second[moment]], dim=1)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> None:
         films, labels = batch
@@ -224,10 +339,7 @@ class FractureTypes(lightning.LightningModule):
         if self.teacher is not None and self.teacher.hints is not None:
             heads += list(self.teacher.hints.parameters())
         optimiser = torch.optim.AdamW(
-            [
-                {"params": new + heads, "lr": self.recipe.head_rate},
-                {"params": body, "lr": self.recipe.body_rate},
-            ],
+            [{"params": new + heads, "lr": self.recipe.head_rate}, {"params": body, "lr": self.recipe.body_rate}],
             weight_decay=self.recipe.weight_decay,
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))

@@ -16,13 +16,11 @@ from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier, Explanation
 from app.model.weights import FractureType, ModelCard, WeightsFile, write_card
 from training.data.bone_break import CLASSES
-from training.data.cache import CACHE
 from training.data.datamodule import BoneBreakData
-from training.evaluation.calibration import calibrate
+from training.data.image import CACHE
+from training.evaluation.metrics import calibrate
 from training.fitting.cross_validation import read_folds, summarise
 from training.fitting.fit import curve, load_task
-
-__all__ = ["INTENDED_USE", "explain_part", "export"]
 
 INTENDED_USE = "For study, not for diagnosis. Not a medical device."
 
@@ -30,7 +28,7 @@ INTENDED_USE = "For study, not for diagnosis. Not a medical device."
 def explain_part(
     classifier: Classifier, films: BoneBreakData, indices: np.ndarray
 ) -> tuple[list[Explanation], np.ndarray, np.ndarray]:
-    """Explanations, logits float (N, C) and labels int (N,) of some films, by the app's own path from file to map."""
+    """Explanations, logits float (N, C) and labels int (N,) of some images, by the app's own path from file to map."""
     explained = []
     for start in range(0, len(indices), 64):
         explained += classifier.explain([read(films.films[i].path) for i in indices[start : start + 64]])
@@ -41,12 +39,10 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     """Writes a run's weights as a model the app can load.
 
     Temperature, typical evidence and all figures of validation come from a cross-validation of the same recipe: what
-    trained on all training films has none left to be judged by. Some of its folds are enough; the card tells which.
+    trained on all training images has none left to be judged by. Some of its folds are enough; the card tells which.
 
     Args:
-        run: folder that ``fit`` wrote.
         folds: folder that ``cross_validate`` wrote, for the same recipe.
-        data: folder with the sets.
         weights: folder of models; ``weights/<recipe name>`` is written.
 
     Returns:
@@ -54,7 +50,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
 
     Raises:
         FileNotFoundError: the run or a fold is not finished.
-        ValueError: the folds are another recipe's, or the films are split otherwise than when the run was trained.
+        ValueError: the folds are another recipe's, or the images are split otherwise than when the run was trained.
     """
     task, films, initial = load_task(run, data, cache)
     recipe = task.recipe
@@ -67,23 +63,20 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     }
     blob = save(state)
     (target / "model.safetensors").write_bytes(blob)
-    draft = ModelCard(
-        name=recipe.name,
+    summary = summarise(found)
+    probabilities = softmax(found.logits / summary["temperature"], axis=1)
+    sets, judged_sets = calibrate(probabilities, found.labels, found.groups)
+    shared = ("name", "architecture", "stride", "head", "size", "equalise", "mean", "std", "seed")
+    card = ModelCard(
+        **{field: getattr(recipe, field) for field in shared},
         title=f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px",
-        architecture=recipe.architecture,
-        stride=recipe.stride,
-        head=recipe.head,
         places=recipe.places is not None,
         classes=tuple(FractureType(name=n, title=folder.capitalize()) for n, folder in CLASSES.items()),
-        size=recipe.size,
-        equalise=recipe.equalise,
-        mean=recipe.mean,
-        std=recipe.std,
-        temperature=1.0,
-        typical_evidence=1.0,
+        temperature=summary["temperature"],
+        sets=sets,
+        typical_evidence=float(np.median(found.evidence)),
         weights=WeightsFile(file="model.safetensors", sha256=hashlib.sha256(blob).hexdigest()),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        seed=recipe.seed,
         intended_use=INTENDED_USE,
         data=films.as_card(),
         initial={**initial.as_card(), "licence": recipe.initial_licence},
@@ -93,32 +86,22 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
             "curve": curve(run),
             "parameters": sum(p.numel() for p in task.network.parameters()),
         },
-    )
-    summary = summarise(found)
-    probabilities = softmax(found.logits / summary["temperature"], axis=1)
-    sets, judged_sets = calibrate(probabilities, found.labels, found.groups)
-    card = draft.model_copy(
-        update={
-            "temperature": summary["temperature"],
-            "sets": sets,
-            "typical_evidence": float(np.median(found.evidence)),
-            "calibration": {
-                "method": "temperature scaling on out-of-fold predictions",
-                "films": len(found.labels),
-                "error_before": summary["calibration_error_before"],
-                "error_after": summary["calibration_error_crossed"],
-            },
-            "metrics": {
-                "cross_validation": {
-                    **summary["types"],
-                    "views_averaged": summary["views_averaged"],
-                    "places": summary.get("places"),
-                    "minutes": summary["minutes"],
-                    "folds": summary["folds"],
-                    "sets": judged_sets,
-                }
-            },
-        }
+        calibration={
+            "method": "temperature scaling on out-of-fold predictions",
+            "films": len(found.labels),
+            "error_before": summary["calibration_error_before"],
+            "error_after": summary["calibration_error_crossed"],
+        },
+        metrics={
+            "cross_validation": {
+                **summary["types"],
+                "views_averaged": summary["views_averaged"],
+                "places": summary.get("places"),
+                "minutes": summary["minutes"],
+                "folds": summary["folds"],
+                "sets": judged_sets,
+            }
+        },
     )
     write_card(card, target)
     return card

@@ -1,33 +1,203 @@
 """What is duplicated, leaked or contradictory in a data set: ``python -m training audit NAME --out DIR``.
 
 ``DIR/index.html`` shows it with thumbnails and stays on the user's disk; ``training/data/audits/NAME.json`` holds
-counts and names only, is the same from run to run, and is committed.
+counts and names only, is the same from run to run, and is committed. How far the search for near-duplicates is to be
+believed is measured on the images themselves: ``brute_force`` counts what it overlooked, ``recall_of_planted`` how many
+copies of a known kind it finds. Labels are suspected by confident learning (Northcutt, Jiang and Chuang, 2021,
+"Confident learning: estimating uncertainty in dataset labels"): suspicions to look at, not corrections.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
+from cleanlab.filter import find_label_issues
 from PIL import Image
 from rich.progress import track
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from app.explain.shortcuts import mark_boxes
-from app.imaging.letterbox import letterbox
+from app.imaging.letterbox import letterbox, normalise
 from app.imaging.radiograph import Radiograph
-from training.data.cache import CACHE
-from training.data.grouping import Grouping, find_groups
-from training.data.image import DataSet, readable
-from training.studies.search_check import brute_force, recall_of_planted
-from training.studies.suspects import out_of_fold, pooled_features, suspects
+from app.model.network import build_network, channels_last
+from training import write_json
+from training.data.duplicates import (
+    Features,
+    Grouping,
+    describe,
+    find_groups,
+    find_links,
+    group,
+    hash_distances,
+    hashes,
+    matches,
+    polar_correlations,
+    polar_spectra,
+)
+from training.data.image import CACHE, DataSet, Thresholds, readable
+from training.fitting.fit import Initial, load_initial
+from training.templates import picture
+from training.templates import write_page as fill_page
 
-__all__ = ["AUDITS", "Audit", "audit", "looked_at"]
+MOST_PAIRS = 250_000
+"""A pair costs a millisecond, a tenth of a large set against all of it hours; there the tenth meets itself alone."""
+PLANTED = 40
+
+
+def _encoded(film: np.ndarray) -> np.ndarray:
+    written = cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, 40])[1]
+    return np.asarray(cv2.imdecode(written, cv2.IMREAD_GRAYSCALE))
+
+
+def _turned(film: np.ndarray, degrees: float) -> np.ndarray:
+    height, width = film.shape
+    return cv2.warpAffine(film, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0), (width, height))
+
+
+def _cropped(film: np.ndarray, share: float) -> np.ndarray:
+    height, width = film.shape
+    return film[int(height * share) :, : int(width * (1 - share))]
+
+
+def _square(film: np.ndarray) -> np.ndarray:
+    return np.round(letterbox(Radiograph(film, (0, 255)), 256)[0] * 255.0).astype(np.uint8)
+
+
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "exact": np.copy,
+    "mirrored": lambda film: film[:, ::-1],
+    "turned by 90 degrees": lambda film: np.rot90(film, 1),
+    "turned by 90 degrees and mirrored": lambda film: np.rot90(film, 3)[:, ::-1],
+    "re-encoded": _encoded,
+    "half the size": lambda film: cv2.resize(film, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "brighter": lambda film: np.clip(film.astype(float) * 1.2, 0, 255).astype(np.uint8),
+    "with a dark margin": lambda film: np.pad(film, 40),
+    "cropped by 5 %": lambda film: _cropped(film, 0.05),
+    "cropped by 15 %": lambda film: _cropped(film, 0.15),
+    "cropped by 40 %": lambda film: _cropped(film, 0.4),
+    "turned by 7 degrees": lambda film: _turned(film, 7),
+    "turned by 38 degrees": lambda film: _turned(film, 38),
+    "turned by 7 degrees, mirrored, cropped by 5 %": lambda film: _cropped(_turned(film, 7)[:, ::-1], 0.05),
+}
+"""Ways of copying: uint8 (H, W) to uint8 (H', W')."""
+
+
+def brute_force(
+    decoded: Sequence[Radiograph], groups: np.ndarray, thresholds: Thresholds, seed: int = 0
+) -> dict[str, int]:
+    """A random tenth of the different images, compared with all by every measure, in large sets with each other.
+
+    Args:
+        groups: their groups by the search, int (N,).
+
+    Returns:
+        Images in the sample, images they are held against, pairs compared, pairs that are near-duplicates by brute
+        force, and how many of those the groups have apart: overlooked by the search, or different images that only so
+        many comparisons bring up; features count from ``detail_matches`` on, since far more pairs are compared than the
+        search proposes.
+    """
+    films = [film.display() for film in decoded]
+    first = {hashlib.sha256(repr(film.shape).encode() + film.tobytes()).digest(): i for i, film in enumerate(films)}
+    different = np.sort(list(first.values()))
+    size = max(1, round(len(different) / 10))
+    sample = np.sort(np.random.default_rng(seed).choice(different, size, replace=False))
+    others = different if size * len(different) <= MOST_PAIRS else sample
+    boxed = {i: _square(films[i]) for i in others.tolist()}
+    hashed = {i: hashes(films[i]) for i in others.tolist()}
+    bits = hash_distances(np.stack([hashed[i] for i in sample]), np.stack([hashed[i] for i in others]))
+    small = np.stack([cv2.resize(boxed[i], (128, 128), interpolation=cv2.INTER_AREA) for i in others])
+    spectra = polar_spectra(small)
+    likeness = polar_correlations(spectra[:, np.searchsorted(others, sample)], spectra)
+    near = (bits <= thresholds.bits) | (likeness >= thresholds.correlation)
+    row_of = {film: row for row, film in enumerate(sample.tolist())}
+    pairs = [(i, j) for i in range(size) for j, film in enumerate(others.tolist()) if row_of.get(film, size) > i]
+    described = dict(zip(boxed, describe(list(boxed.values())), strict=True))
+    with ThreadPoolExecutor() as pool, threadpool_limits(1):
+
+        def twins(pair: tuple[int, int]) -> bool:
+            one, other = described[sample[pair[0]]], described[others[pair[1]]]
+            return bool(near[pair]) or matches(one, other) >= thresholds.detail_matches
+
+        found = list(track(pool.map(twins, pairs, chunksize=256), "Brute force", total=len(pairs)))
+    apart = [bool(groups[sample[i]] != groups[others[j]]) for i, j in pairs]
+    return {
+        "films": size,
+        "against": len(others),
+        "pairs": len(pairs),
+        "twins": sum(found),
+        "missed_by_search": sum(twin and split for twin, split in zip(found, apart, strict=True)),
+    }
+
+
+def recall_of_planted(decoded: Sequence[Radiograph], thresholds: Thresholds, seed: int = 0) -> dict[str, str]:
+    """Copies of random images, one way of copying at a time, searched for among the originals.
+
+    Returns:
+        By way of copying, copies found "of" copies planted.
+    """
+    size = min(PLANTED, len(decoded))
+    sample = np.random.default_rng(seed).choice(len(decoded), size, replace=False)
+    originals = [decoded[i].display() for i in sample]
+    found = {}
+    known: dict[bytes, Features] = {}
+    for kind, copy in COPIES.items():
+        copies = [np.ascontiguousarray(copy(film)) for film in originals]
+        groups = group(2 * size, find_links([*originals, *copies], thresholds, known))
+        found[kind] = f"{int((groups[:size] == groups[size:]).sum())} of {size}"
+    return found
+
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FOLDS = 5
+
+
+def pooled_features(squares: np.ndarray, init: Path | None, batch: int = 64) -> tuple[np.ndarray, Initial]:
+    """Average- and max-pooled features after ResNet-18's third stage: uint8 (N, S, S) to float32 (N, 512)."""
+    torch.manual_seed(0)
+    network = build_network("resnet18", 2).eval()
+    initial = load_initial(network, "resnet18", init)
+    body = channels_last(torch.nn.Sequential(*list(network.body.children())[:-1]))
+    rows = []
+    with torch.inference_mode():
+        for start in track(range(0, len(squares), batch), "Features for label check"):
+            films = torch.from_numpy(squares[start : start + batch])[:, None].float() / 255.0
+            found = body(normalise(films, MEAN, STD).contiguous(memory_format=torch.channels_last))
+            rows.append(torch.cat([found.mean(dim=(2, 3)), found.amax(dim=(2, 3))], dim=1).numpy())
+    return np.concatenate(rows), initial
+
+
+def out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Probabilities of images by models that saw neither them nor their near-duplicates: float64 (N, C)."""
+    probabilities = np.zeros((len(labels), int(labels.max()) + 1))
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, groups)
+    for train, held_out in folds:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.002, class_weight="balanced", max_iter=1000))
+        model.fit(features[train], labels[train])
+        probabilities[held_out] = model.predict_proba(features[held_out])
+    return probabilities
+
+
+def suspects(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Indices of images whose label is likely wrong, the most doubtful first."""
+    return np.asarray(
+        find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1), dtype=int
+    )
+
 
 AUDITS = Path(__file__).resolve().parents[1] / "data" / "audits"
 
@@ -44,14 +214,8 @@ class Audit:
     summary: dict[str, Any]
 
 
-def is_coloured(picture: np.ndarray) -> bool:
-    """Whether a visible share of an RGB picture, uint8 (H, W, 3), is tinted rather than grey."""
-    spread = picture.max(axis=2).astype(np.int16) - picture.min(axis=2)
-    return float((spread > 24).mean()) > 0.005
-
-
 def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, int]:
-    """How films of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
+    """How images of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
     tied: Counter[str] = Counter()
     for members in sets:
         parts = {data.films[i].part for i in members} - {""}
@@ -63,43 +227,42 @@ def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, 
 
 
 def looked_at(name: str, folder: Path = AUDITS) -> dict[str, str]:
-    """How far links between films are to be believed: what a person said of some, from ``pairs-NAME.csv``.
+    """How far links between images are to be believed: what a person said of some, from ``pairs-NAME.csv``.
 
     Returns:
-        By measure, how many pairs are one film and how many were looked at, as "20 of 24"; empty where nobody looked.
+        By measure, how many pairs are one image, as "20 of 24"; empty where nobody looked.
     """
     target = folder / f"pairs-{name}.csv"
     if not target.is_file():
         return {}
-    with target.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(target.read_text(encoding="utf-8").splitlines()))
     right = Counter(row["measure"] for row in rows if row["one film"] == "yes")
     return {measure: f"{right[measure]} of {n}" for measure, n in Counter(row["measure"] for row in rows).items()}
 
 
-def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:
-    """Everything that is wrong with a data set, as far as it can be counted.
+def is_tinted(picture: np.ndarray) -> bool:
+    """Whether a visible share of an RGB picture, uint8 (H, W, 3), is tinted rather than grey."""
+    spread = picture.max(axis=2).astype(np.int16) - picture.min(axis=2)
+    return float((spread > 24).mean()) > 0.005
 
-    Args:
-        data: as its loader gives it.
-        init: pretrained layers for the label check; torchvision's download where absent.
-        cache: where links between films are kept.
-    """
+
+def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:
+    """Everything that is wrong with a data set, as far as it can be counted."""
     data, decoded = readable(data)
     grouping = find_groups(data, decoded, cache)
     labels = np.array([film.label for film in data.films])
     members = [np.flatnonzero(grouping.groups == number) for number in np.unique(grouping.groups)]
     several = [group for group in members if len(group) > 1]
     contradictory = [group for group in several if len(set(labels[group])) > 1]
-    families = [np.flatnonzero(grouping.families == number) for number in np.unique(grouping.families)]
-    related = [family for family in families if len(set(grouping.groups[family])) > 1]
+    cases = [np.flatnonzero(grouping.cases == number) for number in np.unique(grouping.cases)]
+    related = [case for case in cases if len(set(grouping.groups[case])) > 1]
     exact = [np.array(copies) for copies in grouping.copies]
     once = np.sort([int(group[0]) for group in members])
     marked = [len(mark_boxes(film.display())) > 0 for film in track(decoded, "Looking for marks")]
-    coloured = [is_coloured(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.films]
+    coloured = [is_tinted(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.films]
     squares = np.stack([np.round(letterbox(decoded[i], 160)[0] * 255.0).astype(np.uint8) for i in once])
     features, initial = pooled_features(squares, init)
-    probabilities = out_of_fold(features, labels[once], grouping.families[once])
+    probabilities = out_of_fold(features, labels[once], grouping.cases[once])
     suspected = suspects(labels[once], probabilities)
     summary = {
         "set": data.name,
@@ -137,7 +300,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
         },
         "same_case": {
             "method": "file names that share eight hexadecimal digits: cut from one picture, or from one article",
-            "pairs_of_names": len(data.kin),
+            "pairs_of_names": len(data.same_case),
             "families_of_several_groups": len(related),
             "films_in_them": int(sum(map(len, related))),
             "across_parts": _crossing(data, related, "a film of the same case"),
@@ -162,3 +325,72 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
         },
     }
     return Audit(data, decoded, grouping, once[suspected], probabilities, json.loads(json.dumps(summary)))
+
+
+def write_summary(audit: Audit, folder: Path = AUDITS) -> Path:
+    """Writes the counts and names that are committed, with what a person said of pairs looked at."""
+    near = {**audit.summary["near_duplicates"], "looked_at": looked_at(audit.data.name, folder)}
+    target = folder / f"{audit.data.name}.json"
+    write_json(target, {**audit.summary, "near_duplicates": near}, ascii_only=False)
+    return target
+
+
+THUMBNAIL = 120
+MOST = 60
+"""Groups shown in a section; the counts beside them are of all."""
+EIGHT = 8
+"""Images shown of a group."""
+
+
+def write_page(audit: Audit, folder: Path) -> Path:
+    """Writes ``index.html`` with thumbnails into a folder and names it; the page is never to be committed."""
+    summary, films, near = audit.summary, audit.data.films, audit.summary["near_duplicates"]
+    numbers, classes = audit.grouping.groups, audit.data.classes
+    members = sorted((np.flatnonzero(numbers == n) for n in np.unique(numbers)), key=len, reverse=True)
+    several = [group for group in members if len(group) > 1]
+    contradictory = [group for group in several if len({films[i].label for i in group}) > 1]
+    crossing = [group for group in several if len({films[i].part for i in group} - {""}) > 1]
+    judged = {row["film"]: row["judged"] for row in summary["suspected_labels"]["most_doubtful"]}
+
+    def thumbnail(index: int, caption: str) -> dict[str, str]:
+        return picture(audit.decoded[index].display(), THUMBNAIL, caption, films[index].name)
+
+    def drawn(groups: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        return [
+            {
+                "pictures": [
+                    thumbnail(i, f"{classes[films[i].label]}, {films[i].part or 'no part'}") for i in group[:EIGHT]
+                ],
+                "more": max(len(group) - EIGHT, 0),
+            }
+            for group in groups[:MOST]
+        ]
+
+    return fill_page(
+        "audit.html.j2",
+        folder,
+        title=audit.data.title,
+        side=THUMBNAIL,
+        summary=summary,
+        problems=audit.data.problems,
+        overview=[
+            ("images", summary["films"]),
+            ("files that are byte for byte another one", summary["exact_copies"]["files_that_are_copies"]),
+            ("different images, near-duplicates counted once", near["different_films"]),
+            ("images with a near-duplicate", near["films_in_groups_of_several"]),
+            *near["across_parts"].items(),
+            ("groups with contradictory labels", len(contradictory)),
+            ("images with letters or arrows (estimate)", summary["marks"]["films_with_letters_or_arrows"]),
+            ("images with colour", summary["marks"]["films_with_colour"]),
+            ("labels that look wrong (suspicion)", summary["suspected_labels"]["suspected"]),
+        ],
+        sections=[
+            (f"Contradictory: near-duplicates, different labels ({len(contradictory)})", drawn(contradictory)),
+            (f"On several sides of the published split ({len(crossing)})", drawn(crossing)),
+            (f"Largest groups ({len(several)} of several images)", drawn(several[:20])),
+        ],
+        doubtful=[
+            thumbnail(i, f"labelled {classes[films[i].label]}, judged {judged[films[i].name]}")
+            for i in audit.suspected[:20]
+        ],
+    )

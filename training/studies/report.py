@@ -14,9 +14,9 @@ from typing import Any
 
 from app.model.weights import load_card, ranked
 from training.evaluation.classification import plot_reliability
+from training.recipe import load_replications
 from training.release.model_card import PLOTS, figures, looks, model_card, on_trial, trust
-from training.studies.peers.recipe import load_all
-from training.studies.peers.table import load_rows, markdown
+from training.studies.replications import load_rows, markdown
 from training.studies.report_tables import (
     ablation_table,
     beliefs_table,
@@ -47,7 +47,7 @@ def tables(root: Path = ROOT) -> dict[str, str]:
         "beliefs": beliefs_table(shipped, root),
         "methods": methods_table(shipped, root),
         "data": data_table(root),
-        "peers": markdown(load_rows(load_all())),
+        "peers": markdown(load_rows(load_replications())),
     }
 
 
@@ -145,7 +145,7 @@ def page_text(root: Path) -> str:
         "views of one case are among the films that judge, the number of cases is told and each case is drawn whole "
         "for the interval; rows without that number were judged film by film.",
         contents["peers"],
-        "\n".join(f"- {recipe.title}: {recipe.claim}" for recipe in load_all().values()),
+        "\n".join(f"- {recipe.title}: {recipe.claim}" for recipe in load_replications().values()),
     ]
     for card in cards:
         parts += [f"## {card.title}", f"[Model card](../weights/{card.name}/README.md)"]

@@ -1,8 +1,20 @@
+"""Random changes stay in range, and views show the same image."""
+
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
+from scipy.special import softmax
 
-from training.data.augmentation import augment, augment_with_masks, random_affine
+from training.data.augmentation import (
+    VIEWS,
+    View,
+    augment,
+    averaged_views,
+    random_affine,
+    seen_as,
+)
 from training.recipe import Augment
 
 STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
@@ -71,12 +83,24 @@ def test_the_padding_stays_black() -> None:
     assert changed[:, :, :, :10].max() < 1e-5
 
 
-def test_masks_move_with_their_films() -> None:
-    torch.manual_seed(6)
-    films = blob(20, 40, 10)
-    how = STILL.model_copy(update={"rotation": 30.0, "shift": 0.1, "flip": True})
-    changed, masks = augment_with_masks(films, (films > 0.6).float(), how)
-    for film, mask in zip(changed, masks, strict=True):
-        (y, x), (v, u) = centre(film), centre(mask)
-        assert abs(y - v) < 0.5
-        assert abs(x - u) < 0.5
+def test_views_show_the_same_film() -> None:
+    """The first view changes nothing; turns undo each other; sizes and mirrors are what they say."""
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    film = torch.exp(-(((rows - 26) / 9) ** 2) - ((columns - 36) / 4) ** 2)[None, None]
+    assert VIEWS[0] == View()
+    assert torch.equal(seen_as(film, View()), film)
+    assert torch.equal(seen_as(film, View(mirrored=True)), film.flip(3))
+    there = seen_as(film, View(degrees=12.0))
+    assert (there - film).abs().max() > 0.2
+    back = seen_as(there, View(degrees=-12.0))
+    assert (back - film).abs().mean() < 0.3 * (there - film).abs().mean()
+    for scale in (0.87, 1.15):
+        assert float(seen_as(film, View(scale=scale)).sum()) == pytest.approx(float(film.sum()) * scale**2, rel=0.05)
+    assert len(set(VIEWS)) == len(VIEWS)
+
+
+def test_averaged_views_are_probabilities() -> None:
+    views = np.random.default_rng(0).normal(size=(4, 6, 3))
+    expected = softmax(views, axis=2).mean(axis=0)
+    np.testing.assert_allclose(np.exp(averaged_views(views)), expected, rtol=1e-9)
+    np.testing.assert_allclose(averaged_views(views[:1], 2.0), np.log(softmax(views[0] / 2.0, axis=1)), rtol=1e-9)

@@ -1,4 +1,4 @@
-"""Types read off frozen features, on drawn films and on features whose answer is known."""
+"""Linear probes, on drawn images and on features whose answer is known."""
 
 from __future__ import annotations
 
@@ -11,25 +11,12 @@ import pytest
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from training.fitting.cross_validation import REFERENCE, cross_validate, read_folds, record
+from tests.training.toys import PROBE
+from training.fitting.cross_validation import REFERENCE, cross_validate, read_folds, record, seeds
 from training.fitting.fit import fit, network_of
-from training.fitting.linear_probe import ASKED, read_out
-from training.fitting.seeds import seeds
+from training.fitting.linear_probe import SHOWN, linear_probe
 from training.recipe import Frozen, Recipe
-from training.studies.ensembles import WHOLE, ensemble
-
-PROBE = Recipe(
-    name="probe",
-    architecture="resnet18",
-    size=64,
-    stride=16,
-    frozen=Frozen(stages=("layer2", "layer3"), decay=0.01),
-    folds=2,
-    head_epochs=0,
-    tune_epochs=0,
-    tune=(),
-)
-
+from training.studies.comparisons import WHOLE, ensemble
 
 LAST = PROBE.model_copy(update={"frozen": Frozen(stages=("layer4",))})
 
@@ -40,13 +27,13 @@ def test_the_read_out_finds_what_tells_types_apart_and_every_type_weighs_alike()
     centres = rng.normal(0.0, 4.0, (10, 30))
     features = (centres[labels] + rng.normal(0.0, 1.0, (2, len(labels), 30))).astype(np.float32) * 7.0 + 3.0
     asked = (centres[None] + rng.normal(0.0, 1.0, (2, 10, 30))).astype(np.float32) * 7.0 + 3.0
-    logits = read_out(features, labels, asked, 0.001)
+    logits = linear_probe(features, labels, asked, 0.001)
     assert logits.shape == (2, 10, 10)
     assert (logits.argmax(axis=2) == np.arange(10)).all()
     noise = np.zeros_like(features)
-    alike = read_out(noise, labels, noise[:, :1], 0.001)
+    alike = linear_probe(noise, labels, noise[:, :1], 0.001)
     assert np.ptp(alike) < 0.05
-    strict = read_out(features, labels, asked, 10.0)
+    strict = linear_probe(features, labels, asked, 10.0)
     assert np.ptp(strict) < 0.2 * np.ptp(logits)
 
 
@@ -57,7 +44,7 @@ def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path, cache
     with pytest.raises(ValueError, match="random layers"):
         cross_validate(LAST, drawn_set, tmp_path / "last", init=layers, cache=cache)
     found = cross_validate(PROBE, drawn_set, tmp_path / "folds/probe", init=layers, cache=cache)
-    assert found.views.shape[0] == len(ASKED) == 2
+    assert found.views.shape[0] == len(SHOWN) == 2
     assert np.array_equal(found.views[0], found.logits)
     assert len(np.unique(found.films)) == len(found.films)
     stored = tmp_path / "folds/probe/features.npz"
@@ -94,7 +81,7 @@ def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path, cache
 
 
 def test_what_is_frozen_is_not_trained(drawn_set: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(ValueError, match="linear probe"):
         fit(PROBE, drawn_set, tmp_path)
     with pytest.raises(ValidationError, match="labels alone"):
         Recipe.model_validate({**PROBE.model_dump(), "places": {}})

@@ -1,0 +1,147 @@
+"""Toy runs that tests of several modules share, each trained once a worker."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+from tests.conftest import varied
+from tests.training.toys import COLUMNS, JOINT, TINY, picture
+from training.data import multi_region, splits
+from training.data.image import DataSet
+from training.evaluation.classification import evaluate
+from training.evaluation.faithfulness import faithfulness
+from training.evaluation.localisation import localise
+from training.evaluation.presence import presence
+from training.fitting import fit as fitting
+from training.fitting.cross_validation import cross_validate, read_folds, record, seeds
+from training.release.export import export
+from training.studies.comparisons import ensemble
+
+
+@pytest.fixture(scope="session")
+def stem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random layers up to layer3, standing in for pretrained ones."""
+    torch.manual_seed(0)
+    state = models.resnet18(weights=None).state_dict()
+    path = tmp_path_factory.mktemp("initial") / "stem.safetensors"
+    save_file({k: v for k, v in state.items() if not k.startswith(("layer4", "fc"))}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A run of one epoch that was stopped, then resumed for the remaining two."""
+    folder = tmp_path_factory.mktemp("run")
+    options = {"init": stem, "precision": "32-true", "cache": cache, "progress": False}
+    fitting.fit(TINY.model_copy(update={"tune_epochs": 0}), drawn_set, folder, **options)
+    assert torch.load(folder / "last.ckpt", weights_only=False)["epoch"] == 0
+    fitting.fit(TINY, drawn_set, folder, resume=True, **options)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folds(run: Path, drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The same recipe's cross-validation."""
+    folder = tmp_path_factory.mktemp("folds")
+    cross_validate(TINY, drawn_set, folder, init=stem, precision="32-true", cache=cache)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shipped(run: Path, folds: Path, drawn_set: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    weights = tmp_path_factory.mktemp("weights")
+    export(run, folds, drawn_set, weights, cache)
+    evaluate("tiny", drawn_set, weights, cache)
+    return weights
+
+
+@pytest.fixture(scope="session")
+def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """What a repository holds after a model was trained on drawn films: its weights and all of its figures."""
+    root = tmp_path_factory.mktemp("repository")
+    weights = root / "weights"
+    recipe = JOINT.model_copy(update={"name": "resnet18"})
+    options = {"precision": "32-true", "cache": cache}
+    results, folds, trained = root / "training/results", root / "folds/resnet18", root / "seeds/resnet18"
+    for chosen, where in ((recipe, folds), (recipe.model_copy(update={"whole": True}), root / "whole/resnet18")):
+        cross_validate(chosen, drawn_atlas, where, **options)
+        record(read_folds(where, chosen), chosen, where, results)
+    seeds(recipe, range(2), drawn_atlas, trained, results=results / "seeds", **options)
+    export(trained / "seed0", folds, drawn_atlas, weights, cache)
+    evaluate("resnet18", drawn_atlas, weights, cache)
+    localise("resnet18", drawn_atlas, weights)
+    presence("resnet18", drawn_atlas, weights, cache)
+    faithfulness("resnet18", drawn_atlas, weights, images=1, runs=root / "faithfulness")
+    ensemble([recipe, recipe], root / "folds", root / "seeds", results / "ensembles.json")
+    return root
+
+
+@pytest.fixture
+def atlas(tmp_path: Path) -> Path:
+    """FracAtlas in small, with one of each fault."""
+    root = tmp_path / "FracAtlas"
+    rows = {
+        "IMG1.jpg": "1,0,0,0,0,0,0,1,1,1,0,0",
+        "IMG2.jpg": "0,1,0,0,0,0,0,0,0,0,1,0",
+        "IMG3.jpg": "0,1,0,0,0,0,0,0,0,1,1,0",
+        "IMG4.jpg": "0,0,1,0,0,0,0,0,0,1,0,0",
+        "IMG5.jpg": "0,0,0,1,0,1,0,1,1,1,0,0",
+        "IMG6.jpg": "0,0,0,1,0,0,0,1,1,1,0,0",
+    }
+    for seed, name in enumerate(("IMG1", "IMG5", "IMG3", "IMG6")):
+        picture(root / "images" / "Fractured" / f"{name}.jpg", seed)
+    picture(root / "images" / "Non_fractured" / "IMG2.jpg", 9)
+    picture(root / "images" / "Non_fractured" / "IMG7.jpg", 10)
+    whole = (root / "images" / "Fractured" / "IMG6.jpg").read_bytes()
+    (root / "images" / "Fractured" / "IMG6.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "dataset.csv").write_text("\n".join([COLUMNS, *(f"{name},{row}" for name, row in rows.items())]))
+    boxes = root / "Annotations" / "YOLO"
+    boxes.mkdir(parents=True)
+    (boxes / "IMG1.txt").write_text("0 0.5 0.25 0.1 0.2\n\n")
+    (boxes / "IMG2.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (boxes / "IMG6.txt").write_text("0 0.5 nonsense\n0 1.5 0.5 0.1 0.1\n")
+    split = root / "Utilities" / "Fracture Split"
+    split.mkdir(parents=True)
+    (split / "valid.csv").write_text("image_id\nIMG5.jpg\n")
+    (split / "train.csv").write_text("image_id\nIMG1.jpg\n")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def three_sources(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn films of all three sets: of multi-region 24, each once more turned, and one that is FracAtlas's."""
+    root = tmp_path_factory.mktemp("sources")
+    shutil.copytree(drawn_atlas, root, dirs_exist_ok=True)
+    for part in ("train", "val", "test"):
+        for kind in multi_region.CLASSES:
+            (root / "multi-region" / part / kind).mkdir(parents=True)
+    for number in range(24):
+        place = root / "multi-region" / "train" / multi_region.CLASSES[number % 2]
+        film = varied(9000 + number, height=96, width=96 + number)
+        cv2.imwrite(str(place / f"{number}.png"), film)
+        cv2.imwrite(str(place / f"{number}-rotated1.png"), np.ascontiguousarray(film[::-1, ::-1]))
+    shutil.copy(
+        drawn_atlas / "FracAtlas/images/Fractured/IMG1.png", root / "multi-region/train/fractured/also-elsewhere.png"
+    )
+    return root
+
+
+@pytest.fixture
+def grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups as if they were committed: a film and its turned copy."""
+
+    def committed(data: DataSet, **_options: object) -> tuple[np.ndarray, list[str]] | None:
+        if data.name != "multi-region":
+            return None
+        stems = [film.path.stem.split("-rotated")[0] for film in data.films]
+        return np.unique(stems, return_inverse=True)[1], ["train"] * len(stems)
+
+    monkeypatch.setattr(splits, "committed", committed)

@@ -1,0 +1,80 @@
+"""Methods are judged image by image, and what does not depend on the model is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.explain import measured as verified
+from app.explain.faithfulness import HEAD, REST
+from app.explain.methods import METHODS
+from app.ui.trial import bench
+from training.evaluation.faithfulness import faithfulness
+
+
+def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
+    repository: Path, drawn_atlas: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(repository / "weights", weights)
+    options = {"images": 3, "runs": tmp_path / "runs"}
+    first = faithfulness("resnet18", drawn_atlas, weights, methods=["gradcam", "eigencam"], **options)
+    kept = next((tmp_path / "runs").glob("*.json"))
+    known = json.loads(kept.read_text())
+    assert len(known) == 3
+    rows = [film["eigencam"] for film in known.values()]
+    margin = first["methods"]["eigencam"]["margins"]["ROAD"]
+    assert margin["value"] == pytest.approx(np.mean([row["margins"]["ROAD"] for row in rows]))
+    assert margin["n"] == 3
+    lost = next(iter(known))
+    seconds = {name: film["gradcam"]["seconds"] for name, film in known.items()}
+    kept.write_text(json.dumps({name: film for name, film in known.items() if name != lost}))
+    again = faithfulness("resnet18", drawn_atlas, weights, methods=["gradcam", "eigencam", "layercam"], **options)
+    judged = json.loads(kept.read_text())
+    assert {n for n, film in judged.items() if film["gradcam"]["seconds"] != seconds[n]} == {lost}
+    assert set(again["methods"]) == {"gradcam", "eigencam", "layercam"}
+    for measure in ("deletion", "insertion", "road", "inside"):
+        assert again["methods"]["gradcam"][measure] == first["methods"]["gradcam"][measure]
+    assert verified.load("resnet18", weights) == again
+    one = faithfulness("resnet18", drawn_atlas, weights, methods=["eigencam"], images=3, runs=tmp_path / "elsewhere")
+    assert list(one["methods"]) == ["gradcam", "layercam", "eigencam"]
+    assert one["methods"]["layercam"] == again["methods"]["layercam"]
+    fewer = faithfulness("resnet18", drawn_atlas, weights, methods=["eigencam"], images=2, runs=tmp_path / "elsewhere")
+    assert list(fewer["methods"]) == ["eigencam"]
+    assert len(verified.rows(again)) == 3
+
+
+def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
+    def row(correlation: float, low: float, head: float = 0.5) -> dict:
+        share = {"value": 0.1, "low": low, "high": 0.2, "n": 9}
+        return {
+            "seconds": 0.1,
+            "margins": dict.fromkeys(("deletion", "insertion", "ROAD"), share),
+            "inside": share,
+            "near": share,
+            "stability": share,
+            "scrambled": {HEAD: {**share, "value": head}, REST: {**share, "value": correlation}},
+        }
+
+    methods = {"gradcam": row(0.1, 0.05), "eigencam": row(0.6, -0.1), "fullgrad": row(0.1, 0.05, 0.95)}
+    found = {"films": 9, "threads": 1, "methods": methods}
+    told = [cells[-2] for cells in verified.rows(found)]
+    assert told == [
+        "0.10 (0.05 to 0.20, 9 films)",
+        "0.60 (-0.10 to 0.20, 9 films), does not depend on the model",
+        "0.10 (0.05 to 0.20, 9 films), does not depend on the type asked about",
+    ]
+    assert all(verified.beats_random(found["methods"]["gradcam"]).values())
+    assert "Not measured yet: Grad-CAM++, HiResCAM," in verified.unmeasured(found)
+    assert verified.unmeasured({"methods": METHODS}) == ""
+    assert not any(verified.beats_random(found["methods"]["eigencam"]).values())
+    page = bench("A model", found)
+    assert "does not depend on the model" in page
+    assert "does not beat random maps" not in page
+    assert "does not beat random maps" in bench(
+        "A model", {"films": 9, "threads": 1, "methods": {"gradcam": row(0.1, -0.1)}}
+    )

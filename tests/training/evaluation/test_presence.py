@@ -1,0 +1,49 @@
+"""Operating points reach what they were chosen for, and are judged on images that chose nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.model.weights import load_card
+from training.evaluation.metrics import area
+from training.evaluation.presence import operating_points, presence
+from training.release.export import write_card
+
+
+def test_operating_points_reach_what_they_were_chosen_for() -> None:
+    rng = np.random.default_rng(0)
+    fractured = rng.random(2000) < 0.3
+    scores = rng.normal(size=2000) + 1.5 * fractured
+    points = operating_points(scores, fractured)
+    assert 0.9 <= (scores[fractured] >= points.sensitive).mean() < 0.91
+    assert 0.95 <= (scores[~fractured] < points.specific).mean() < 0.96
+    apart = operating_points(np.where(fractured, 5.0, -5.0), fractured)
+    assert apart.sensitive == apart.specific
+    assert -5.0 < apart.specific < 5.0
+    found = area(scores, fractured)
+    assert found["low"] < found["value"] < found["high"]
+    assert found["high"] - found["low"] < 0.1
+
+
+def test_presence_is_judged_on_films_that_chose_nothing(
+    repository: Path, drawn_atlas: Path, tmp_path: Path, cache: Path
+) -> None:
+    shutil.copytree(repository / "weights", tmp_path / "weights")
+    found = presence("resnet18", drawn_atlas, tmp_path / "weights", cache)
+    assert found == json.loads((tmp_path / "weights/resnet18/presence.json").read_text())
+    card = load_card("resnet18", tmp_path / "weights")
+    assert card.presence.model_dump() == found["points"]
+    for part in ("validation", "test"):
+        assert sum(its["films"] for its in found[part]["by_region"].values()) == found[part]["films"]
+    assert found["validation"]["sensitive"]["sensitivity"]["value"] >= 0.9
+    assert card.metrics["presence"]["films"] == found["test"]["films"]
+    assert card.metrics["presence"]["elsewhere"]["bone-break"]["sensitive"]["sensitivity"]["n"] == 10
+    whole = card.model_copy(update={"data": {**card.data, "places": {**card.data["places"], "sha256": "0" * 64}}})
+    write_card(whole, tmp_path / "weights" / "resnet18")
+    with pytest.raises(ValueError, match="not those"):
+        presence("resnet18", drawn_atlas, tmp_path / "weights", cache)

@@ -1,0 +1,128 @@
+"""Searches, ablations and ensembles on drawn images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from tests.training.toys import JOINT, SMALL
+from training.fitting.cross_validation import read_folds
+from training.recipe import Ablation, Switch, load_recipe
+from training.studies.comparisons import ablate, averaged, ensemble, suggest, tune
+
+BRIEF = SMALL.model_copy(update={"tune_epochs": 2})
+
+
+def test_a_stopped_search_goes_on_where_it_was(drawn_set: Path, tmp_path: Path, cache: Path) -> None:
+    options = {"precision": "32-true", "results": tmp_path / "results", "cache": cache}
+    tune(BRIEF, drawn_set, tmp_path / "study", trials=2, **options)
+    found = tune(BRIEF, drawn_set, tmp_path / "study", trials=3, **options)
+    assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]
+    assert found["trials"][1]["rotation"] != found["trials"][2]["rotation"]
+    first = found["trials"][0]
+    assert found["base"] == first
+    assert 0.0 <= first["accuracy"] <= 1.0
+    assert first["body_rate"] == pytest.approx(BRIEF.body_rate)
+    assert first["rotation"] == pytest.approx(BRIEF.augment.rotation)
+    assert found["best"]["loss"] == min(t["loss"] for t in found["trials"] if t["state"] == "complete")
+    assert all(trial["epochs"] <= 2 for trial in found["trials"])
+    assert json.loads((tmp_path / "results" / "small.json").read_text()) == found
+    assert not list(tmp_path.rglob("last.ckpt"))
+
+
+def test_the_recipe_itself_is_tried_although_the_first_trial_was_killed(
+    drawn_set: Path, tmp_path: Path, cache: Path
+) -> None:
+    options = {"precision": "32-true", "results": tmp_path / "results", "cache": cache}
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("training.studies.comparisons.fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune(BRIEF, drawn_set, tmp_path / "study", trials=1, **options)
+    found = tune(BRIEF, drawn_set, tmp_path / "study", trials=1, **options)
+    assert found["base"]["number"] == 1
+    assert found["base"]["body_rate"] == pytest.approx(BRIEF.body_rate)
+    with pytest.raises(ValueError, match="another recipe or fold"):
+        tune(BRIEF.model_copy(update={"tune_epochs": 3}), drawn_set, tmp_path / "study", trials=2, **options)
+
+
+@pytest.mark.parametrize("path", sorted(Path("training/recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_lies_within_what_is_searched(path: Path) -> None:
+    from training.studies.comparisons import _start
+
+    base = load_recipe(path)
+    start = _start(base)
+    fixed = optuna.trial.FixedTrial(start)
+    again = suggest(fixed, base)
+    assert again == base
+    for name, value in start.items():
+        assert fixed.distributions[name]._contains(value), name
+
+
+def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_path: Path, cache: Path) -> None:
+    plan = Ablation(
+        base=JOINT,
+        folds=(0,),
+        switches={"alone": Switch(says="types alone", changes={"head": "mean", "places": None})},
+    )
+    options = {"precision": "32-true", "results": tmp_path / "ablation.json", "cache": cache}
+    rows = ablate(plan, drawn_atlas, tmp_path / "runs", None, **options)
+    assert list(rows) == ["base", "ten-views", "alone"]
+    views = rows["ten-views"]
+    assert views["accuracy"]["value"] == rows["base"]["views_averaged"]
+    assert "presence_auroc" not in views
+    assert views["difference"]["value"] == pytest.approx(views["accuracy"]["value"] - rows["base"]["accuracy"]["value"])
+    assert rows["base"]["difference"]["value"] == 0.0
+    difference = rows["alone"]["accuracy"]["value"] - rows["base"]["accuracy"]["value"]
+    assert rows["alone"]["difference"]["value"] == pytest.approx(difference)
+    assert "presence_auroc" in rows["base"]
+    assert "presence_auroc" not in rows["alone"]
+    judged = (tmp_path / "runs" / "alone" / "fold0" / "judged.npz").stat().st_mtime_ns
+    with pytest.raises(ValueError, match="another base"):
+        ablate(plan.model_copy(update={"folds": (1,)}), drawn_atlas, tmp_path / "runs", None, **options)
+    assert rows["alone"]["difference"]["groups"] == rows["base"]["accuracy"]["groups"]
+    again = ablate(plan, drawn_atlas, tmp_path / "runs", None, names=("alone",), **options)
+    assert again == rows
+    assert (tmp_path / "runs" / "alone" / "fold0" / "judged.npz").stat().st_mtime_ns == judged
+
+
+def test_members_who_agree_say_together_what_they_say_alone(repository: Path) -> None:
+    row = json.loads((repository / "training/results/ensembles.json").read_text())["resnet18 + resnet18"]
+    card = json.loads((repository / "weights/resnet18/card.json").read_text())
+    folds = card["metrics"]["cross_validation"]
+    assert row["cross_validation"]["types"]["films"] == folds["films"]
+    assert set(row["test"]) == {"0", "1"}
+    right = np.array([[3.0, 0.0], [0.0, 1.0]])
+    wrong = np.array([[0.0, 9.0], [0.0, 1.0]])
+    assert averaged([np.stack([right, right])], [1.0]).argmax(axis=1).tolist() == [0, 1]
+    assert averaged([np.stack([right, wrong])], [1.0]).argmax(axis=1).tolist() == [1, 1]
+    cooled = averaged([np.stack([right, right]), np.stack([wrong, wrong])], [1.0, 100.0])
+    assert cooled.argmax(axis=1).tolist() == [0, 1]
+    np.testing.assert_allclose(np.exp(cooled).sum(axis=1), 1.0)
+
+
+def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "folds" / "resnet18", tmp_path / "resnet18")
+    shutil.copytree(repository / "folds" / "resnet18", tmp_path / "other")
+    recipe = JOINT.model_copy(update={"name": "resnet18"})
+    for path in (tmp_path / "other").glob("fold*/recipe.json"):
+        path.write_text(path.read_text().replace('"resnet18"', '"other"'))
+    path = tmp_path / "other" / "fold0" / "judged.npz"
+    judged = dict(np.load(path))
+    together = [recipe, recipe.model_copy(update={"name": "other"})]
+    np.savez(path, **{**judged, "films": np.arange(len(judged["films"]))})
+    with pytest.raises(ValueError, match="judged the same films"):
+        ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")
+    every = read_folds(repository / "folds/resnet18", recipe).films
+    stranger = next(index for index in range(len(every) + 1) if index not in every)
+    np.savez(path, **{**judged, "films": np.array([stranger, *judged["films"][1:]])})
+    with pytest.raises(ValueError, match="different films"):
+        ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")

@@ -1,0 +1,92 @@
+"""Small recipes and drawings that tests of several modules share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from app.imaging.examples import draw
+from tests.conftest import varied
+from training.data.image import LabelledImage
+from training.recipe import Augment, Frozen, Places, Recipe
+
+STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
+
+
+JOINT = Recipe(
+    name="joint",
+    architecture="custom-cnn",
+    size=64,
+    stride=8,
+    head="attended",
+    places=Places(batch_size=8),
+    folds=2,
+    batch_size=8,
+    head_epochs=0,
+    tune_epochs=1,
+    tune=(),
+    augment=STILL,
+)
+
+
+def film(*boxes: tuple[float, float, float, float]) -> LabelledImage:
+    return LabelledImage("drawn", Path("drawn.png"), 1, "", boxes=boxes)
+
+
+TINY = Recipe(
+    name="tiny",
+    architecture="resnet18",
+    size=64,
+    folds=2,
+    batch_size=8,
+    head_epochs=1,
+    tune_epochs=2,
+    tune=("layer3",),
+    augment=Augment(),
+)
+
+
+SMALL = Recipe(
+    name="small",
+    architecture="custom-cnn",
+    size=64,
+    stride=8,
+    folds=2,
+    batch_size=8,
+    head_epochs=0,
+    tune_epochs=1,
+    tune=(),
+    augment=Augment(),
+)
+
+
+PROBE = Recipe(
+    name="probe",
+    architecture="resnet18",
+    size=64,
+    stride=16,
+    frozen=Frozen(stages=("layer2", "layer3"), decay=0.01),
+    folds=2,
+    head_epochs=0,
+    tune_epochs=0,
+    tune=(),
+)
+
+
+COLUMNS = "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,frontal,lateral,oblique"
+
+
+def picture(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), draw("jagged", seed=seed, height=96, width=64))
+
+
+def detailed(seed: int) -> np.ndarray:
+    """A drawn film with the fine texture of bone, which flat drawings lack: uint8 (420, 300)."""
+    film = varied(seed).astype(np.float32)
+    rng = np.random.default_rng(1000 + seed)
+    for spread, strength in ((2.0, 60.0), (5.0, 90.0)):
+        film += strength * cv2.GaussianBlur(rng.normal(0, 1, film.shape).astype(np.float32), (0, 0), spread)
+    return np.clip(film, 0, 255).astype(np.uint8)

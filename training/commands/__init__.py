@@ -1,1 +1,0 @@
-"""The commands of ``python -m training``, a file a subject."""
