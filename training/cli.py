@@ -341,10 +341,11 @@ def tune(
 
 @command()
 def report() -> None:
-    """Write docs/report.md from what was measured, the models' cards and the tables of the README."""
+    """Write the pages of docs/ from what was measured, the models' cards and the table of the README."""
     from training.studies.report import report as write
 
-    typer.echo(write())
+    for path in write():
+        typer.echo(path)
 
 
 @command()

@@ -258,11 +258,17 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100.0 * share:.{digits}f} %"
 
 
-def with_interval(share: dict[str, Any]) -> str:
-    """A share with its interval and number of images, as ``58.9 % (95 % CI 50.9 to 66.9, n = 168)``.
+def with_interval(share: dict[str, Any] | None, digits: int | None = None, signed: bool = False) -> str:
+    """A figure with its 95 % interval and number of images: "58.9 % (95 % CI 50.9 to 66.9, n = 168)".
 
     Args:
-        share: "value", "low" and "high", 0 to 1, and "n".
+        share: "value", "low", "high" and "n"; what was not measured says so.
+        digits: decimals of a plain number; a percentage where absent.
+        signed: write the plus of a positive number too.
     """
-    low, high = 100.0 * share["low"], 100.0 * share["high"]
-    return f"{percent(share['value'], 1)} (95 % CI {low:.1f} to {high:.1f}, n = {share['n']:,})"
+    if share is None:
+        return "not measured"
+    form = f"{{:{'+' * signed}.{1 if digits is None else digits}f}}"
+    value, low, high = (form.format((100 if digits is None else 1) * share[key]) for key in ("value", "low", "high"))
+    unit = " %" if digits is None else ""
+    return f"{value}{unit} (95 % CI {low} to {high}, n = {share['n']:,})"

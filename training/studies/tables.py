@@ -1,15 +1,23 @@
-"""What commands measured, read back, and put as Markdown."""
+"""What commands measured, read back, and put into the templates of the documentation."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MISSING", "folds_judged", "grid", "percent", "read", "with_interval"]
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-MISSING = "not run"
+from app.explain.faithfulness import depends_on_model, depends_on_type, lost_to_random
+from app.explain.methods import DEFAULT, METHODS
+from app.model.ood import real_films_kept
+from app.model.weights import percent, with_interval
+from training.evaluation.localisation import best_baseline
+
+__all__ = ["read", "read_all", "render"]
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -17,26 +25,39 @@ def read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def percent(share: float) -> str:
-    """0.256 as "25.6 %"."""
-    return f"{100 * share:.1f} %"
+def read_all(folder: Path) -> dict[str, Any]:
+    """Every JSON file of a folder by its name without suffix, sorted; empty where there is none."""
+    return {path.stem: read(path) for path in sorted(folder.glob("*.json"))}
 
 
-def folds_judged(judged: Sequence[int], of: int) -> str:
-    """Which folds of how many were judged, in words."""
-    if len(judged) == of:
-        return f"all {of} folds"
-    return f"fold{'s' * (len(judged) > 1)} {', '.join(map(str, judged))} of {of} alone"
+def _commonest(figures: dict[str, Any], count: int) -> float:
+    """Top-``count`` accuracy of always naming the commonest types among the images that were judged."""
+    sizes = sorted((row["films"] for row in figures["per_class"]), reverse=True)
+    return sum(sizes[:count]) / sum(sizes)
 
 
-def with_interval(share: dict[str, float] | None) -> str:
-    """A share with its 95 % interval, as ``metrics.bootstrap`` gives it; what was not measured says so."""
-    if share is None:
-        return MISSING
-    return f"{percent(share['value'])} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, of this project's own figures
+    )
+    made.filters.update(percent=partial(percent, digits=1), with_interval=with_interval, commonest=_commonest)
+    known: dict[str, Any] = {"DEFAULT": DEFAULT, "METHODS": METHODS}
+    for function in (best_baseline, depends_on_model, depends_on_type, lost_to_random, real_films_kept):
+        known[function.__name__] = function
+    made.globals.update(known)
+    return made
 
 
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+def render(template: str, **context: Any) -> str:
+    """A template of ``training/templates`` with its figures, as Markdown.
+
+    Raises:
+        jinja2.UndefinedError: it names a figure that the context lacks.
+    """
+    return _environment().get_template(f"{template}.md.j2").render(context)
