@@ -18,6 +18,16 @@ __all__ = ["percent", "read", "read_all", "render", "with_interval"]
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 MISSING = "not measured"
+HELPERS: dict[str, Any] = {
+    "DEFAULT": DEFAULT,
+    "METHODS": METHODS,
+    "best_baseline": best_baseline,
+    "depends_on_model": depends_on_model,
+    "depends_on_type": depends_on_type,
+    "lost_to_random": lost_to_random,
+    "real_films_kept": real_films_kept,
+}
+"""What templates may call besides filters."""
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -68,15 +78,7 @@ def _environment() -> Environment:
         autoescape=False,  # Markdown, of this project's own figures
     )
     made.filters.update(percent=percent, with_interval=with_interval, commonest=_commonest)
-    made.globals.update(
-        DEFAULT=DEFAULT,
-        METHODS=METHODS,
-        best_baseline=best_baseline,
-        depends_on_model=depends_on_model,
-        depends_on_type=depends_on_type,
-        lost_to_random=lost_to_random,
-        real_films_kept=real_films_kept,
-    )
+    made.globals.update(HELPERS)
     return made
 
 
