@@ -181,9 +181,12 @@ def test_everything_is_trained_by_commands_that_exist() -> None:
 
 
 def test_pages_cards_and_readme_are_the_reports() -> None:
-    rendered = pages()
-    assert {path.name for path in rendered if path.parent.name == "docs"} == {f"{name}.md" for name in PAGES}
-    assert len(rendered) == len(PAGES) + len(available()) + 1
+    rendered = pages(Path())
+    written = [
+        *(Path("docs") / f"{name}.md" for name in PAGES),
+        *(Path("weights") / name / "README.md" for name in available()),
+    ]
+    assert set(rendered) == {Path("README.md"), *written}
     for path, text in rendered.items():
         assert path.read_text(encoding="utf-8") == text, path
 

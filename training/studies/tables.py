@@ -18,6 +18,16 @@ from training.evaluation.localisation import best_baseline
 __all__ = ["read", "read_all", "render"]
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+HELPERS: dict[str, Any] = {
+    "DEFAULT": DEFAULT,
+    "METHODS": METHODS,
+    "best_baseline": best_baseline,
+    "depends_on_model": depends_on_model,
+    "depends_on_type": depends_on_type,
+    "lost_to_random": lost_to_random,
+    "real_films_kept": real_films_kept,
+}
+"""What templates may call besides filters."""
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -47,10 +57,7 @@ def _environment() -> Environment:
         autoescape=False,  # Markdown, of this project's own figures
     )
     made.filters.update(percent=partial(percent, digits=1), with_interval=with_interval, commonest=_commonest)
-    known: dict[str, Any] = {"DEFAULT": DEFAULT, "METHODS": METHODS}
-    for function in (best_baseline, depends_on_model, depends_on_type, lost_to_random, real_films_kept):
-        known[function.__name__] = function
-    made.globals.update(known)
+    made.globals.update(HELPERS)
     return made
 
 

@@ -26,7 +26,7 @@ def test_the_model_card_says_what_was_measured_and_what_was_not(repository: Path
         update={"metrics": {"cross_validation": card.metrics["cross_validation"]}, "presence": None}
     )
     bare = model_card(untested, tmp_path)
-    assert "Not judged on test images" in bare
+    assert "Not evaluated on test images" in bare
     assert "cannot tell whether a bone is broken" in bare
     assert "model-index" not in bare
 
