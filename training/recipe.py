@@ -100,8 +100,6 @@ class Recipe(_Fields):
     weight_decay: float = Field(0.05, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     class_weighted: bool = True
-    mixup: float = Field(0.0, ge=0, description="parameter of the beta distribution (Zhang et al., 2018); 0 for none")
-    cutmix: float = Field(0.0, ge=0, description="the same for pasted patches (Yun et al., 2019)")
     average: float = Field(0.0, ge=0, lt=1, description="decay of the weights' moving average, which is kept; 0: last")
     augment: Augment = Augment()
 

@@ -77,41 +77,6 @@ def augment_with_masks(films: torch.Tensor, masks: torch.Tensor, how: Augment) -
     return _relight(films, how), masks
 
 
-def mix(
-    films: torch.Tensor, labels: torch.Tensor, classes: int, mixup: float, cutmix: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image blended with another (mixup), given a patch of it (CutMix), or left alone.
-
-    With both, a batch gets one or the other by a coin's toss.
-
-    Args:
-        images: float (N, 1, H, W).
-        labels: int (N,).
-        mixup, cutmix: parameters of the beta distribution the share is drawn from; 0 for none.
-
-    Returns:
-        Images (N, 1, H, W) and shares of their classes, float (N, C).
-    """
-    shares = functional.one_hot(labels, classes).to(films.dtype)
-    pasting = cutmix > 0 and (mixup <= 0 or bool(torch.rand(()) < 0.5))
-    strength = cutmix if pasting else mixup
-    if strength <= 0:
-        return films, shares
-    kept = float(torch.distributions.Beta(strength, strength).sample())
-    other = torch.randperm(len(films), device=films.device)
-    if not pasting:
-        return kept * films + (1.0 - kept) * films[other], kept * shares + (1.0 - kept) * shares[other]
-    height, width = films.shape[2:]
-    side = math.sqrt(1.0 - kept)
-    top = int(torch.randint(0, height - int(side * height) + 1, ()))
-    left = int(torch.randint(0, width - int(side * width) + 1, ()))
-    inside = (..., slice(top, top + int(side * height)), slice(left, left + int(side * width)))
-    pasted = films.clone()
-    pasted[inside] = films[other][inside]
-    kept = 1.0 - int(side * height) * int(side * width) / (height * width)
-    return pasted, kept * shares + (1.0 - kept) * shares[other]
-
-
 class View(NamedTuple):
     """One way to show an image: mirrored or not, turned by so many degrees, enlarged by so much."""
 

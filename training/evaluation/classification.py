@@ -6,7 +6,7 @@ check the card. Nothing may be chosen by these images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
 
 
 @contextmanager
-def drawn(target: Path, **options: Any) -> Iterator[Axes]:
+def drawn(target: Path, **options: Any) -> Generator[Axes]:
     """Axes of a figure that is saved as PNG once they are filled."""
     figure, axes = plt.subplots(layout="constrained", **options)
     yield axes

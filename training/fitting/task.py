@@ -24,7 +24,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from app.imaging.letterbox import normalise
 from app.model.network import Evidence, FractureNetwork
-from training.data.augmentation import augment, augment_with_masks, mix
+from training.data.augmentation import augment, augment_with_masks
 from training.recipe import Distil, Places, Recipe
 
 KEPT = "kept.safetensors"
@@ -289,7 +289,8 @@ class FractureTypes(lightning.LightningModule):
         recipe = self.recipe
         films, labels = batch["types"]
         films = augment(self._sized(films), recipe.augment)
-        films, shares = mix(films, labels, len(self.class_weights), recipe.mixup, recipe.cutmix)
+        # Not class numbers: of these, the weighted mean would be over weights, not over images.
+        shares = functional.one_hot(labels, len(self.class_weights)).to(films.dtype)
         count = len(films)
         if "places" in batch:
             boxed, masks, fractured = batch["places"]

@@ -13,7 +13,6 @@ from training.data.augmentation import (
     augment,
     augment_with_masks,
     averaged_views,
-    mix,
     random_affine,
     seen_as,
 )
@@ -94,21 +93,6 @@ def test_masks_move_with_their_films() -> None:
         (y, x), (v, u) = centre(film), centre(mask)
         assert abs(y - v) < 0.5
         assert abs(x - u) < 0.5
-
-
-def test_mixed_labels_follow_the_mixed_pixels() -> None:
-    films = torch.stack([torch.full((1, 40, 40), float(i)) for i in range(4)])
-    labels = torch.arange(4)
-    alone, shares = mix(films, labels, 4, 0.0, 0.0)
-    assert torch.equal(alone, films)
-    assert torch.equal(shares, torch.eye(4))
-    for seed in range(20):
-        torch.manual_seed(seed)
-        for mixup, cutmix in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
-            mixed, shares = mix(films, labels, 4, mixup, cutmix)
-            # With films as bright as their label, mean brightness is the mean label.
-            torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), shares @ torch.arange(4.0), rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(shares.sum(dim=1), torch.ones(4))
 
 
 def test_views_show_the_same_film() -> None:
