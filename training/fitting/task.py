@@ -278,6 +278,8 @@ class FractureTypes(lightning.LightningModule):
         recipe = self.recipe
         films, labels = batch["types"]
         films = augment(self._sized(films), recipe.augment)
+        # Not class numbers: of these, the weighted mean would be over weights, not over images.
+        shares = functional.one_hot(labels, len(self.class_weights)).to(films.dtype)
         count = len(films)
         if "places" in batch:
             boxed, masks, fractured = batch["places"]
@@ -286,7 +288,7 @@ class FractureTypes(lightning.LightningModule):
         pixels = self._pixels(films)
         evidence = self.network(pixels)
         loss = functional.cross_entropy(
-            evidence.logits[:count], labels, weight=self.class_weights, label_smoothing=recipe.label_smoothing
+            evidence.logits[:count], shares, weight=self.class_weights, label_smoothing=recipe.label_smoothing
         )
         self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
         if recipe.places and evidence.fracture is not None:

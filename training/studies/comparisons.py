@@ -248,7 +248,9 @@ def ablate(
         # Read again each time: another process may be at other switches of the plan.
         if results.is_file():
             rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
-        rows = {key: its for key in (*own, *plan.switches) if (its := {**rows, name: row}.get(key))}
+        rows = {
+            key: its for key in dict.fromkeys((*own, *plan.switches, *rows)) if (its := {**rows, name: row}.get(key))
+        }
         whole = {"folds": list(plan.folds), "base": plan.base.model_dump(mode="json"), "rows": rows}
         write_json(results, whole)
     return rows

@@ -83,6 +83,17 @@ def test_the_padding_stays_black() -> None:
     assert changed[:, :, :, :10].max() < 1e-5
 
 
+def test_masks_move_with_their_films() -> None:
+    torch.manual_seed(6)
+    films = blob(20, 40, 10)
+    how = STILL.model_copy(update={"rotation": 30.0, "shift": 0.1, "flip": True})
+    changed, masks = augment_with_masks(films, (films > 0.6).float(), how)
+    for film, mask in zip(changed, masks, strict=True):
+        (y, x), (v, u) = centre(film), centre(mask)
+        assert abs(y - v) < 0.5
+        assert abs(x - u) < 0.5
+
+
 def test_views_show_the_same_film() -> None:
     """The first view changes nothing; turns undo each other; sizes and mirrors are what they say."""
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")

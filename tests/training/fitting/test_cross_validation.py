@@ -69,7 +69,7 @@ def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path, ca
     films = BoneBreakData(SMALL, drawn_set, cache)
     assert len(found.films) == len(set(found.films)) == len(films.split.train) + len(films.split.validation)
     other = tmp_path / "folds" / "small" / "fold1"
-    with pytest.raises(ValueError, match="other films"):
+    with pytest.raises(ValueError, match="other images"):
         fit(TAUGHT.model_copy(update={"fold": 0}), drawn_set, tmp_path / "run", teacher=other, **options)
     with pytest.raises(ValueError, match="name its run"):
         fit(TAUGHT, drawn_set, tmp_path / "run", **options)

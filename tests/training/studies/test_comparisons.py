@@ -119,10 +119,10 @@ def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: P
     judged = dict(np.load(path))
     together = [recipe, recipe.model_copy(update={"name": "other"})]
     np.savez(path, **{**judged, "films": np.arange(len(judged["films"]))})
-    with pytest.raises(ValueError, match="judged the same films"):
+    with pytest.raises(ValueError, match="judged the same images"):
         ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")
     every = read_folds(repository / "folds/resnet18", recipe).films
     stranger = next(index for index in range(len(every) + 1) if index not in every)
     np.savez(path, **{**judged, "films": np.array([stranger, *judged["films"][1:]])})
-    with pytest.raises(ValueError, match="different films"):
+    with pytest.raises(ValueError, match="different images"):
         ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")
