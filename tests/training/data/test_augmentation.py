@@ -11,6 +11,7 @@ from training.data.augmentation import (
     VIEWS,
     View,
     augment,
+    augment_with_masks,
     averaged_views,
     random_affine,
     seen_as,
