@@ -42,7 +42,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 test: lint browser ## set up, then run every check and the quick tests
 	$(PYTEST) -m "not slow"
 
-test-all: lint browser ## the same, with the tests that take minutes
+test-all: lint browser ## the same, with the slow tests
 	$(PYTEST)
 
 lint: $(VENV)/.dev ## style, format and types only

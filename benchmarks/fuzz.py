@@ -204,8 +204,8 @@ def read_alone(data: bytes) -> tuple[str, float]:
         process.join()
 
 
-def fuzz(count: int, seed: int = 0) -> tuple[Counter[str], float, list[tuple[int, str]]]:
-    """Reads so many damaged files.
+def fuzz(count: int, seed: int = 0, slow: float = SLOW) -> tuple[Counter[str], float, list[tuple[int, str]]]:
+    """Reads so many damaged files, each of which may take ``slow`` seconds.
 
     Returns:
         Outcomes by kind, the reader's peak resident memory in MiB, and the numbers of those that were neither a film
@@ -224,7 +224,7 @@ def fuzz(count: int, seed: int = 0) -> tuple[Counter[str], float, list[tuple[int
         last = number
         while True:
             began = time.monotonic()
-            alive = ours.poll(SLOW + 40.0 if last == number else SLOW)
+            alive = ours.poll(slow + 40.0 if last == number else slow)
             try:
                 found, outcome = ours.recv() if alive else (last, "it hangs")
             except EOFError:
@@ -242,7 +242,7 @@ def fuzz(count: int, seed: int = 0) -> tuple[Counter[str], float, list[tuple[int
             if outcome in ("it hangs", "it takes the process down"):
                 number = found + 1
                 break
-            if time.monotonic() - began > SLOW:
+            if time.monotonic() - began > slow:
                 bad.append((found, "slow"))
         process.kill()
         process.join()

@@ -213,6 +213,7 @@ def test_an_unknown_target_names_the_known(drawing: Path, tmp_path: Path) -> Non
     assert "greenstick" in result.output
 
 
+@pytest.mark.slow
 def test_any_method_can_be_asked_for(drawing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perturbation, "SAMPLES", 32)
     pictures = set()

@@ -523,6 +523,7 @@ def test_slow_methods_can_be_stopped(
     until(lambda: not any(thread.name.startswith("slow-work") for thread in threading.enumerate()))
 
 
+@pytest.mark.slow
 def test_the_new_tabs_fit_a_phone(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(390)
     explained(page, drawing)

@@ -110,6 +110,7 @@ def test_finer_cam_equals_the_package_on_the_whole_network(network: FractureNetw
     assert not np.allclose(ours, finer_cam(network.head, last, second, first))
 
 
+@pytest.mark.slow
 def test_ablation_cam_equals_the_package_where_the_score_is_positive(
     network: FractureNetwork, pixels: torch.Tensor
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_test_of_faithfulness_stops_when_told(question: MapRequest) -> None:
             slow()
 
 
+@pytest.mark.slow
 def test_every_method_can_be_tested(classifier: Classifier, film: Radiograph) -> None:
     asked = map_request(classifier, film)
     for name in (name for name, how in METHODS.items() if how.cost == "instant"):

@@ -65,6 +65,7 @@ def test_the_default_map_is_what_the_page_draws_and_stands_in_the_list_once(
     assert len(set(titles)) == len(titles)
 
 
+@pytest.mark.slow
 def test_eight_users_with_mixed_methods_get_the_serial_maps(classifier: Classifier, quick: None) -> None:
     films = [Radiograph(phantom("jagged", seed=i, height=150 + i, width=110), (0, 255)) for i in range(2)]
     # The slow ones on one film alone: they ask the network hundreds of times.

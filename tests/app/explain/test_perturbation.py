@@ -66,6 +66,7 @@ def test_pixel_methods_equal_captum_on_the_whole_network() -> None:
     agrees(perturbation.occlusion(network, pixels, black, target, Progress()), windows[0, 0])
 
 
+@pytest.mark.slow
 def test_shap_comes_to_the_values_counted_out_over_all_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
     network = awake(build_network("custom-cnn", CLASSES, stride=8)).requires_grad_(False)

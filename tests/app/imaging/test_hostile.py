@@ -25,6 +25,7 @@ from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES, decode, read
 from benchmarks.fuzz import BOUND, corpus, fuzz, largest, read_alone
 from tests.app.imaging.found import dicom_bytes, plain
+from tests.serving import PATIENCE
 
 SENTENCE = r"^[A-Z].*\.$"
 
@@ -154,7 +155,7 @@ def test_any_picture_comes_through_as_it_is(height: int, width: int, deep: bool,
 def test_damaged_files_are_films_or_sentences_and_memory_stays_bounded() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        outcomes, peak, bad = fuzz(1500)
+        outcomes, peak, bad = fuzz(1500, slow=PATIENCE)
     assert bad == []
     assert sum(outcomes.values()) == 1500
     assert min(outcomes["a film"], outcomes["a sentence"]) > 100

@@ -68,7 +68,9 @@ def test_maps_average_to_the_logits(name: str, stride: int, head: Pooling) -> No
     assert logits.std() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16-bn", "mobilenet-v2"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", pytest.param("vgg16-bn", marks=pytest.mark.slow), "mobilenet-v2"]
+)
 def test_agrees_with_pytorch_grad_cam_on_the_untouched_network(name: str) -> None:
     torch.manual_seed(1)
     # In doubles, so that what is compared is the formula and not the order in which a processor adds.

@@ -101,6 +101,7 @@ def test_the_report_agrees_with_counting(judged: tuple[np.ndarray, np.ndarray]) 
     assert figures["per_class"][3]["films"] == (labels == 3).sum()
 
 
+@pytest.mark.slow
 def test_twins_make_no_area_look_surer() -> None:
     rng = np.random.default_rng(0)
     fractured = rng.random(60) < 0.4

@@ -80,6 +80,7 @@ def test_every_planted_fault_is_counted(found: Audit) -> None:
     assert "Spiral Fracture/Train/mirrored" in contradiction["films"]
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_summary(planted: Path, offline: None, found: Audit, tmp_path: Path) -> None:
     again = audit(bone_break.load(planted), cache=tmp_path)
     assert json.dumps(again.summary) == json.dumps(found.summary)
