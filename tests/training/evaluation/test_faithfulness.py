@@ -16,6 +16,7 @@ from app.ui.trial import bench
 from training.evaluation.faithfulness import faithfulness
 
 
+@pytest.mark.slow
 def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
     repository: Path, drawn_atlas: Path, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_early_epochs_see_smaller_films_and_keep_every_box() -> None:
     assert seen == [32, 64]
 
 
+@pytest.mark.slow
 def test_drawn_fractures_are_learnt_to_be_pointed_at() -> None:
     torch.manual_seed(0)
     network = build_network("custom-cnn", 10, stride=8, head="attended", places=True)

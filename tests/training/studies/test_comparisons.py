@@ -67,6 +67,7 @@ def test_every_recipe_lies_within_what_is_searched(path: Path) -> None:
         assert fixed.distributions[name]._contains(value), name
 
 
+@pytest.mark.slow
 def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_path: Path, cache: Path) -> None:
     plan = Ablation(
         base=JOINT,

@@ -117,6 +117,7 @@ def test_committed_runs_were_made_on_the_sides_that_a_run_would_use_now() -> Non
 
 
 @pytest.mark.usefixtures("grouped")
+@pytest.mark.slow
 def test_either_source_judges_both(three_sources: Path, tmp_path: Path, cache: Path) -> None:
     fields = yaml.safe_load(RECIPE.read_text()) | {"network": "custom-cnn", "size": 32, "epochs": 1, "batch_size": 4}
     recipe = tmp_path / "short.yaml"
