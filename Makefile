@@ -76,9 +76,9 @@ train-all: $(VENV)/.dev ## every recipe from X-rays in FRACTURE_DATA to the repo
 		$(TRAIN) evaluate $$name && \
 		$(TRAIN) localise $$name && \
 		$(TRAIN) presence $$name && \
-		$(TRAIN) faithfulness $$name && \
-		if [ -d "$${FRACTURE_DATA:-data}/not-xray" ]; then $(TRAIN) refusal $$name; fi || exit 1; \
+		$(TRAIN) faithfulness $$name || exit 1; \
 	done
+	if [ -d "$${FRACTURE_DATA:-data}/other-pictures" ]; then $(TRAIN) ood $(INIT:%=--init %); fi
 	$(TRAIN) ensemble $(RECIPES:%=training/recipes/%.yaml)
 	$(TRAIN) report
 

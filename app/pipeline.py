@@ -29,7 +29,7 @@ from app.imaging.dicom import is_dicom, parse
 from app.imaging.radiograph import MAX_BYTES, Radiograph, decode, dicom_image, load
 from app.model.classifier import (
     IN_WORDS,
-    UNLIKE,
+    LIKENESS_WARNINGS,
     Classifier,
     Explanation,
     FractureFinding,
@@ -37,6 +37,7 @@ from app.model.classifier import (
     possible_types,
     presence,
 )
+from app.model.ood import Likeness
 from app.model.weights import ModelCard, known
 from app.result_folders import SUMMARY, Source
 
@@ -81,9 +82,7 @@ class Model(_Part):
 class OOD(_Part):
     """Whether the image is like those of the reference set; out of it, nothing below may be believed."""
 
-    state: Literal["in-distribution", "out-of-distribution"] | None = Field(
-        description="null where the model cannot tell"
-    )
+    state: Likeness | None = Field(description="null where nothing tells")
     words: str | None = Field(description="a warning for people; null where there is none")
 
 
@@ -295,9 +294,8 @@ def explain_image(
             raise ChoiceError(f"'{name}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
     opened = open_image(source, frame=frame, window=window)
     boxed = classifier.boxed(opened.radiograph)
-    rejected = classifier.check(opened.radiograph, anyway=anyway, square=boxed[0])
-    state = "out-of-distribution" if rejected else "in-distribution" if classifier.card.refuses else None
-    ood = OOD(state=state, words=UNLIKE if rejected else None)
+    likeness = classifier.check(opened.radiograph, anyway=anyway)
+    ood = OOD(state=likeness, words=LIKENESS_WARNINGS.get(likeness) if likeness else None)
     explanation = classifier.explain_boxed([opened.radiograph], [boxed])[0]
     target = target or explanation.prediction.best
     found = None

@@ -240,23 +240,19 @@ def presence(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> Non
 
 
 @command()
-def refusal(
-    model: Model,
-    data: Data = DATA,
-    weights: Weights = WEIGHTS,
-    by: Annotated[str | None, typer.Option(help="Measured model whose features tell radiographs better")] = None,
-) -> None:
-    """Choose from which distance on a picture is out-of-distribution, and judge that on what is no radiograph."""
-    _model(model, weights)
-    _model(by, weights) if by else _sets(data, "fracatlas", "bone-break")
-    from training.evaluation import ood
+def ood(data: Data = DATA, init: Init = None, weights: Weights = WEIGHTS) -> None:
+    """Train and evaluate the detector of what is no radiograph, which all models share."""
+    _sets(data, "fracatlas", "bone-break")
+    from training.evaluation.ood import measure
 
-    found = ood.checked_by(model, by, weights) if by else ood.refusal(model, data, weights)
-    for source, share in found["real_films_kept"].items():
-        typer.echo(f"accepted of {source}: {share['value']:.1%}, AUROC {found['auroc'][source]:.3f}")
-    typer.echo(f"rejected of what is no radiograph: {found['others_refused']['value']:.1%}")
-    for kind, share in found["tampered_refused"].items():
-        typer.echo(f"rejected, {kind}: {share['value']:.1%}")
+    found = measure(data, weights, init).metrics
+    for source, its in (*found["radiographs"].items(), *found["source_left_out"].items()):
+        typer.echo(
+            f"{source} (n = {its['kept']['n']}; {its['how']}): rejected {1.0 - its['kept']['value']:.1%}, "
+            f"warned or rejected {1.0 - its['without_warning']['value']:.1%}"
+        )
+    for kind, share in (*found["others"].items(), *found["tampered"].items()):
+        typer.echo(f"{kind} (n = {share['n']}): {share['value']:.1%}")
 
 
 @command()

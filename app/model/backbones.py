@@ -46,12 +46,6 @@ class Architecture:
     published: str = ""
     layers_of: str = ""
 
-    @property
-    def middle(self) -> tuple[str, str]:
-        """The two stages whose features tell radiographs from other pictures: neither the first nor the last."""
-        at = max(1, len(self.stages) // 2)
-        return self.stages[at - 1], self.stages[at]
-
 
 def _resnet(build: Callable[..., models.ResNet], stride: int) -> nn.Sequential:
     network = build(weights=None)

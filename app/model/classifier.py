@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,16 +11,16 @@ from typing import Literal
 import numpy as np
 import torch
 
-from app.errors import RejectedError, WeightsError
+from app.errors import RejectedError
 from app.imaging.letterbox import Placement, letterbox, normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import FractureNetwork, channels_last
-from app.model.ood import OODDetector, real_films_kept
-from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_card, load_network
+from app.model.ood import Detector, Likeness
+from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_network
 
 __all__ = [
     "IN_WORDS",
-    "UNLIKE",
+    "LIKENESS_WARNINGS",
     "Classifier",
     "Explanation",
     "FractureFinding",
@@ -42,7 +42,12 @@ IN_WORDS: dict[FractureFinding, str] = {
     "definite": "Fracture seen",
 }
 
-UNLIKE = "Unlike any X-ray the model knows: do not believe this."
+REJECTED = "This is not like any radiograph known here, so whatever the model said would mean nothing."
+
+LIKENESS_WARNINGS: dict[Likeness, str] = {
+    "out-of-distribution": "Unlike any radiograph known here: do not believe this.",
+    "unusual": "An unusual radiograph: believe this even less than usual.",
+}
 
 WORDS = ((0.9, "very likely"), (0.66, "likely"), (0.5, "more likely than not"), (0.33, "about as likely as not"))
 
@@ -211,90 +216,44 @@ class Classifier:
     Args:
         network: in evaluation mode.
         card: the one the network was made for.
-        typical: the films it knows; none where that was not measured, and then nothing is refused.
-        checker: another model that tells instead which pictures are no films.
+        detector: tells what is no radiograph; without one nothing is rejected.
     """
 
-    def __init__(
-        self,
-        network: FractureNetwork,
-        card: ModelCard,
-        typical: OODDetector | None = None,
-        checker: Classifier | None = None,
-    ) -> None:
+    def __init__(self, network: FractureNetwork, card: ModelCard, detector: Detector | None = None) -> None:
         self.network = channels_last(network)
         self.card = card
-        self.typical = typical
-        self.checker = checker
+        self.detector = detector
         self.classes = tuple(kind.name for kind in card.classes)
 
     @classmethod
-    def load(
-        cls, name: str, folder: Path = DEFAULT_FOLDER, *, loaded: Mapping[str, Classifier] | None = None
-    ) -> Classifier:
-        """One model, and the one that checks its pictures if it is not among those ``loaded``.
+    def load(cls, name: str, folder: Path = DEFAULT_FOLDER) -> Classifier:
+        """One model, and the detector beside it.
 
         Raises:
-            WeightsError: the model cannot be used.
+            WeightsError: the model or the detector cannot be used.
         """
-        network, card = load_network(name, folder)
-        typical = OODDetector.load(network.body, card.typical, folder / name) if card.typical else None
-        checker = None
-        if card.checked_by:
-            checker = (loaded or {}).get(card.checked_by) or cls.load(card.checked_by, folder)
-            if checker.typical is None:
-                raise WeightsError(f"{name} has its pictures checked by {card.checked_by}, which knows no films.")
-        return cls(network, card, typical, checker)
+        return cls.load_all([name], folder)[0]
 
     @classmethod
     def load_all(cls, names: Sequence[str], folder: Path = DEFAULT_FOLDER) -> list[Classifier]:
-        """Several models, none of them in memory twice because it checks another's pictures; raises WeightsError."""
-        loaded: dict[str, Classifier] = {}
-        for name in sorted(names, key=lambda name: load_card(name, folder).checked_by is not None):
-            loaded[name] = cls.load(name, folder, loaded=loaded)
-        return [loaded[name] for name in names]
+        """Several models that share the detector beside them; raises WeightsError."""
+        detector = Detector.load(folder)
+        return [cls(*load_network(name, folder), detector) for name in names]
 
     def boxed(self, film: Radiograph) -> tuple[np.ndarray, Placement]:
         """An image in the model's square, float32 (S, S) in 0..1, and where it lies there."""
         return letterbox(film, self.card.size, self.card.equalise)
 
-    def check(self, film: Radiograph, *, anyway: bool = False, square: np.ndarray | None = None) -> bool:
-        """Whether an image is out of distribution, so that its verdict is void.
-
-        Args:
-            film: of any size.
-            anyway: do not reject it.
-            square: of ``boxed``, where that was called already.
+    def check(self, film: Radiograph, *, anyway: bool = False) -> Likeness | None:
+        """Whether an image is like those of the reference set; None without a detector.
 
         Raises:
-            RejectedError: it is, and nobody wants the verdict anyway.
+            RejectedError: it is out of distribution, and nobody wants the verdict anyway.
         """
-        if self.checker is not None:  # its square may have another size
-            return self.checker.check(film, anyway=anyway)
-        if self.typical is None:
-            return False
-        square = self.boxed(film)[0] if square is None else square
-        distance = float(self.typical.distance(self.pixels([square]))[0])
-        unlike = distance > self.typical.limit
-        if unlike and not anyway:
-            raise RejectedError(
-                "This is not like any radiograph the model has learnt from, so whatever it said would mean nothing. "
-                f"(Its features lie {distance / self.typical.limit:.2f} times as far from the films it knows as they "
-                f"may.{self._told_so()})"
-            )
-        return unlike
-
-    def _told_so(self) -> str:
-        """How often that is said rightly and wrongly, a sentence; empty where nobody measured it."""
-        found = self.card.metrics.get("refusal")
-        if found is None:
-            return ""
-        others, real = found["others_refused"], real_films_kept(found)
-        lost = 1.0 - min(its["value"] for its in real.values())
-        return (
-            f" {others['value']:.0%} of {others['n']} photographs, drawings and the like are told so, and of real "
-            f"films up to {lost:.0%}, by their source."
-        )
+        likeness = self.detector.likeness(film) if self.detector else None
+        if likeness == "out-of-distribution" and not anyway:
+            raise RejectedError(REJECTED)
+        return likeness
 
     def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.

@@ -1,26 +1,58 @@
-"""Whether a picture is like the films a model learnt from, by its nearest neighbours among them.
+"""Whether an image is out of distribution: no radiograph, or one unlike those of the reference set.
 
-Features of the middle stages, their mean and spread over the film, tell a radiograph from a photograph better than the
-last ones, which were taught to forget everything but fractures (Sun et al., 2022, "Out-of-distribution detection with
-deep nearest neighbors"; the stages and the spread are ours, chosen on validation films).
+A logistic regression on what the third stage of an ImageNet network sees, its mean and spread over the image, tells
+radiographs of several sources from photographs, drawings and screenshots. It belongs to no model, so that a model may
+be trained anew without measuring its rejections again. Pictures that are no radiographs help to train it (Hendrycks et
+al., 2019, "Deep anomaly detection with outlier exposure").
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import load
 from torch import nn
+from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from app.errors import WeightsError
-from app.model.weights import ReferenceSet
+from app.imaging.letterbox import letterbox, normalise
+from app.imaging.pixels import IN_COLOUR
+from app.imaging.radiograph import Radiograph
 
-__all__ = ["OODDetector", "pooled", "real_films_kept", "stage_features"]
+__all__ = ["FOLDER", "Detector", "DetectorCard", "Likeness", "backbone", "pooled", "real_images_kept", "stage_features"]
+
+Likeness = Literal["in-distribution", "unusual", "out-of-distribution"]
+FOLDER = "ood"
+"""Of the detector, beside the folders of the models."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class DetectorCard(BaseModel):
+    """What travels with the detector.
+
+    Attributes:
+        file, sha256: of the weights beside the card.
+        size: side of the letterboxed square, in pixels.
+        warning: score above which people are warned.
+        rejection: score above which an image is rejected, at least ``warning``; one in colour is from ``warning`` on.
+        metrics: for people; shown, never computed with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=32, le=1024)
+    warning: float
+    rejection: float
+    metrics: dict[str, Any] = {}
 
 
 def stage_features(body: nn.Module, stages: tuple[str, ...]) -> nn.Module:
@@ -33,7 +65,7 @@ def stage_features(body: nn.Module, stages: tuple[str, ...]) -> nn.Module:
 
 
 def pooled(extractor: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Mean and standard deviation over places of every stage's features.
+    """Mean and standard deviation over cells of every stage's features.
 
     Args:
         extractor: from ``stage_features``.
@@ -48,50 +80,73 @@ def pooled(extractor: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         return torch.cat(parts, dim=1)
 
 
-def real_films_kept(refused: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Shares of real films that are judged, by source, those that chose the limit first; from ``training refusal``."""
-    return {**refused["real_films_kept"], **refused.get("real_films_kept_elsewhere", {})}
+def backbone() -> nn.Sequential:
+    """ResNet-18 up to its third stage, under torchvision's names."""
+    layers = list(models.resnet18(weights=None).named_children())
+    return nn.Sequential(OrderedDict(layers[: [name for name, _ in layers].index("layer3") + 1]))
 
 
-class OODDetector:
-    """The films a model knows.
+def real_images_kept(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Shares of real radiographs that are not rejected, by source; from ``training ood``."""
+    return {name: its["kept"] for name, its in metrics["radiographs"].items()}
+
+
+class Detector:
+    """Tells what is out of distribution.
 
     Args:
-        extractor: from ``stage_features``.
-        bank: features of known films, float (M, D).
-        neighbours: how many of the nearest count, at most M.
-        limit: mean distance from which on a picture is like none of them.
+        network: from ``backbone``.
+        weight: of the pooled features of its third stage, float (D,).
+        bias: of their weighted sum.
+        card: thresholds of that sum, and figures.
     """
 
-    def __init__(self, extractor: nn.Module, bank: torch.Tensor, neighbours: int, limit: float) -> None:
-        self.extractor = extractor
-        self.centre = bank.mean(dim=0)
-        self.spread = bank.std(dim=0).clamp(min=1e-6)
-        self.bank = (bank - self.centre) / self.spread
-        self.neighbours = neighbours
-        self.limit = limit
+    def __init__(self, network: nn.Module, weight: torch.Tensor, bias: float, card: DetectorCard) -> None:
+        self.extractor = stage_features(network.requires_grad_(False), ("layer3",))
+        self.weight = weight
+        self.bias = bias
+        self.card = card
 
     @classmethod
-    def load(cls, body: nn.Module, films: ReferenceSet, folder: Path) -> OODDetector:
-        """Raises WeightsError where the file is missing or another one than the card says."""
-        path = folder / films.file
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != films.sha256:
-            raise WeightsError(f"The features of known films in {folder.name} are missing or damaged.")
-        bank = load_file(path)["features"].float()
-        return cls(stage_features(body, films.stages), bank, films.neighbours, films.limit)
+    def load(cls, folder: Path) -> Detector | None:
+        """The detector under a folder of models; None where there is none, and then nothing is rejected.
 
-    def standardised(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (N, D) in units of their spread among the known films."""
-        return (features - self.centre) / self.spread
+        Raises:
+            WeightsError: the card cannot be used, or the weights are missing or others than it says.
+        """
+        path = folder / FOLDER / "detector.json"
+        if not path.is_file():
+            return None
+        try:
+            card = DetectorCard.model_validate_json(path.read_text(encoding="utf-8"))
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise WeightsError(
+                f"The card of the out-of-distribution detector ({path}) cannot be used: {error}"
+            ) from None
+        file = path.with_name(card.file)
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != card.sha256:
+            raise WeightsError(f"The out-of-distribution detector ({file}) is missing or damaged. Download it again.")
+        state = {key: its.float() if its.is_floating_point() else its for key, its in load(file.read_bytes()).items()}
+        weight, bias = state.pop("weight"), float(state.pop("bias"))
+        network = backbone()
+        network.load_state_dict(state)
+        return cls(network, weight, bias, card)
 
-    def distance(self, pixels: torch.Tensor) -> np.ndarray:
-        """Mean distance to the nearest known films, in units of the features' spread.
+    def scores(self, squares: np.ndarray) -> np.ndarray:
+        """Log odds, with reference set and other pictures weighing alike, of being no radiograph.
 
         Args:
-            pixels: normalised, float (N, 3, H, W).
+            squares: letterboxed to the card's size, float32 (N, S, S) in 0..1.
 
         Returns:
-            float (N,); above ``limit`` a picture is unlike all of them.
+            float32 (N,).
         """
-        features = self.standardised(pooled(self.extractor, pixels))
-        return torch.cdist(features, self.bank).topk(self.neighbours, largest=False).values.mean(dim=1).numpy()
+        features = pooled(self.extractor, normalise(torch.from_numpy(squares)[:, None], MEAN, STD))
+        return (features @ self.weight + self.bias).numpy()
+
+    def likeness(self, film: Radiograph) -> Likeness:
+        """Whether an image is like those of the reference set; one in colour, as few are, on the stricter bound."""
+        score = float(self.scores(letterbox(film, self.card.size)[0][None])[0])
+        if score > (self.card.warning if IN_COLOUR in film.notes else self.card.rejection):
+            return "out-of-distribution"
+        return "unusual" if score > self.card.warning else "in-distribution"

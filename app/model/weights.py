@@ -23,7 +23,6 @@ __all__ = [
     "ModelCard",
     "PredictionSets",
     "PresencePoints",
-    "ReferenceSet",
     "available",
     "known",
     "load_card",
@@ -86,18 +85,6 @@ class PredictionSets(BaseModel):
     limit: float
 
 
-class ReferenceSet(BaseModel):
-    """Features of the reference set, beside the weights, and the distance above which an image is out of it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    stages: tuple[str, ...] = Field(min_length=1)
-    neighbours: int = Field(ge=1)
-    limit: float = Field(gt=0)
-
-
 class ModelCard(BaseModel):
     """What travels with the weights; the app knows nothing about a model that is not in here.
 
@@ -113,8 +100,6 @@ class ModelCard(BaseModel):
             heat is drawn in.
         presence: operating points of the fracture map; none where they were not chosen.
         sets: how prediction sets are gathered; none where they were not calibrated.
-        typical: what tells images that are out of distribution; none where that was not measured.
-        checked_by: the model beside this one that tells them instead, where its features do so better.
         metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
     """
 
@@ -136,8 +121,6 @@ class ModelCard(BaseModel):
     weights: WeightsFile
     presence: PresencePoints | None = None
     sets: PredictionSets | None = None
-    typical: ReferenceSet | None = None
-    checked_by: str | None = None
     date: str
     seed: int
     intended_use: str
@@ -149,15 +132,9 @@ class ModelCard(BaseModel):
     training: dict[str, Any] = {}
 
     @property
-    def refuses(self) -> bool:
-        """Whether images out of distribution are rejected, by whatever model."""
-        return self.typical is not None or self.checked_by is not None
-
-    @property
     def limits(self) -> list[str]:
         """What nobody should expect of the model, in sentences."""
         lacking = [] if self.presence else ["It cannot tell whether a bone is broken at all."]
-        lacking += [] if self.refuses else ["It does not notice when a picture is no X-ray."]
         return [*self.data.get("limits", []), *lacking]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.model.ood import real_films_kept
+from app.model.ood import Detector, real_images_kept
 from app.model.weights import DEFAULT_FOLDER, ModelCard, percent, with_interval
 from app.ui.text import details, table
 
@@ -113,9 +113,6 @@ def answer_rows(card: ModelCard) -> list[list[str]]:
         rows.append(["Types in such a set", f"{its['size']['value']:.1f} of {len(card.classes)}"])
         if tested := card.metrics.get("test", {}).get("sets"):
             rows.append([f"{level} sets hold the label, test X-rays", with_interval(tested["coverage"])])
-    if rejected := card.metrics.get("refusal"):
-        rows.append(["Rejects pictures that are no X-rays", with_interval(rejected["others_refused"])])
-        rows += [[f"Keeps X-rays: {name}", with_interval(its)] for name, its in real_films_kept(rejected).items()]
     return rows
 
 
@@ -181,14 +178,23 @@ def whole_card(name: str, folder: Path = DEFAULT_FOLDER) -> str | None:
     return "\n".join(line for line in text.splitlines() if not line.startswith("![")).strip()
 
 
+def rejections(metrics: dict[str, Any]) -> str:
+    """How often the detector rejects what is no radiograph, and real radiographs by source, as HTML."""
+    others = metrics["others"]["rejected"]
+    rows = [["Photographs, drawings and the like: rejected", with_interval(others)]]
+    rows += [[f"{name}: not rejected", with_interval(its)] for name, its in real_images_kept(metrics).items()]
+    return f"<article class='about'><h2>Is it a radiograph?</h2>{table(['Images', 'Measured'], rows)}</article>"
+
+
 class AboutTab:
     """Lays itself out inside the current Blocks.
 
     Args:
         cards: of the models, the default first.
+        detector: of what is no radiograph.
     """
 
-    def __init__(self, cards: Sequence[ModelCard]) -> None:
+    def __init__(self, cards: Sequence[ModelCard], detector: Detector | None = None) -> None:
         if len(cards) > 1:
             gr.HTML(compare(cards))
         for card in cards:
@@ -196,6 +202,8 @@ class AboutTab:
             if text := whole_card(card.name):
                 with gr.Accordion(f"The whole model card of {card.title}", open=False):
                     gr.Markdown(text, elem_classes="card")
+        if detector is not None and detector.card.metrics:
+            gr.HTML(rejections(detector.card.metrics))
 
 
 def _crossing(counts: dict[str, int]) -> str:
@@ -281,7 +289,7 @@ def _replication_table(rows: list[dict[str, Any]]) -> str:
 def describe_data(folder: Path = TRAINING) -> str:
     """Audits and replications as HTML; every figure is from the committed JSON."""
     audits = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("data/audits/*.json"))]
-    results = folder / "recipes" / "peers" / "results.json"
+    results = folder / "recipes" / "replications" / "results.json"
     parts = ["<h2>Is this data sound?</h2>", INTRO]
     rows = [[title, *(words(audit) for audit in audits)] for title, words in ROWS.items()]
     head = ["", *(audit["title"] for audit in audits)]

@@ -186,7 +186,7 @@ class CompareTab:
         self, session: Session, pair: _Pair, methods: Sequence[str], models: Sequence[str]
     ) -> Iterator[dict[Any, Any]]:
         """A row a method and a column a model."""
-        requests, rejecting = self._requests(session, models, pair)
+        requests = self._requests(session, models, pair)
         cells = [(method, *each) for method in methods for each in requests]
         several, image = len(requests) > 1, session.explanation.radiograph.display()
         pictures: list[tuple[np.ndarray, str]] = []
@@ -213,14 +213,12 @@ class CompareTab:
                 shown = explained.heat(pair.target)
             pictures = [*pictures, (overlay(image, shown), f"{before}{title} · {took}")]
             yield {self.grid: gr.Gallery(pictures, columns=len(requests) if several else 3)}
-        yield {self.state: text.line(self._summary(pair, late, rejecting))}
+        yield {self.state: text.line(self._summary(pair, late))}
 
-    def _requests(
-        self, session: Session, names: Sequence[str], pair: _Pair
-    ) -> tuple[list[tuple[Explanation, MapRequest]], list[str]]:
-        """The X-ray as each model explains it, what it is asked for, and titles of models that reject it."""
+    def _requests(self, session: Session, names: Sequence[str], pair: _Pair) -> list[tuple[Explanation, MapRequest]]:
+        """The X-ray as each model explains it, and what it is asked for."""
         explanation = session.explanation
-        requests, rejecting = [], []
+        requests = []
         # Models look at the X-ray itself, not at the page's smaller copy.
         others = any(name != explanation.model for name in names)
         image = session.slices.radiograph() if others else explanation.radiograph
@@ -229,17 +227,13 @@ class CompareTab:
             if name == explanation.model:
                 requests.append((explanation, map_request(model, session.square, *pair)))
                 continue
-            if model.check(image, anyway=True):
-                rejecting.append(model.card.title)
             explained = model.explain([image])[0].at_screen_size(SCREEN)
             requests.append((explained, map_request(model, image, *pair)))
-        return requests, rejecting
+        return requests
 
-    def _summary(self, pair: _Pair, late: Sequence[str], rejecting: Sequence[str]) -> str:
+    def _summary(self, pair: _Pair, late: Sequence[str]) -> str:
         target, against = (self.titles[name].lower() for name in pair)
         told = f"Heatmaps for {target}, compared against {against}."
         if late:
             told += f" {' and '.join(dict.fromkeys(late))} took longer than {LIMIT:.0f} seconds."
-        if rejecting:
-            told += f" {' and '.join(rejecting)} would reject this X-ray as out-of-distribution."
         return told

@@ -238,10 +238,10 @@ class ExplainTab:
             ImageError: it cannot be read; RejectedError where it is out-of-distribution and nobody insists.
         """
         image = slices.radiograph()
-        classifier.check(image, anyway=anyway)
+        likeness = classifier.check(image, anyway=anyway)
         explanation = classifier.explain([image])[0].at_screen_size(SCREEN)
         square, _ = letterbox(image, classifier.card.size, classifier.card.equalise)
-        return Session(explanation, square, slices, label, anyway)
+        return Session(explanation, square, slices, label, likeness)
 
     def _explained(
         self, slices: Slices, model: str, looks: Looks, label: str | None = None, anyway: bool = False
@@ -278,7 +278,7 @@ class ExplainTab:
             self.session: session,
             self.rejected: None,
             self.anyway: gr.update(visible=False),
-            self.verdict: text.verdict(card, explanation, session.label, session.anyway),
+            self.verdict: text.verdict(card, explanation, session.label, session.likeness),
             self.bars: style,
             self.types: gr.update(choices=choices, value=explanation.prediction.best),
             self.source: plain,

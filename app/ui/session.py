@@ -14,6 +14,7 @@ from gradio.components import Component
 from app.errors import Progress
 from app.imaging.series import Slices
 from app.model.classifier import Explanation
+from app.model.ood import Likeness
 from app.ui.text import CANCELLED, OURS, line
 
 __all__ = [
@@ -65,14 +66,19 @@ class Session:
         square: the X-ray as the model saw it, float (S, S) in 0..1.
         slices: the file or files it came from.
         label: the type it is labelled with, where that is known.
-        anyway: whether it is explained although it is out-of-distribution.
+        likeness: to the reference set; people insisted where it is out of distribution.
     """
 
     explanation: Explanation
     square: np.ndarray
     slices: Slices
     label: str | None
-    anyway: bool = False
+    likeness: Likeness | None = None
+
+    @property
+    def anyway(self) -> bool:
+        """Whether it is explained although it is out of distribution."""
+        return self.likeness == "out-of-distribution"
 
 
 def picture(elem_id: str, alt: str, **look: Any) -> gr.Image:

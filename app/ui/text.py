@@ -10,7 +10,7 @@ from app.explain.shortcuts import mark_boxes
 from app.imaging.dicom import trained_on
 from app.model.classifier import (
     IN_WORDS,
-    UNLIKE,
+    LIKENESS_WARNINGS,
     Explanation,
     FractureFinding,
     confidence,
@@ -21,6 +21,7 @@ from app.model.classifier import (
     presence,
     track_record,
 )
+from app.model.ood import Likeness
 from app.model.weights import ModelCard, percent, with_interval
 
 __all__ = ["bars", "describe", "details", "legend", "line", "paragraphs", "rejection", "table", "titles", "verdict"]
@@ -105,20 +106,22 @@ def reading(*, fracture_map: bool) -> str:
     )
 
 
-def verdict(card: ModelCard, explanation: Explanation, label: str | None = None, anyway: bool = False) -> str:
+def verdict(
+    card: ModelCard, explanation: Explanation, label: str | None = None, likeness: Likeness | None = None
+) -> str:
     """The card with the predicted type, the confidence and whether a fracture is seen; how reliable that is, closed.
 
     Args:
         card: of the model.
         explanation: by it.
         label: the type the X-ray is labelled with, where that is known.
-        anyway: the picture had been rejected as out-of-distribution.
+        likeness: to the reference set, where that is known.
     """
     prediction, names = explanation.prediction, titles(card)
     best, probability = prediction.best, prediction.probability(prediction.best)
     seen = presence(explanation, card.presence)
     image, notes = explanation.radiograph, list(explanation.radiograph.notes)
-    warnings = [UNLIKE] if anyway else []
+    warnings = [words] if likeness and (words := LIKENESS_WARNINGS.get(likeness)) else []
     if not trained_on(image.modality) and notes:
         warnings.append(notes.pop(0))
     muted = " muted" if seen == "none" or warnings else ""
@@ -164,9 +167,7 @@ def _reliability(
     elif seen is not None and (alarms := false_alarms(card, seen)):
         yield f"False alarms: {', '.join(f'{percent(share)} of {where}' for where, share in alarms)}."
     yield from _test_figures(card, prediction.best)
-    unable = [] if card.presence else ["that no bone is broken"]
-    unable += [] if card.refuses else ["that a picture is no X-ray"]
-    cannot = f"; it cannot say {' or '.join(unable)}" if unable else ""
+    cannot = "" if card.presence else "; it cannot say that no bone is broken"
     yield f"It always names one of {len(card.classes)} types{cannot}."
 
 

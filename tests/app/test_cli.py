@@ -355,7 +355,7 @@ def test_a_frame_of_what_has_none_is_a_sentence(drawing: Path, tmp_path: Path) -
 
 
 def test_notes_are_told_of_a_refused_image_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args: object, **_kwargs: object) -> bool:
+    def refuse(*_args: object, **_kwargs: object) -> None:
         raise RejectedError("This is not like any radiograph.")
 
     monkeypatch.setattr(Classifier, "check", refuse)

@@ -20,7 +20,7 @@ from app.explain import perturbation
 from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
-from app.model.ood import OODDetector, pooled, stage_features
+from app.model.ood import Detector, DetectorCard, backbone
 from tests.app.imaging.test_dicom import made, written
 from tests.serving import PATIENCE, launch, until
 
@@ -30,10 +30,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 def choosy(classifier: Classifier) -> Classifier:
     """A third model, which knows one grey square and nothing like it."""
-    extractor = stage_features(classifier.network.body, ("layer2", "layer3"))
-    known = pooled(extractor, torch.zeros(2, 3, 96, 96) + torch.tensor([0.0, 0.1])[:, None, None, None])
-    card = classifier.card.model_copy(update={"name": "choosy", "title": "Choosy network"})
-    return Classifier(classifier.network, card, OODDetector(extractor, known, 1, 1e-3))
+    named = classifier.card.model_copy(update={"name": "choosy", "title": "Choosy network"})
+    card = DetectorCard(file="detector.safetensors", sha256="0" * 64, size=96, warning=-1.0, rejection=-1.0)
+    return Classifier(classifier.network, named, Detector(backbone(), torch.zeros(512), 0.0, card))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ BAD = {
     "evaluate gone": "There is no model called 'gone' in weights. Available: none.",
     "localise gone": "There is no model called 'gone' in weights. Available: none.",
     "presence gone": "There is no model called 'gone' in weights. Available: none.",
-    "refusal gone": "There is no model called 'gone' in weights. Available: none.",
     "gallery gone gone": "There is no model called 'gone' in weights. Available: none.",
     "faithfulness gone": "There is no model called 'gone' in weights. Available: none.",
     "faithfulness gone guess": "There is no method 'guess'; known are gradcam,",

@@ -1,17 +1,20 @@
-"""Is it a radiograph like those the model knows: ``python -m training refusal MODEL --data FOLDER``.
+"""Makes and judges the detector of what is no radiograph: ``python -m training ood --data FOLDER --init FOLDER``.
 
-The limit is the lowest that keeps 95 % of the real films of either source, FracAtlas' validation films and the
-bone-break films, of which each is compared with films of other cases only. Pictures that are no radiographs have no
-part in choosing it; they judge it, and so do films that were tampered with and real films that chose nothing. Where a
-model's own features fail on them, another's may be asked instead (``checked_by``), and the model card says so.
+Radiographs are the training images of bone-break and FracAtlas and those of multi-region that neither holds, each
+source weighing alike. The thresholds are the lowest at which, out of fold, no source loses more images than it may.
+Pictures that are no radiographs train the detector but choose no threshold; a third of them, and all of ``not-xray``,
+only judge it. What a hospital it never saw would lose is told by sets that train nothing, and by leaving out each
+source in turn.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +22,85 @@ import cv2
 import numpy as np
 import torch
 from safetensors.torch import save
-from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 from app.errors import ImageError
-from app.imaging.letterbox import letterbox
+from app.imaging.letterbox import letterbox, normalise
+from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import Radiograph, read
-from app.model.backbones import ARCHITECTURES
-from app.model.classifier import Classifier
-from app.model.ood import OODDetector, pooled, stage_features
-from app.model.weights import ReferenceSet, load_card, write_card
-from training.data.datamodule import BoneBreakData, BoxedImages
-from training.data.image import CACHE
+from app.model.network import build_network
+from app.model.ood import FOLDER, MEAN, STD, DetectorCard, backbone, pooled, stage_features
+from training.data import bone_break, fracatlas, splits
+from training.data.duplicates import find_groups
+from training.data.image import CACHE, DataSet, readable
 from training.data.image import squares as cached_squares
-from training.data.multi_region import external_set as strangers
+from training.data.multi_region import external_set
 from training.evaluation.metrics import bootstrap
-from training.recipe import Recipe
+from training.fitting.fit import load_initial, local_layers
 
-__all__ = ["KEPT", "checked_by", "refusal", "tampered"]
+__all__ = ["measure", "tampered"]
 
 log = logging.getLogger(__name__)
 
-KEPT = 0.95
-NEIGHBOURS = 5
-MOST = 1200
-"""FracAtlas films in the bank; the bone-break films all are."""
-TAMPERED = 200
-"""Validation films that are tampered with."""
-OF_FILMS = ("inverted", "upside down", "cropped to the middle ninth")
-FILE = "typical.safetensors"
+SIZE = 128
+REJECTED, WARNED = 0.01, 0.02
+"""Shares of a source's images that the two thresholds may cost, out of fold."""
+PENALTY = 0.03
+"""Inverse strength of the squared coefficients' penalty; of three tried, it rejects most of the training pictures out
+of fold where the radiographs' loss is the same."""
+FOLDS = 4
+FILE = "detector.safetensors"
+TAMPERED = 100
+"""Test images that are tampered with."""
+MOST = 600
+"""Images of one source and part, so that the features take minutes."""
+ELSEWHERE = ("bone-break-more", "ca1len", "hbfmid", "veda")
 
 
-def tampered(films: Sequence[Radiograph], size: int, equalise: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
-    """What people may drop in that no camera took so, made from films and from nothing: float (M, S, S) in 0..1 each.
+@dataclass(frozen=True)
+class Images:
+    """One source: features, float32 (N, D), near-duplicate groups, int (N,), names, what is in colour, bool (N,)."""
+
+    features: np.ndarray
+    groups: np.ndarray
+    names: tuple[str, ...]
+    coloured: np.ndarray
+
+    @classmethod
+    def of(
+        cls, paths: Sequence[Path], groups: np.ndarray, names: Sequence[str], extractor: torch.nn.Module, cache: Path
+    ) -> Images:
+        coloured = np.array([IN_COLOUR in read(path).notes for path in paths], dtype=bool)
+        return cls(_features(extractor, cached_squares(paths, SIZE, cache)), groups, tuple(names), coloured)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A weighted sum of features that is the log odds of being no radiograph."""
+
+    weight: np.ndarray
+    bias: float
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        return features @ self.weight + self.bias
+
+
+def tampered(films: Sequence[Radiograph], size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """What people may drop in that no camera took so, made from films and from nothing: float32 (M, S, S) in 0..1 each.
 
     Films are changed before they are letterboxed, as they would come: a negative with a white border gives itself away.
 
     Args:
         films: of any sizes.
-        size: side of the model's square.
-        equalise: whether the model's films are.
+        size: side of the square.
         seed: of the noise.
     """
 
     def changed(how: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         shown = (np.ascontiguousarray(how(film.display())) for film in films)
-        return np.stack([letterbox(Radiograph(pixels, (0, 255)), size, equalise)[0] for pixels in shown])
+        return np.stack([letterbox(Radiograph(pixels, (0, 255)), size)[0] for pixels in shown])
 
     def middle(pixels: np.ndarray) -> np.ndarray:
         height, width = pixels.shape
@@ -84,167 +120,295 @@ def tampered(films: Sequence[Radiograph], size: int, equalise: bool = False, see
     }
 
 
-def _features(extractor: torch.nn.Module, classifier: Classifier, squares: np.ndarray) -> torch.Tensor:
-    parts = [
-        pooled(extractor, classifier.pixels(list(squares[start : start + 64].astype(np.float32))))
-        for start in range(0, len(squares), 64)
-    ]
-    return torch.cat(parts)
+def _extractor(init: Path | None) -> tuple[torch.nn.Sequential, dict[str, object]]:
+    """The backbone with pretrained layers, and where they came from."""
+    network = build_network("resnet18", 2)
+    initial = load_initial(network, "resnet18", local_layers(init, "resnet18"))
+    layers = backbone()
+    own = network.body.state_dict()
+    layers.load_state_dict({key: own[key].half().to(own[key].dtype) for key in layers.state_dict()})
+    return layers.eval(), initial.as_card()
 
 
-def _energy(classifier: Classifier, squares: np.ndarray) -> np.ndarray:
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(squares), 64):
-            pixels = classifier.pixels(list(squares[start : start + 64].astype(np.float32)))
-            found.append(-logsumexp(classifier.network(pixels).logits.numpy(), axis=1))
-    return np.concatenate(found)
+def _features(extractor: torch.nn.Module, squares: np.ndarray) -> np.ndarray:
+    """float32 (N, D) of squares, uint8 or float32 in 0..1, (N, S, S)."""
+    parts = []
+    for start in range(0, len(squares), 32):
+        some = squares[start : start + 32]
+        some = some / np.float32(255.0) if some.dtype == np.uint8 else some
+        parts.append(pooled(extractor, normalise(torch.from_numpy(some)[:, None], MEAN, STD)).numpy())
+    return np.concatenate(parts)
 
 
-def _others(folder: Path, size: int, equalise: bool) -> tuple[np.ndarray, str]:
-    """Pictures that are no films, float (N, size, size), and one hash over their names and bytes."""
-    squares, digest = [], hashlib.sha256()
-    for path in sorted(folder.glob("*")):
+def _parts(whole: DataSet, cache: Path) -> tuple[DataSet, np.ndarray, np.ndarray]:
+    """A set with its groups, int (N,), and parts, str (N,); searched for where no split is committed."""
+    known = splits.committed(whole, unlisted=0.2)
+    if known is None:
+        whole, decoded = readable(whole)
+        families = find_groups(whole, decoded, cache).cases
+        known = families, splits.part_images(whole, families)
+    return whole, np.asarray(known[0]), np.asarray(known[1])
+
+
+def _radiographs(extractor: torch.nn.Module, data: Path, cache: Path) -> tuple[dict[str, Images], dict[str, Images]]:
+    """The sources of the reference set, and test images of the same sources that have no near-duplicate in it."""
+    reference, test = {}, {}
+    for title, whole in (("bone-break", bone_break.load(data)), ("FracAtlas", fracatlas.load(data))):
+        whole, groups, parts = _parts(whole, cache)
+        for part, into in (("train", reference), ("test", test)):
+            found = np.flatnonzero(parts == part)
+            chosen = np.sort(np.random.default_rng(0).permutation(found)[:MOST])
+            films = [whole.films[i] for i in chosen]
+            paths, names = [film.path for film in films], [film.name for film in films]
+            if films:
+                into[title] = Images.of(paths, groups[chosen], names, extractor, cache)
+    try:
+        films = external_set(data)
+    except FileNotFoundError:
+        log.warning("there are no multi-region images under %s, so the reference set has two sources", data)
+    else:
+        paths, names = [film.path for film in films], [film.name for film in films]
+        reference["multi-region"] = Images.of(paths, np.arange(len(films)), names, extractor, cache)
+    return reference, test
+
+
+def _key(source: str, name: str) -> tuple[str, str]:
+    """One name for an image in the list of images and in its own set."""
+    path = Path(name.removesuffix(".webp"))
+    if not source.startswith("multi-region"):
+        return source.lower(), path.name
+    # Turned copies and re-encoded ones keep the stem; only classes use a stem twice.
+    return "multi-region", f"{path.parts[-2]}/{path.stem if source == 'multi-region' else path.name}"
+
+
+def _elsewhere(extractor: torch.nn.Module, data: Path, cache: Path) -> dict[str, tuple[Images, set[tuple[str, str]]]]:
+    """Sets that train nothing, one file an image, and the images of other sets that they show too."""
+    listed = data / "films.csv"
+    if not listed.is_file():
+        log.warning("there is no %s, so no further sets judge the detector", listed)
+        return {}
+    with listed.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for name in ELSEWHERE:
+        first = {int(row["film"]): row["file"] for row in reversed(rows) if row["set"] == name}
+        numbers = np.array(sorted(first))
+        chosen = np.sort(np.random.default_rng(0).permutation(numbers)[:MOST])
+        folders = (data / name, data / name / "train", data / name / "train" / "images")
+        paths = [next((p for its in folders if (p := its / first[n]).is_file()), None) for n in chosen]
+        at_hand = [n for n, path in zip(chosen, paths, strict=True) if path is not None]
+        if not at_hand:
+            continue
+        there = [path for path in paths if path is not None]
+        images = Images.of(there, np.array(at_hand), [first[n] for n in at_hand], extractor, cache)
+        shared = {_key(row["set"], row["file"]) for row in rows if row["set"] != name and int(row["film"]) in first}
+        found[name] = images, shared
+    return found
+
+
+def _pictures(folder: Path) -> tuple[list[Radiograph], list[str]]:
+    """Pictures that are no radiographs, each content once, and their hashes, in the order of the hashes."""
+    found: dict[str, Radiograph] = {}
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         try:
-            squares.append(letterbox(read(path), size, equalise)[0])
+            found.setdefault(digest, read(path))
         except ImageError:
             continue
-        digest.update(path.name.encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    if not squares:
+    if not found:
         raise FileNotFoundError(f"no pictures under {folder}; put some there that are no radiographs")
-    return np.stack(squares), digest.hexdigest()
+    order = sorted(found)
+    return [found[digest] for digest in order], order
 
 
-def _elsewhere(typed: BoneBreakData, data: Path, cache: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Real films that neither are known nor chose the limit: squares, uint8 (N, size, size), and groups, int (N,)."""
-    size, equalise = typed.recipe.size, typed.recipe.equalise
-    test = BoxedImages(data, "test", size, cache, equalise)
-    found = {
-        "bone-break, test": (typed.squares[typed.split.test], typed.groups[typed.split.test]),
-        "FracAtlas, test": (test.squares, test.groups),
-    }
-    try:
-        unknown = strangers(data)
-    except FileNotFoundError:
-        log.warning("there are no multi-region films under %s, so they judge nothing", data)
-    else:
-        pixels = cached_squares([film.path for film in unknown], size, cache, equalise)
-        found["multi-region, films no other set holds"] = (pixels, np.arange(len(unknown)))
+def _in_colour(pictures: Sequence[Radiograph]) -> np.ndarray:
+    return np.array([IN_COLOUR in picture.notes for picture in pictures], dtype=bool)
+
+
+def _parts_of(picture: Radiograph, rng: np.random.Generator) -> list[np.ndarray]:
+    """A picture letterboxed, and two random crops of it, of which one is turned and of another brightness."""
+    shown = picture.scaled(2 * SIZE).display()
+    squares = [letterbox(picture, SIZE)[0]]
+    for turned in (False, True):
+        height, width = (max(1, int(side * rng.uniform(0.4, 0.8))) for side in shown.shape)
+        top, left = rng.integers(0, shown.shape[0] - height + 1), rng.integers(0, shown.shape[1] - width + 1)
+        crop = shown[top : top + height, left : left + width]
+        if turned:
+            lit = np.rot90(crop, int(rng.integers(4))) * rng.uniform(0.5, 1.1) + rng.uniform(-30, 30)
+            crop = np.clip(lit, 0, 255).astype(np.uint8)
+        squares.append(letterbox(Radiograph(np.ascontiguousarray(crop), (0, 255)), SIZE)[0])
+    return squares
+
+
+def _fit(sources: Sequence[np.ndarray], others: np.ndarray) -> Fitted:
+    """Logistic regression in which radiographs and other pictures weigh alike, and so do all sources."""
+    features = np.concatenate([*sources, others])
+    weights = np.concatenate(
+        [
+            *(np.full(len(its), 0.5 / len(sources) / len(its)) for its in sources),
+            np.full(len(others), 0.5 / len(others)),
+        ]
+    )
+    scaler = StandardScaler().fit(features)
+    labels = np.r_[np.zeros(len(features) - len(others)), np.ones(len(others))]
+    model = LogisticRegression(C=PENALTY, max_iter=3000)
+    model.fit(scaler.transform(features), labels, sample_weight=weights * len(features))
+    weight = model.coef_[0] / scaler.scale_
+    return Fitted(weight.astype(np.float32), float(model.intercept_[0] - scaler.mean_ @ weight))
+
+
+def _out_of_fold(reference: dict[str, Images], others: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of the reference images, each by a detector that saw nothing of its group: float (N,) by source."""
+    found = {name: np.zeros(len(its.names)) for name, its in reference.items()}
+    for fold in range(FOLDS):
+        kept = [its.features[its.groups % FOLDS != fold] for its in reference.values()]
+        fitted = _fit([its for its in kept if len(its)], others)
+        for name, its in reference.items():
+            inside = its.groups % FOLDS == fold
+            found[name][inside] = fitted.scores(its.features[inside])
     return found
 
 
-def checked_by(name: str, other: str, weights: Path) -> dict[str, Any]:
-    """Has a model's pictures checked by another one, whose features tell films better; its figures are taken over.
-
-    Returns:
-        What the model's ``refusal.json`` then holds.
-
-    Raises:
-        WeightsError: no such model.
-        FileNotFoundError: the other one's refusal was not measured.
-    """
-    card, theirs = load_card(name, weights), load_card(other, weights)
-    measured = weights / other / "refusal.json"
-    if theirs.typical is None or not measured.is_file():
-        raise FileNotFoundError(f"run `python -m training refusal {other}` first")
-    found = {**json.loads(measured.read_text(encoding="utf-8")), "by": other}
-    (weights / name / "refusal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (weights / name / FILE).unlink(missing_ok=True)
-    metrics = {**card.metrics, "refusal": theirs.metrics["refusal"]}
-    write_card(card.model_copy(update={"typical": None, "checked_by": other, "metrics": metrics}), weights / name)
-    return found
+def _unseen(
+    reference: dict[str, Images], others: np.ndarray, left_out: str, shared: set[tuple[str, str]]
+) -> Fitted | None:
+    """The detector without one source, or without images that a judged set shares; None where no source is left."""
+    sources = []
+    for name, its in reference.items():
+        alone = np.array([_key(name, film) not in shared for film in its.names])
+        if name != left_out and alone.any():
+            sources.append(its.features[alone])
+    return _fit(sources, others) if sources else None
 
 
-def refusal(name: str, data: Path, weights: Path, cache: Path = CACHE) -> dict[str, Any]:
-    """Gathers the features of known films, chooses the limit, judges it, and writes all into the model's folder.
+@dataclass(frozen=True)
+class _Judge:
+    """The detector at its two thresholds."""
+
+    fitted: Fitted
+    warning: float
+    rejection: float
+
+    def _rejected(self, scores: np.ndarray, coloured: np.ndarray) -> np.ndarray:
+        return scores > np.where(coloured, self.warning, self.rejection)
+
+    def _kept(self, scores: np.ndarray, its: Images, how: str) -> dict[str, Any]:
+        return {
+            "how": how,
+            "kept": bootstrap(~self._rejected(scores, its.coloured), its.groups),
+            "without_warning": bootstrap(scores <= self.warning, its.groups),
+        }
+
+    def radiographs(
+        self,
+        reference: dict[str, Images],
+        test: dict[str, Images],
+        inside: dict[str, np.ndarray],
+        elsewhere: dict[str, tuple[Images, set[tuple[str, str]]]],
+        others: np.ndarray,
+    ) -> dict[str, Any]:
+        """Shares of real images that are kept, by set, and by source with that source left out."""
+        found = {
+            f"{name}, training images out of fold": self._kept(inside[name], its, "chose the thresholds")
+            for name, its in reference.items()
+        }
+        for name, its in test.items():
+            how = "unseen images of a known source"
+            found[f"{name}, test"] = self._kept(self.fitted.scores(its.features), its, how)
+        for name, (its, shared) in elsewhere.items():
+            if (alone := _unseen(reference, others, "", shared)) is not None:
+                how = "a set that trained nothing; the images it shares were left out of the reference set"
+                found[name] = self._kept(alone.scores(its.features), its, how)
+        left_out = {}
+        for name, its in reference.items():
+            if (alone := _unseen(reference, others, name, set())) is not None:
+                left_out[name] = self._kept(alone.scores(its.features), its, "left out of the reference set")
+        return {"radiographs": found, "source_left_out": left_out}
+
+    def others(
+        self,
+        strange: dict[str, tuple[np.ndarray, np.ndarray]],
+        changed: dict[str, np.ndarray],
+        inside: dict[str, np.ndarray],
+    ) -> dict[str, Any]:
+        """Shares of what is no radiograph that are rejected, and how well it is told from each source in grey."""
+        scores = {name: self.fitted.scores(its) for name, (its, _) in strange.items()}
+        gone = {name: self._rejected(scores[name], coloured) for name, (_, coloured) in strange.items()}
+        every = np.concatenate(list(scores.values()))
+        return {
+            "others": {
+                "rejected": bootstrap(np.concatenate(list(gone.values()))),
+                "rejected_or_warned": bootstrap(every > self.warning),
+                **{name: bootstrap(its) for name, its in gone.items()},
+                **{f"{name}, in grey": bootstrap(its > self.rejection) for name, its in scores.items()},
+            },
+            "auroc": {
+                name: float(roc_auc_score(np.r_[np.zeros(len(each)), np.ones(len(every))], np.r_[each, every]))
+                for name, each in inside.items()
+            },
+            "tampered": {name: bootstrap(self.fitted.scores(its) > self.rejection) for name, its in changed.items()},
+        }
+
+
+def measure(data: Path, weights: Path, init: Path | None = None, cache: Path = CACHE) -> DetectorCard:
+    """Trains the detector, chooses its thresholds, judges it, and writes it beside the models.
 
     Args:
-        name: folder under ``weights``; ``typical.safetensors`` and ``refusal.json`` are written, the limit into its
-            card.
-        data: folder with FracAtlas, bone-break and ``not-xray``.
-        weights: folder of models.
-        cache: where decoded films are kept.
-
-    Returns:
-        What ``refusal.json`` holds.
+        data: folder with bone-break, FracAtlas, ``other-pictures`` to train on and ``not-xray`` to judge by, and
+            further sets if they are at hand.
+        weights: folder of models; ``ood/detector.safetensors`` and ``ood/detector.json`` are written.
+        init: file or folder of ResNet-18's ImageNet layers; torchvision's where not given.
+        cache: where decoded images are kept.
 
     Raises:
-        FileNotFoundError: films are not there.
-        WeightsError: no such model.
+        FileNotFoundError: images are not there.
     """
-    classifier = Classifier.load(name, weights)
-    card = classifier.card
-    recipe = Recipe.model_validate(card.recipe)
-    stages = ARCHITECTURES[card.architecture].middle
-    extractor = stage_features(classifier.network.body, stages)
-    typed = BoneBreakData(recipe, data, cache)
-    atlas = BoxedImages(data, "train", card.size, cache, card.equalise)
-    judging = BoxedImages(data, "validation", card.size, cache, card.equalise)
-    validation = judging.squares / 255.0
+    pictures, digests = _pictures(data / "other-pictures")
+    judging, judges = _pictures(data / "not-xray")
+    layers, initial = _extractor(init)
+    extractor = stage_features(layers, ("layer3",))
     rng = np.random.default_rng(0)
-    chosen = np.sort(rng.permutation(len(atlas.films))[:MOST])
-    own, groups = typed.squares[typed.split.train] / 255.0, typed.groups[typed.split.train]
-    bank = torch.cat(
-        [_features(extractor, classifier, own), _features(extractor, classifier, atlas.squares[chosen] / 255.0)]
-    ).half()
-    blob = save({"features": bank})
-    (weights / name / FILE).write_bytes(blob)
-    known = OODDetector(extractor, bank.float(), min(NEIGHBOURS, len(bank)), float("inf"))
-
-    def distances(squares: np.ndarray) -> np.ndarray:
-        pixels = (classifier.pixels(list(squares[i : i + 64].astype(np.float32))) for i in range(0, len(squares), 64))
-        return np.concatenate([known.distance(some) for some in pixels])
-
-    apart = torch.cdist(known.bank[: len(own)], known.bank)
-    apart[:, : len(own)][torch.from_numpy(groups[:, None] == groups[None])] = float("inf")
-    within = apart.topk(known.neighbours, largest=False).values.mean(dim=1).numpy()
-    real = {"FracAtlas, validation": distances(validation), "bone-break, other cases": within}
-    limit = max(float(np.quantile(each, KEPT, method="higher")) for each in real.values())
-    others, digest = _others(data / "not-xray", card.size, card.equalise)
-    far = distances(others)
-    calm = _energy(classifier, validation)
-    found: dict[str, Any] = {
-        "neighbours": known.neighbours,
-        "stages": list(stages),
-        "known_films": len(bank),
-        "limit": limit,
-        "real_films_kept": {
-            key: bootstrap(each <= limit, groups if key.startswith("bone") else judging.groups)
-            for key, each in real.items()
-        },
-        "real_films_kept_elsewhere": {
-            key: bootstrap(distances(squares / 255.0) <= limit, its)
-            for key, (squares, its) in _elsewhere(typed, data, cache).items()
-        },
-        "others_sha256": digest,
-        "others_refused": bootstrap(far > limit),
-        "auroc": {
-            key: float(roc_auc_score(np.r_[np.zeros(len(each)), np.ones(len(far))], np.r_[each, far]))
-            for key, each in real.items()
-        },
-        "auroc_of_energy": float(
-            roc_auc_score(np.r_[np.zeros(len(calm)), np.ones(len(far))], np.r_[calm, _energy(classifier, others)])
-        ),
-        "tampered_refused": {
-            key: bootstrap(distances(squares) > limit, judging.groups[:TAMPERED] if key in OF_FILMS else None)
-            for key, squares in tampered(
-                [read(film.path) for film in judging.films[:TAMPERED]], card.size, card.equalise
-            ).items()
-        },
+    every = [_features(extractor, np.stack(_parts_of(picture, rng))) for picture in pictures]
+    third = np.arange(len(every)) % 3 == 2
+    others = np.concatenate([its for its, judged in zip(every, third, strict=True) if not judged])
+    held_out = np.concatenate([its[:1] for its, judged in zip(every, third, strict=True) if judged])
+    foreign = _features(extractor, np.stack([letterbox(picture, SIZE)[0] for picture in judging]))
+    strange = {
+        "not-xray": (foreign, _in_colour(judging)),
+        "held out of other-pictures": (held_out, _in_colour(pictures)[third]),
     }
-    (weights / name / "refusal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    typical = ReferenceSet(
-        file=FILE,
-        sha256=hashlib.sha256(blob).hexdigest(),
-        stages=stages,
-        neighbours=known.neighbours,
-        limit=limit,
+    reference, test = _radiographs(extractor, data, cache)
+    inside = _out_of_fold(reference, others)
+    rejection, warning = (
+        max(float(np.quantile(each, 1.0 - share, method="higher")) for each in inside.values())
+        for share in (REJECTED, WARNED)
     )
-    told = ("real_films_kept", "real_films_kept_elsewhere", "others_refused", "tampered_refused")
-    kept = {key: found[key] for key in told}
-    write_card(
-        card.model_copy(update={"typical": typical, "checked_by": None, "metrics": {**card.metrics, "refusal": kept}}),
-        weights / name,
-    )
-    return found
+    fitted = _fit([its.features for its in reference.values()], others)
+    known = {film.name: film.path for film in fracatlas.load(data).films}
+    shown = [read(known[name]) for name in test["FracAtlas"].names[:TAMPERED]]
+    changed = {name: _features(extractor, squares) for name, squares in tampered(shown, SIZE).items()}
+    judge = _Judge(fitted, warning, rejection)
+    metrics: dict[str, Any] = {
+        "reference": {name: len(its.names) for name, its in reference.items()},
+        "initial": initial,
+        "others_trained_on": {"pictures": int((~third).sum()), "sha256": _digest(digests)},
+        "others_sha256": _digest(judges),
+        **judge.radiographs(reference, test, inside, _elsewhere(extractor, data, cache), others),
+        **judge.others(strange, changed, inside),
+    }
+    card = DetectorCard(file=FILE, sha256="0" * 64, size=SIZE, warning=warning, rejection=rejection, metrics=metrics)
+    return _write(layers, fitted, card, weights / FOLDER)
+
+
+def _digest(digests: Sequence[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _write(layers: torch.nn.Module, fitted: Fitted, card: DetectorCard, folder: Path) -> DetectorCard:
+    state = {key: its.half() if its.is_floating_point() else its for key, its in layers.state_dict().items()}
+    blob = save({**state, "weight": torch.from_numpy(fitted.weight), "bias": torch.tensor(fitted.bias)})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / card.file).write_bytes(blob)
+    card = card.model_copy(update={"sha256": hashlib.sha256(blob).hexdigest()})
+    (folder / "detector.json").write_text(json.dumps(card.model_dump(), indent=1) + "\n", encoding="utf-8")
+    return card

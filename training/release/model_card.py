@@ -14,11 +14,11 @@ import yaml
 
 from app.model.weights import ModelCard
 from training.evaluation.localisation import ASKED
-from training.studies.tables import read, render
+from training.studies.tables import read, read_detector, render
 
 __all__ = ["MEASURED", "model_card"]
 
-MEASURED = ("localisation", "presence", "refusal", "faithfulness")
+MEASURED = ("localisation", "presence", "faithfulness")
 """Files beside the card that commands of ``training`` write, without suffix."""
 
 PLOTS = (
@@ -51,7 +51,7 @@ def _mistakes(card: ModelCard) -> list[tuple[float, str, str]]:
     return sorted(shares, reverse=True)[:MISTAKES]
 
 
-def _failures(card: ModelCard, beside: dict[str, Any]) -> dict[str, Any]:
+def _failures(card: ModelCard, beside: dict[str, Any], detector: dict[str, Any] | None) -> dict[str, Any]:
     """Where the model fails, picked by rule from what was measured."""
     found: dict[str, Any] = {
         "recall": RARELY,
@@ -71,8 +71,8 @@ def _failures(card: ModelCard, beside: dict[str, Any]) -> dict[str, Any]:
             if its["sensitive"]["sensitivity"] is not None and its["sensitive"]["sensitivity"]["n"] >= ENOUGH
         }
         found["region"] = min(regions.items(), key=lambda item: item[1]["value"], default=None)
-    if refused := beside["refusal"]:
-        passed = {name: 1.0 - its["value"] for name, its in refused["tampered_refused"].items()}
+    if detector:
+        passed = {name: 1.0 - its["value"] for name, its in detector["tampered"].items()}
         found["accepted"] = {name: share for name, share in passed.items() if share > SELDOM}
     return found
 
@@ -106,12 +106,14 @@ def model_card(card: ModelCard, root: Path) -> str:
         root: of the repository, for what was measured beside the card.
     """
     folder = root / "weights" / card.name
+    detector = read_detector(root)
     beside = {name: read(folder / f"{name}.json") for name in MEASURED}
     return render(
         "model_card",
         card=card,
         front=_front(card),
-        failures=_failures(card, beside),
+        failures=_failures(card, beside, detector),
+        detector=detector,
         seeds=read(root / "training" / "results" / "seeds" / f"{card.name}.json"),
         audit=read(root / "training" / "data" / "audits" / f"{SOURCE}.json"),
         plots=[(file, words) for file, words in PLOTS if (folder / file).is_file()],

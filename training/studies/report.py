@@ -13,7 +13,7 @@ from typing import Any
 from app.model.weights import load_card, ranked
 from training.evaluation.classification import plot_reliability
 from training.release.model_card import MEASURED, model_card
-from training.studies.tables import read, read_all, render
+from training.studies.tables import read, read_all, read_detector, render
 
 __all__ = ["PAGES", "fill", "pages", "report"]
 
@@ -36,10 +36,11 @@ def _figures(root: Path) -> dict[str, Any]:
             for card in cards
         },
         **{name: read_all(results / name) for name in ("folds", "whole", "seeds", "tuning")},
+        "detector": read_detector(root),
         "ensembles": read(results / "ensembles.json"),
         "ablation": read(results / "ablation.json"),
         "crossed": read(results / "cross_source.json"),
-        "replications": read(root / "training" / "recipes" / "peers" / "results.json"),
+        "replications": read(root / "training" / "recipes" / "replications" / "results.json"),
         "audits": [audit for audit in audits if audit],
         "costs": read_all(root / "benchmarks" / "results"),
     }

@@ -11,11 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.explain.faithfulness import depends_on_model, depends_on_type, lost_to_random
 from app.explain.methods import DEFAULT, METHODS
-from app.model.ood import real_films_kept
+from app.model.ood import FOLDER as OOD
+from app.model.ood import real_images_kept
 from app.model.weights import percent, with_interval
 from training.evaluation.localisation import best_baseline
 
-__all__ = ["read", "read_all", "render"]
+__all__ = ["read", "read_all", "read_detector", "render"]
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 HELPERS: dict[str, Any] = {
@@ -25,7 +26,7 @@ HELPERS: dict[str, Any] = {
     "depends_on_model": depends_on_model,
     "depends_on_type": depends_on_type,
     "lost_to_random": lost_to_random,
-    "real_films_kept": real_films_kept,
+    "real_images_kept": real_images_kept,
 }
 """What templates may call besides filters."""
 
@@ -33,6 +34,12 @@ HELPERS: dict[str, Any] = {
 def read(path: Path) -> dict[str, Any] | None:
     """What a command wrote; None where it has not run."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def read_detector(root: Path) -> dict[str, Any] | None:
+    """What was measured of the out-of-distribution detector; None where there is none."""
+    found = read(root / "weights" / OOD / "detector.json")
+    return found["metrics"] if found else None
 
 
 def read_all(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Out-of-distribution pictures are rejected by a threshold that they had no part in."""
+"""The detector of what is no radiograph is judged by pictures that had no part in it."""
 
 from __future__ import annotations
 
@@ -8,54 +8,51 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
 
-from app.errors import RejectedError
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import Radiograph
-from app.model.classifier import Classifier
-from app.model.weights import load_card
-from training.evaluation.ood import checked_by, refusal, tampered
-from training.release.export import write_card
+from app.model.ood import Detector
+from training.evaluation.ood import measure as measure_detector
+from training.evaluation.ood import tampered
 
 
-def test_refusal_is_judged_by_pictures_that_chose_nothing(
-    repository: Path, drawn_atlas: Path, tmp_path: Path, cache: Path
-) -> None:
-    shutil.copytree(repository / "weights", tmp_path / "weights")
-    shutil.copytree(drawn_atlas, tmp_path / "data")
+def test_the_detector_is_judged_by_pictures_that_trained_nothing(drawn_atlas: Path, tmp_path: Path) -> None:
+    data, weights = tmp_path / "data", tmp_path / "weights"
+    shutil.copytree(drawn_atlas, data)
+    torch.manual_seed(0)
+    layers = {key: its for key, its in models.resnet18(weights=None).state_dict().items() if not key.startswith("fc")}
+    save_file(layers, tmp_path / "resnet18-layers.safetensors")
     with pytest.raises(FileNotFoundError, match="no pictures"):
-        refusal("resnet18", tmp_path / "data", tmp_path / "weights", cache)
-    (tmp_path / "data/not-xray").mkdir()
+        measure_detector(data, weights, tmp_path, tmp_path / "cache")
     rng = np.random.default_rng(0)
-    for number in range(3):
-        noise = rng.integers(0, 255, (90, 90), np.uint8)
-        cv2.imwrite(str(tmp_path / f"data/not-xray/{number}.png"), noise)
-    (tmp_path / "data/not-xray/words.txt").write_text("not a picture")
-    found = refusal("resnet18", tmp_path / "data", tmp_path / "weights", cache)
-    assert found["others_refused"]["n"] == 3
-    assert found["tampered_refused"]["noise"]["value"] == 1.0
-    for share in found["real_films_kept"].values():
-        assert share["value"] >= 0.95
-    loaded = Classifier.load("resnet18", tmp_path / "weights")
-    assert loaded.typical is not None
-    assert loaded.typical.limit == pytest.approx(found["limit"])
-    assert len(loaded.typical.bank) == found["known_films"]
-    shutil.copytree(tmp_path / "weights/resnet18", tmp_path / "weights/other")
-    card = load_card("other", tmp_path / "weights")
-    write_card(card.model_copy(update={"name": "other", "typical": None}), tmp_path / "weights/other")
-    with pytest.raises(FileNotFoundError, match="refusal other"):
-        checked_by("resnet18", "other", tmp_path / "weights")
-    told = checked_by("other", "resnet18", tmp_path / "weights")
-    assert told == {**found, "by": "resnet18"}
-    checked, checker = Classifier.load_all(["other", "resnet18"], tmp_path / "weights")
-    assert checked.checker is checker
-    assert (checked.card.name, checker.card.name) == ("other", "resnet18")
-    assert checked.card.refuses
-    noise = Radiograph(rng.integers(0, 255, (90, 90), np.uint8), (0, 255))
-    with pytest.raises(RejectedError):
-        checked.check(noise)
-    assert checked.check(noise, anyway=True)
-    assert not (tmp_path / "weights/other/typical.safetensors").exists()
+    for name, count in (("other-pictures", 9), ("not-xray", 3)):
+        (data / name).mkdir()
+        for number in range(count):
+            cv2.imwrite(str(data / name / f"{number}.png"), rng.integers(0, 255, (90, 90), np.uint8))
+        (data / name / "words.txt").write_text("not a picture")
+    shutil.copy(data / "other-pictures" / "0.png", data / "other-pictures" / "again.png")
+    card = measure_detector(data, weights, tmp_path, tmp_path / "cache")
+    found = card.metrics
+    assert found["others_trained_on"]["pictures"] == 6
+    assert found["others"]["rejected"]["n"] == 6
+    assert found["others"]["not-xray"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 3}
+    assert found["tampered"]["noise"]["value"] == 1.0
+    assert card.warning <= card.rejection
+    assert set(found["source_left_out"]) == set(found["reference"]) == {"bone-break", "FracAtlas"}
+    for name in found["reference"]:
+        its = found["radiographs"][f"{name}, training images out of fold"]
+        assert its["kept"]["value"] >= 0.98
+        assert its["kept"]["value"] >= its["without_warning"]["value"]
+    detector = Detector.load(weights)
+    assert detector is not None
+    assert detector.card == card
+    assert detector.likeness(Radiograph(rng.integers(0, 255, (90, 90), np.uint8), (0, 255))) == "out-of-distribution"
+    before = (weights / "ood" / "detector.json").read_bytes()
+    measure_detector(data, weights, tmp_path, tmp_path / "cache")
+    assert (weights / "ood" / "detector.json").read_bytes() == before
 
 
 def test_what_people_may_drop_in_is_made_from_films() -> None:
