@@ -18,14 +18,14 @@ import kagglehub
 import pytest
 import typer
 import yaml
-from app.imaging.phantom import draw
 from click.testing import Result
 from typer.testing import CliRunner
 
 from app.cli import cli as app_cli
+from app.imaging.examples import draw
 from app.model.weights import available, load_card
 from tests.app.test_cli import free_port, served
-from tests.training.evaluation.test_places import JOINT
+from tests.training.toys import JOINT
 from training.cli import cli as training_cli
 from training.data import download as downloads
 from training.fitting import cross_validation
@@ -117,7 +117,6 @@ def test_the_command_line_answers_as_shown(xray: Path) -> None:
 
 
 def test_the_lines_of_python_run(xray: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("app.pipeline")
     folder = xray.parent / "explanations"
     folder.mkdir()
     exec(compile(PYTHON, "README.md", "exec"), {})

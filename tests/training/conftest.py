@@ -79,7 +79,9 @@ def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory, cach
     evaluate("resnet18", drawn_atlas, weights, cache)
     localise("resnet18", drawn_atlas, weights)
     presence("resnet18", drawn_atlas, weights, cache)
-    faithfulness("resnet18", drawn_atlas, weights, images=1, runs=root / "faithfulness")
+    faithfulness(
+        "resnet18", drawn_atlas, weights, images=1, methods=["gradcam", "layercam"], runs=root / "faithfulness"
+    )
     ensemble([recipe, recipe], root / "folds", root / "seeds", results / "ensembles.json")
     return root
 

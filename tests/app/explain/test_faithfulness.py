@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import Cancelled, Progress
+from app.explain.checks import pointing
 from app.explain.faithfulness import SHARES, Curves, Faithfulness, _filled, measure_faithfulness, surrogate
 from app.explain.methods import METHODS, MapRequest, draw, map_request, with_square
 from app.explain.sanity import (
@@ -19,7 +20,6 @@ from app.imaging.examples import draw as phantom
 from app.imaging.letterbox import Placement
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
-from app.ui.trial import pointing
 
 PLACEMENT = Placement.fit(96, 96, 96)
 

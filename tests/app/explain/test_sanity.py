@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from app.explain.checks import dependence
 from app.explain.methods import MapRequest, draw, map_request
 from app.explain.sanity import (
     CHANGES,
@@ -26,7 +27,6 @@ from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import build_network
-from app.ui.trial import dependence
 
 
 def test_weight_randomisation_catches_a_method_that_ignores_the_model(classifier: Classifier, film: Radiograph) -> None:

@@ -282,7 +282,7 @@ def config(server: Server, process: subprocess.Popen) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ANSWERED)
 def test_what_is_left_out_takes_its_default(outcome: Outcome, name: str) -> None:
     answer = outcome.answers[name]
-    assert "not for diagnosis" in answer["notice"], answer
+    assert "not for diagnosis" in answer.get("explanation", answer)["notice"], answer
     assert answer["model"]
 
 

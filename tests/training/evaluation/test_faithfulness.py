@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.explain import measured as verified
-from app.explain.faithfulness import HEAD, REST
+from app.explain.faithfulness import HEAD, REST, beats_random, measured, measured_rows, unmeasured
 from app.explain.methods import METHODS
 from app.ui.trial import bench
 from training.evaluation.faithfulness import faithfulness
@@ -40,13 +39,13 @@ def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
     assert set(again["methods"]) == {"gradcam", "eigencam", "layercam"}
     for measure in ("deletion", "insertion", "road", "inside"):
         assert again["methods"]["gradcam"][measure] == first["methods"]["gradcam"][measure]
-    assert verified.load("resnet18", weights) == again
+    assert measured("resnet18", weights) == again
     one = faithfulness("resnet18", drawn_atlas, weights, methods=["eigencam"], images=3, runs=tmp_path / "elsewhere")
     assert list(one["methods"]) == ["gradcam", "layercam", "eigencam"]
     assert one["methods"]["layercam"] == again["methods"]["layercam"]
     fewer = faithfulness("resnet18", drawn_atlas, weights, methods=["eigencam"], images=2, runs=tmp_path / "elsewhere")
     assert list(fewer["methods"]) == ["eigencam"]
-    assert len(verified.rows(again)) == 3
+    assert len(measured_rows(again)) == 3
 
 
 def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
@@ -63,16 +62,16 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
 
     methods = {"gradcam": row(0.1, 0.05), "eigencam": row(0.6, -0.1), "fullgrad": row(0.1, 0.05, 0.95)}
     found = {"films": 9, "threads": 1, "methods": methods}
-    told = [cells[-2] for cells in verified.rows(found)]
+    told = [cells[-2] for cells in measured_rows(found)]
     assert told == [
         "0.10 (0.05 to 0.20, 9 films)",
         "0.60 (-0.10 to 0.20, 9 films), does not depend on the model",
         "0.10 (0.05 to 0.20, 9 films), does not depend on the type asked about",
     ]
-    assert all(verified.beats_random(found["methods"]["gradcam"]).values())
-    assert "Not measured yet: Grad-CAM++, HiResCAM," in verified.unmeasured(found)
-    assert verified.unmeasured({"methods": METHODS}) == ""
-    assert not any(verified.beats_random(found["methods"]["eigencam"]).values())
+    assert all(beats_random(found["methods"]["gradcam"]).values())
+    assert "Not measured yet: Grad-CAM++, HiResCAM," in unmeasured(found)
+    assert unmeasured({"methods": METHODS}) == ""
+    assert not any(beats_random(found["methods"]["eigencam"]).values())
     page = bench("A model", found)
     assert "does not depend on the model" in page
     assert "does not beat random maps" not in page

@@ -173,9 +173,9 @@ def test_kept_weights_judge_like_the_checkpoint(drawn_set: Path, tmp_path: Path,
     task, _, _ = load_task(tmp_path / "run", drawn_set, cache)
     with pytest.raises(FileNotFoundError):
         load_kept(task.network, tmp_path / "run")
-    keep(task.trained, tmp_path / "run")
+    keep(task.network, tmp_path / "run")
     assert (tmp_path / "run" / KEPT).is_file()
     again = load_kept(build_network("custom-cnn", 10, stride=8), tmp_path / "run").eval()
     pixels = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        torch.testing.assert_close(again(pixels).logits, task.trained(pixels).logits, atol=1e-2, rtol=1e-2)
+        torch.testing.assert_close(again(pixels).logits, task.network(pixels).logits, atol=1e-2, rtol=1e-2)
