@@ -23,14 +23,13 @@ from typer.testing import CliRunner
 
 from app.cli import cli as app_cli
 from app.imaging.examples import draw
-from app.model.weights import available, load_card
+from app.model.weights import available, load_card, percent
 from tests.app.test_cli import free_port, served
 from tests.training.toys import JOINT
 from training.cli import cli as training_cli
 from training.data import download as downloads
 from training.fitting import cross_validation
 from training.studies.report import PAGES, fill, pages
-from training.studies.tables import percent
 
 README = Path("README.md").read_text(encoding="utf-8")
 DOCUMENTS = [Path("README.md"), Path("CONTRIBUTING.md"), *(Path("docs") / f"{name}.md" for name in PAGES)]
@@ -199,13 +198,13 @@ def test_figures_in_the_readmes_sentences_are_those_that_were_measured() -> None
     card = next(card for card in map(load_card, available()) if card.title == shipped[1])
     calibrated = card.metrics["cross_validation"]["expected_calibration_error"]["bins"][4]
     text = " ".join(README.split())
-    assert f"{percent(leak['published']['accuracy']['value'])} on a random split" in text
-    assert f"and {percent(leak['leak_free']['accuracy']['value'])} once near-duplicates" in text
-    assert percent(runs["resnet50-128"]["claimed"]) in text
+    assert f"{percent(leak['published']['accuracy']['value'], 1)} on a random split" in text
+    assert f"and {percent(leak['leak_free']['accuracy']['value'], 1)} once near-duplicates" in text
+    assert percent(runs["resnet50-128"]["claimed"], 1) in text
     tied = audit["near_duplicates"]["across_parts"]["test films with a near-duplicate in train"]
     assert f"Up to {tied} of the {audit['by_part']['test']} official test images" in text
     assert f"of the {calibrated['films']} images called with 40 to 50 %" in text
-    assert f"{percent(calibrated['accuracy'])} carry that label" in text
+    assert f"{percent(calibrated['accuracy'], 1)} carry that label" in text
 
 
 @pytest.mark.parametrize("name", available())

@@ -36,6 +36,10 @@ FAINT = 0.05
 BLACK, WHITE = 0.15, 0.9
 """Brightness on the screen that most pixels may not stay below, or above."""
 LEAST_WIDTH = 1e-9
+MOST_WHITE = 0.8
+"""Share of pixels other than air that may be white."""
+AIR = 0.05
+"""Part of the way from the darkest to the brightest of most pixels under which they are air."""
 NOTHING = 1.0 / 255.0
 ENTRIES = 65536
 """Most entries of a look-up table."""
@@ -259,7 +263,12 @@ def _fault(tone: Change, survey: Survey, inverse: bool) -> str:
     bright = np.clip(tone(values), 0.0, 1.0)
     darkest, brightest = np.percentile(1.0 - bright if inverse else bright, ends)
     if brightest - darkest >= FAINT and brightest >= BLACK and darkest <= WHITE:
-        return ""
+        # Air may be black however much of it there is.
+        air = survey.sample > high - AIR * (high - low) if inverse else survey.sample < low + AIR * (high - low)
+        shown = np.clip(tone(survey.sample[~air]), 0.0, 1.0)
+        white = shown <= 0.0 if inverse else shown >= 1.0
+        if low == high or white.mean() <= MOST_WHITE:
+            return ""
     return "shows nothing" if brightest - darkest < NOTHING else "shows hardly anything"
 
 

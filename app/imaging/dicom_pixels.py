@@ -247,7 +247,9 @@ def _allocated(dataset: Dataset, header: StreamHeader | None, values: int, photo
     fitting = [bits for bits, need in needed.items() if length in (need, need + need % 2)]
     plain = not dataset.file_meta.TransferSyntaxUID.is_encapsulated and photometric != "YBR_FULL_422"
     used = number(dataset, "BitsStored") or 1 + (number(dataset, "HighBit") or 15)
-    if stated in ALLOCATED and not (plain and stated not in fitting and fitting and used <= fitting[0]):
+    # Longer pixels than stated may be further pictures, so they are no reason to read wider words.
+    believed = not plain or not fitting or stated in fitting or used > fitting[0]
+    if stated in ALLOCATED and (believed or (length >= needed[stated] and used <= stated)):
         return stated
     allocated = fitting[0] if plain and fitting else 8 if used <= 8 else 16
     notes.append(f"The file does not say truly how many bits a value takes; it is read with {allocated}.")

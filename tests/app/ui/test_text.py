@@ -38,7 +38,7 @@ def test_the_verdict_is_at_most_25_words_before_a_click(
 
 def test_warnings_stay_visible(classifier: Classifier, film: Radiograph) -> None:
     film = Radiograph(film.display(), (0, 255), notes=("This is a CT slice.",), modality="CT")
-    told = before_a_click(text.verdict(classifier.card, classifier.explain([film])[0], anyway=True))
+    told = before_a_click(text.verdict(classifier.card, classifier.explain([film])[0], likeness="out-of-distribution"))
     assert {"Unlike", "CT"} <= set(told)
 
 
