@@ -45,7 +45,7 @@ __all__ = ["HANDLERS", "Page", "nameless", "silence"]
 
 log = logging.getLogger(__name__)
 
-OUR_OWN = "app"
+OUR_OWN = ("app", "training")
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dcm", ".dicom"})
 """What may be left of a file's name; after other dots may stand a number or a name."""
 
@@ -102,7 +102,7 @@ def _record(
     sinfo: str | None = None,
     **kwargs: Any,
 ) -> logging.LogRecord:
-    if name.partition(".")[0] != OUR_OWN:
+    if name.partition(".")[0] not in OUR_OWN:
         error = exc_info[1] if isinstance(exc_info, tuple) else None
         what = brief(error) if error else f"a message from {Path(path).name}, line {line}"
         message, args = f"{name}: {what}", ()
