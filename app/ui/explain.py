@@ -13,10 +13,10 @@ import numpy as np
 from app.errors import ImageError, RejectedError
 from app.explain.overlay import COLOUR_MAPS, fracture_outline, outline_marks, overlay, scale_bar
 from app.imaging import examples as library
-from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import Radiograph
 from app.imaging.series import OWN_WINDOW, Slices, gather
 from app.model.classifier import Classifier, Explanation, presence
+from app.pipeline import explain_image
 from app.ui import text
 from app.ui.session import HEAVY, HOUR, SCREEN, Session, picture
 from app.ui.uploads import guard
@@ -237,11 +237,8 @@ class ExplainTab:
         Raises:
             ImageError: it cannot be read; RejectedError where it is out-of-distribution and nobody insists.
         """
-        image = slices.radiograph()
-        likeness = classifier.check(image, anyway=anyway)
-        explanation = classifier.explain([image])[0].at_screen_size(SCREEN)
-        square, _ = letterbox(image, classifier.card.size, classifier.card.equalise)
-        return Session(explanation, square, slices, label, likeness)
+        result = explain_image(slices.radiograph(), model=classifier, anyway=anyway)
+        return Session(result.explanation.at_screen_size(SCREEN), result.square, slices, label, result.ood.state)
 
     def _explained(
         self, slices: Slices, model: str, looks: Looks, label: str | None = None, anyway: bool = False
