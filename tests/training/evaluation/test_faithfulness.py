@@ -64,9 +64,9 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
     found = {"films": 9, "threads": 1, "methods": methods}
     told = [cells[-2] for cells in measured_rows(found)]
     assert told == [
-        "0.10 (0.05 to 0.20, 9 films)",
-        "0.60 (-0.10 to 0.20, 9 films), does not depend on the model",
-        "0.10 (0.05 to 0.20, 9 films), does not depend on the type asked about",
+        "0.10 (0.05 to 0.20, n = 9)",
+        "0.60 (-0.10 to 0.20, n = 9), does not depend on the model",
+        "0.10 (0.05 to 0.20, n = 9), does not depend on the type",
     ]
     assert all(beats_random(found["methods"]["gradcam"]).values())
     assert "Not measured yet: Grad-CAM++, HiResCAM," in unmeasured(found)
