@@ -81,10 +81,10 @@ def test_an_installed_page_tells_all_that_the_tree_s_does(installed: Path, tmp_p
 import json
 from app.explain import faithfulness
 from app.ui import about, page
-from app.model.weights import DEFAULT_FOLDER, ranked
-cards = [about.whole_card(name) for name in ranked()]
+from app.model.weights import load_card, ranked
+cards = [about.whole_card(load_card(name)) for name in ranked()]
 figures = [faithfulness.measured(name) for name in ranked()]
-print(json.dumps([ranked(), cards, figures, about.describe_data(), page.STYLE.read_text(),
+print(json.dumps([ranked(), cards, figures, about.data_page(), page.STYLE.read_text(),
     page.SCRIPT.read_text()]))
 """
     here = run(ROOT, tmp_path, code)

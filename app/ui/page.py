@@ -57,7 +57,7 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
             with gr.Tab("Test the heatmap"):
                 drawings = TestTab(classifiers, session).drawings
             with gr.Tab("About the model" if len(classifiers) == 1 else "About the models"):
-                AboutTab([classifier.card for classifier in classifiers], classifiers[0].detector)
+                AboutTab([classifier.card for classifier in classifiers])
             with gr.Tab("Is this data sound?"):
                 DataTab()
     return page, drawings

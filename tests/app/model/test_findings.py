@@ -8,7 +8,6 @@ import pytest
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier, Prediction, confidence, how_sure, possible_types, presence
 from app.model.weights import PredictionSets, PresencePoints
-from app.ui.about import answer_rows
 from app.ui.text import verdict
 
 CLASSES = ("a", "b", "c", "d")
@@ -109,27 +108,3 @@ def test_the_verdict_names_the_types_that_remain(classifier: Classifier, film: R
     assert "90 % sure that it is " in verdict(some, explained)
     everything = classifier.card.model_copy(update={"sets": PredictionSets(score="LAC", level=0.9, limit=1.0)})
     assert "90 % sure that it is any of the 10 types." in verdict(everything, explained)
-
-
-def test_the_card_s_page_tells_what_was_measured_of_each_answer(classifier: Classifier) -> None:
-    def share(value: float) -> dict[str, float]:
-        return {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 50}
-
-    point = {"sensitivity": share(0.91), "specificity": share(0.72)}
-    metrics = {
-        "presence": {
-            "films": 500,
-            "fractured": 90,
-            "auroc": share(0.88),
-            "sensitive": point,
-            "specific": point,
-            "elsewhere": {"far": {"auroc": share(0.77), "sensitive": {"sensitivity": share(0.81)}}},
-        },
-        "cross_validation": {"sets": {"LAC": {"coverage": share(0.9), "size": {"value": 6.5}}}},
-    }
-    sets = PredictionSets(score="LAC", level=0.9, limit=0.9)
-    rows = answer_rows(classifier.card.model_copy(update={"metrics": metrics, "sets": sets}))
-    told = " ".join(" ".join(row) for row in rows)
-    for figure in ("88.0 %", "77.0 %", "91.0 %", "72.0 %", "81.0 %", "90.0 %", "6.5 of 10", "500"):
-        assert figure in told
-    assert answer_rows(classifier.card) == []

@@ -27,6 +27,7 @@ from app.explain.methods import METHODS, heat, map_request
 from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
+from app.model.weights import available, load_card, with_interval
 from app.ui import about
 from app.ui.page import OFTEN, OLDEST, own_folder
 from app.ui.uploads import bound
@@ -293,22 +294,31 @@ def test_models_are_compared_by_their_cards(classifier: Classifier, second: Clas
     assert "Second network" in told
 
 
-def test_the_whole_card_is_shown_without_what_a_page_cannot_use(tmp_path: Path) -> None:
-    assert about.whole_card("mine", tmp_path) is None
-    (tmp_path / "mine").mkdir()
-    text = "---\nlicense: mit\n---\n\n# Mine\n\n| a |\n| --- |\n| 1 |\n\n![Curves](curves.png)\n"
-    (tmp_path / "mine" / "README.md").write_text(text)
-    assert about.whole_card("mine", tmp_path) == "# Mine\n\n| a |\n| --- |\n| 1 |"
+def test_the_model_card_is_shown_without_what_a_page_cannot_use(classifier: Classifier, tmp_path: Path) -> None:
+    alone = about.whole_card(classifier.card, tmp_path)
+    assert classifier.card.intended_use in alone
+    assert all(limit in alone for limit in classifier.card.limits)
+    (tmp_path / "tiny").mkdir()
+    text = "---\nlicense: mit\n---\n\n# Mine\n\n| a |\n| --- |\n| [1](../x) |\n\n![Curves](curves.png)\n"
+    (tmp_path / "tiny" / "README.md").write_text(text)
+    assert about.whole_card(classifier.card, tmp_path) == "# Mine\n\n| a |\n| --- |\n| 1 |"
 
 
-def test_the_about_page_tells_figures_and_limits(classifier: Classifier) -> None:
-    from app.model.weights import available, load_card, with_interval
-
-    untested = about.describe(classifier.card)
-    assert "not been evaluated" in untested
+def test_the_about_page_tells_figures_and_limits() -> None:
     for name in available():
         card = load_card(name)
-        text = about.describe(card)
+        text = about.whole_card(card)
         assert with_interval(card.metrics["test"]["accuracy"]) in text
         assert "not for diagnosis" in text
         assert card.data["limits"][0] in text
+
+
+def test_the_page_about_the_data_tells_what_was_found() -> None:
+    page = about.data_page()
+    assert "](.." not in page
+    audits = [json.loads(path.read_text()) for path in Path("training/data/audits").glob("*.json")]
+    assert len(audits) == 3
+    for audit in audits:
+        assert f"{audit['near_duplicates']['different_films']:,}" in page
+    runs = json.loads(Path("training/recipes/replications/results.json").read_text()).values()
+    assert all(run["title"] in page for run in runs)

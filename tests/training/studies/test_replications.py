@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 
-from app.ui.about import describe_data
 from training.data import SETS, splits
 from training.data.image import DataSet, LabelledImage
 from training.data.splits import leak_free, published
@@ -81,18 +80,6 @@ def test_what_was_not_run_says_so(tmp_path: Path) -> None:
     rows["convnext-tiny"]["published"] = {"accuracy": share, "epochs": 3, "start": "from scratch"}
     save(rows, path)
     assert "50.0 % (40.0 to 60.0; 99 films)" in markdown(load_rows(RECIPES, path))
-    page = describe_data(tmp_path)
-    assert "50.0 % (95 % CI 40.0 to 60.0, n = 99)" in page
-    assert page.count("not run") == 2 * len(RECIPES) - 1
-    assert "No audit is at hand" in page
-
-
-def test_the_page_shows_what_is_committed() -> None:
-    page = describe_data()
-    audits = {path.stem: json.loads(path.read_text()) for path in Path("training/data/audits").glob("*.json")}
-    assert set(audits) == {"bone-break", "fracatlas", "multi-region"}
-    for audit in audits.values():
-        assert f"{audit['near_duplicates']['different_films']:,}" in page
 
 
 def test_committed_runs_were_made_on_the_sides_that_a_run_would_use_now() -> None:
