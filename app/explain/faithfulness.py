@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
-from app.explain.methods import METHODS, MapRequest
+from app.explain.methods import MapRequest
 from app.explain.perturbation import BATCH
 from app.explain.sanity import HEAD, REST, SAME_FOR_ANY_TYPE, UNCHANGED
 from app.imaging.letterbox import Placement
@@ -32,7 +32,6 @@ from app.model.classifier import Classifier
 from app.model.weights import DEFAULT_FOLDER
 
 __all__ = [
-    "COLUMNS",
     "SHARES",
     "Curves",
     "Faithfulness",
@@ -42,14 +41,11 @@ __all__ = [
     "lost_to_random",
     "measure_faithfulness",
     "measured",
-    "measured_rows",
     "objection",
     "surrogate",
-    "unmeasured",
 ]
 
 MEASURES = ("deletion", "insertion", "ROAD")
-COLUMNS = ["Method", "X-rays", "Deletion", "Insertion", "ROAD", "Pointing (near)", "Stability", "Randomised", "Seconds"]
 
 SHARES = np.linspace(0.0, 1.0, 11)
 """Shares of the image that are blurred or uncovered, one forward each; none and all are the same for every map."""
@@ -249,12 +245,6 @@ def measured(name: str, folder: Path = DEFAULT_FOLDER) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def unmeasured(found: dict[str, Any]) -> str:
-    """A sentence that names the methods without figures in ``measured``; empty where all have them."""
-    missing = [method.title for name, method in METHODS.items() if name not in found["methods"]]
-    return f"Not measured yet: {', '.join(missing)}." if missing else ""
-
-
 def depends_on_model(row: dict[str, Any]) -> bool | None:
     """Whether a method's map changes under fully randomised weights; None where that was not measured."""
     last = row.get("scrambled", {}).get(REST)
@@ -285,41 +275,3 @@ def objection(row: dict[str, Any]) -> str:
         return "Does not depend on the type: it stays when the head's weights are shuffled."
     lost = lost_to_random(row)
     return f"No better than random maps by {', '.join(lost)}." if lost else ""
-
-
-def _margin(share: dict[str, float]) -> str:
-    return f"{share['value']:+.3f} ({share['low']:+.3f} to {share['high']:+.3f})"
-
-
-def _mean(share: dict[str, float]) -> str:
-    return f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f}, n = {share['n']})"
-
-
-def _percent(share: dict[str, float]) -> str:
-    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%})"
-
-
-def _randomised(row: dict[str, Any]) -> str:
-    depends = depends_on_model(row)
-    if depends is None:
-        return "-"
-    words = "" if depends else ", does not depend on the model"
-    if depends and depends_on_type(row) is False:
-        words = ", does not depend on the type"
-    return _mean(row["scrambled"][REST]) + words
-
-
-def measured_rows(found: dict[str, Any]) -> list[list[str]]:
-    """The figures of ``measured`` in words, a method a row, under ``COLUMNS``."""
-    return [
-        [
-            METHODS[name].title,
-            str(row["margins"]["deletion"]["n"]),
-            *(_margin(row["margins"][key]) for key in MEASURES),
-            f"{_percent(row['inside'])} / {_percent(row['near'])}",
-            _mean(row["stability"]) if "stability" in row else "-",
-            _randomised(row),
-            f"{row['seconds']:.2f}",
-        ]
-        for name, row in found["methods"].items()
-    ]

@@ -11,7 +11,7 @@ import gradio as gr
 from app.model.weights import DEFAULT_FOLDER, ModelCard, with_interval
 from app.ui.text import table
 
-__all__ = ["AboutTab", "DataTab", "compare", "data_page", "whole_card"]
+__all__ = ["AboutTab", "DataTab", "compare", "page", "whole_card"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHIPPED = _PACKAGE / "shipped_docs"
@@ -54,11 +54,9 @@ def whole_card(card: ModelCard, folder: Path = DEFAULT_FOLDER) -> str:
     return f"# {card.title}\n\n{card.intended_use}\n\n## What it cannot do\n\n{limits}"
 
 
-def data_page(folder: Path = DOCS) -> str:
-    """What is known of the public data and what its leaks do to accuracy, as Markdown."""
-    data, results = ((folder / name).read_text(encoding="utf-8") for name in ("data.md", "results.md"))
-    leaks = results.partition(LEAKS)[2].partition("\n## ")[0]
-    return _readable(f"{data}\n{LEAKS}{leaks}")
+def page(name: str, folder: Path = DOCS) -> str:
+    """A page of the documentation, such as "data", as Markdown."""
+    return _readable((folder / f"{name}.md").read_text(encoding="utf-8"))
 
 
 class AboutTab:
@@ -76,4 +74,5 @@ class DataTab:
     """Lays itself out inside the current Blocks."""
 
     def __init__(self) -> None:
-        gr.Markdown(data_page(), elem_classes="card")
+        leaks = page("results").partition(LEAKS)[2].partition("\n## ")[0]
+        gr.Markdown(f"{page('data')}\n\n{LEAKS}{leaks}", elem_classes="card")

@@ -12,16 +12,17 @@ import numpy as np
 
 from app.errors import Cancelled, NoHeat
 from app.explain.checks import Checks, Hidden, chart, check_heatmap, hide
-from app.explain.faithfulness import COLUMNS, lost_to_random, measured, measured_rows, unmeasured
+from app.explain.faithfulness import lost_to_random, measured
 from app.explain.methods import DEFAULT, METHODS, heat, map_request
 from app.explain.overlay import overlay
 from app.model.classifier import Classifier
 from app.model.weights import percent
 from app.ui import text
+from app.ui.about import page
 from app.ui.session import HEAVY, HOUR, Session, gallery, progress, run_slowly, type_choice, watched
 from app.ui.uploads import bound
 
-__all__ = ["TestTab", "bench"]
+__all__ = ["TestTab", "warnings"]
 
 log = logging.getLogger(__name__)
 
@@ -70,23 +71,14 @@ def findings(checks: Checks) -> str:
     )
 
 
-def bench(title: str, found: dict[str, Any]) -> str:
-    """How every method did with a model over many X-rays, as HTML; ``found`` is from ``measured``."""
-    default = found["methods"].get(DEFAULT)
-    lost = lost_to_random(default) if default else []
-    warning = (
-        f"<p><strong>The map shown by default does not beat random maps by {html.escape(', '.join(lost))}.</strong></p>"
-        if lost
-        else ""
-    )
-    legend = (
-        f"<p>On {found['films']} fractured X-rays it never saw. Deletion, insertion, ROAD: margin over random maps "
-        "(this one moved elsewhere), in units of probability; above zero is better. Peak: pointing game, in a box or "
-        "within 5 % of its diagonal. Stability, Shuffled: rank correlation under small changes, and in size once all "
-        f"weights are shuffled; near zero is right. Seconds: median, {found['threads']} threads. Brackets: 95 % CI.</p>"
-    )
-    body = f"{legend}{text.table(COLUMNS, measured_rows(found))}<p>{html.escape(unmeasured(found))}</p>"
-    return f"<div class='about wide'>{warning}{text.details(f'How every method does with {title}', body)}</div>"
+def warnings(classifiers: Sequence[Classifier]) -> str:
+    """What over many X-rays was found against the default map of each model, as HTML; empty where nothing was."""
+    told = []
+    for classifier in classifiers:
+        default = (measured(classifier.card.name) or {"methods": {}})["methods"].get(DEFAULT)
+        if lost := lost_to_random(default) if default else []:
+            told.append(f"The default map of {classifier.card.title} does not beat random maps by {', '.join(lost)}.")
+    return text.paragraphs("line", told)
 
 
 def hidden_table(found: Hidden, titles: dict[str, str], target: str) -> str:
@@ -116,9 +108,9 @@ class TestTab:
         gr.HTML(INTRO)
         self._lay_out_test()
         self._lay_out_hiding()
-        for name, classifier in self.models.items():
-            if found := measured(name):
-                gr.HTML(bench(classifier.card.title, found))
+        gr.HTML(warnings(classifiers))
+        with gr.Accordion("How heatmaps are tested, and how every method did", open=False):
+            gr.Markdown(page("faithfulness"), elem_classes="card")
         self._bind(session)
 
     def _lay_out_test(self) -> None:

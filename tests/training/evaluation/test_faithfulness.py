@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from app.explain.faithfulness import HEAD, REST, beats_random, measured, measured_rows, unmeasured
-from app.explain.methods import METHODS
-from app.ui.trial import bench
+from app.explain.faithfulness import HEAD, REST, beats_random, measured, objection
+from app.model.classifier import Classifier
+from app.ui import trial
 from training.evaluation.faithfulness import faithfulness
+from training.studies.tables import render
 
 
 @pytest.mark.slow
@@ -45,7 +47,6 @@ def test_methods_are_judged_film_by_film_and_an_interrupted_run_goes_on(
     assert one["methods"]["layercam"] == again["methods"]["layercam"]
     fewer = faithfulness("resnet18", drawn_atlas, weights, methods=["eigencam"], images=2, runs=tmp_path / "elsewhere")
     assert list(fewer["methods"]) == ["eigencam"]
-    assert len(measured_rows(again)) == 3
 
 
 def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
@@ -61,20 +62,29 @@ def test_a_method_that_stays_when_weights_are_shuffled_is_named() -> None:
         }
 
     methods = {"gradcam": row(0.1, 0.05), "eigencam": row(0.6, -0.1), "fullgrad": row(0.1, 0.05, 0.95)}
-    found = {"films": 9, "threads": 1, "methods": methods}
-    told = [cells[-2] for cells in measured_rows(found)]
-    assert told == [
-        "0.10 (0.05 to 0.20, n = 9)",
-        "0.60 (-0.10 to 0.20, n = 9), does not depend on the model",
-        "0.10 (0.05 to 0.20, n = 9), does not depend on the type",
+    beside = {"mine": {"faithfulness": {"methods": methods, "threads": 1}, "localisation": None}}
+    page = render("faithfulness", beside=beside, shipped=SimpleNamespace(name="mine", title="Mine"))
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][2:]
+    assert [cells[-2] for cells in rows] == [
+        "0.10 (95 % CI 0.05 to 0.20, n = 9)",
+        "0.60 (95 % CI -0.10 to 0.20, n = 9), does not depend on the model",
+        "0.10 (95 % CI 0.05 to 0.20, n = 9), does not depend on the type",
     ]
-    assert all(beats_random(found["methods"]["gradcam"]).values())
-    assert "Not measured yet: Grad-CAM++, HiResCAM," in unmeasured(found)
-    assert unmeasured({"methods": METHODS}) == ""
-    assert not any(beats_random(found["methods"]["eigencam"]).values())
-    page = bench("A model", found)
-    assert "does not depend on the model" in page
-    assert "does not beat random maps" not in page
-    assert "does not beat random maps" in bench(
-        "A model", {"films": 9, "threads": 1, "methods": {"gradcam": row(0.1, -0.1)}}
-    )
+    assert all(beats_random(methods["gradcam"]).values())
+    assert not any(beats_random(methods["eigencam"]).values())
+    assert [objection(its).partition(":")[0] for its in methods.values()] == [
+        "",
+        "Does not depend on the model",
+        "Does not depend on the type",
+    ]
+
+
+def test_the_page_warns_of_a_default_map_no_better_than_random_ones(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(low: float) -> dict:
+        return {"methods": {"gradcam": {"margins": {key: {"low": low} for key in ("deletion", "insertion", "ROAD")}}}}
+
+    for its, warned in ((found(0.01), False), (found(-0.01), True), (None, False)):
+        monkeypatch.setattr(trial, "measured", lambda name, its=its: its)
+        assert ("does not beat random maps by deletion, insertion, ROAD" in trial.warnings([classifier])) == warned
