@@ -46,12 +46,12 @@ def _readable(markdown: str) -> str:
 
 
 def whole_card(card: ModelCard, folder: Path = DEFAULT_FOLDER) -> str:
-    """The generated model card as Markdown, without the hub's metadata, or else what ``card.json`` says."""
+    """The generated model card as Markdown, without metadata and title, or else what ``card.json`` says."""
     path = folder / card.name / "README.md"
     if path.is_file():
-        return _readable(path.read_text(encoding="utf-8").split("---\n", 2)[2])
+        return _readable(path.read_text(encoding="utf-8").split("---\n", 2)[2].partition("\n# ")[2].partition("\n")[2])
     limits = "\n".join(f"- {limit}" for limit in card.limits)
-    return f"# {card.title}\n\n{card.intended_use}\n\n## What it cannot do\n\n{limits}"
+    return f"{card.intended_use}\n\n## What it cannot do\n\n{limits}"
 
 
 def page(name: str, folder: Path = DOCS) -> str:
@@ -67,7 +67,7 @@ class AboutTab:
             gr.HTML(compare(cards))
         for number, card in enumerate(cards):
             with gr.Accordion(card.title, open=number == 0):
-                gr.Markdown(whole_card(card), elem_classes="card")
+                gr.Markdown(whole_card(card), elem_classes=["about", "wide", "card"])
 
 
 class DataTab:
@@ -75,4 +75,4 @@ class DataTab:
 
     def __init__(self) -> None:
         leaks = page("results").partition(LEAKS)[2].partition("\n## ")[0]
-        gr.Markdown(f"{page('data')}\n\n{LEAKS}{leaks}", elem_classes="card")
+        gr.Markdown(f"{page('data')}\n\n{LEAKS}{leaks}", elem_classes=["about", "wide", "card"])

@@ -110,7 +110,7 @@ class TestTab:
         self._lay_out_hiding()
         gr.HTML(warnings(classifiers))
         with gr.Accordion("How heatmaps are tested, and how every method did", open=False):
-            gr.Markdown(page("faithfulness"), elem_classes="card")
+            gr.Markdown(page("faithfulness"), elem_classes=["about", "wide", "card"])
         self._bind(session)
 
     def _lay_out_test(self) -> None:

@@ -301,7 +301,7 @@ def test_the_model_card_is_shown_without_what_a_page_cannot_use(classifier: Clas
     (tmp_path / "tiny").mkdir()
     text = "---\nlicense: mit\n---\n\n# Mine\n\n| a |\n| --- |\n| [1](../x) |\n\n![Curves](curves.png)\n"
     (tmp_path / "tiny" / "README.md").write_text(text)
-    assert about.whole_card(classifier.card, tmp_path) == "# Mine\n\n| a |\n| --- |\n| 1 |"
+    assert about.whole_card(classifier.card, tmp_path) == "| a |\n| --- |\n| 1 |"
 
 
 def test_the_about_page_tells_figures_and_limits() -> None:
