@@ -149,8 +149,7 @@ def dependence(randomised: Sequence[Randomised]) -> Finding:
         return Finding("mixed", "Whether it depends on the model cannot be said.", words)
     figures = (
         f"Rank correlation, whatever its sign, with maps of the fully randomised network: {last:.2f}, "
-        f"under {UNCHANGED} is wanted (mean of {len(randomised[-1].correlations)}); "
-        f"structural similarity {randomised[-1].similarity:.2f}. "
+        f"under {UNCHANGED} is wanted (mean of {len(randomised[-1].correlations)}). "
     )
     figures += (
         "With the head alone randomised no heat is left."

@@ -35,7 +35,6 @@ __all__ = [
     "randomise_weights",
     "rank_correlation",
     "stability",
-    "structural_similarity",
 ]
 
 HEAD = "head"
@@ -64,25 +63,6 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def structural_similarity(one: np.ndarray, other: np.ndarray, window: float = 1.5) -> float:
-    """Structural similarity (Wang et al., 2004) of two maps, each scaled to 0..1 first: -1 to 1, 1 for the same."""
-
-    def scaled(values: np.ndarray) -> np.ndarray:
-        spread = float(np.ptp(values))
-        return ((values - values.min()) / spread if spread > 0 else np.zeros_like(values)).astype(np.float64)
-
-    def smooth(values: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(values, (0, 0), window)
-
-    x, y = scaled(one), scaled(other)
-    mean_x, mean_y = smooth(x), smooth(y)
-    spread_x, spread_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
-    both = smooth(x * y) - mean_x * mean_y
-    low, high = 0.01**2, 0.03**2
-    quality = (2 * mean_x * mean_y + low) * (2 * both + high)
-    return float((quality / ((mean_x**2 + mean_y**2 + low) * (spread_x + spread_y + high))).mean())
-
-
 @dataclass(frozen=True)
 class Randomised:
     """Maps of the network with weights randomised from the head down to one part, several times anew.
@@ -91,13 +71,11 @@ class Randomised:
         down_to: the part: ``HEAD``, a stage of the backbone, or ``REST``, after which no weight is in its place.
         found: the first map that has heat, else one without: float (h, w).
         correlations: rank correlation with the real map, of every map that has heat.
-        similarity: structural similarity of ``found`` and the real map.
     """
 
     down_to: str
     found: np.ndarray
     correlations: tuple[float, ...]
-    similarity: float
 
     @property
     def correlation(self) -> float | None:
@@ -150,9 +128,8 @@ def randomise_weights(request: MapRequest, method: str, found: np.ndarray, *, se
     results = []
     for part, maps in drawn.items():
         hot = [each for each in maps if np.ptp(each) > 0.0]
-        first = (hot or maps)[0]
         correlations = tuple(rank_correlation(found, each) for each in hot)
-        results.append(Randomised(part, first, correlations, structural_similarity(found, first)))
+        results.append(Randomised(part, (hot or maps)[0], correlations))
     return tuple(results)
 
 
