@@ -88,7 +88,7 @@ bench-explain: $(VENV)/.dev ## cost of prediction and all heatmaps relative to t
 bench-cam: $(VENV)/.dev ## cost of heatmaps, ours beside pytorch-grad-cam's on the whole network
 	$(BIN)/python -m benchmarks.cam
 
-fuzz: $(VENV)/.dev ## ten thousand damaged files: each a film or a sentence, and the peak memory
+fuzz: $(VENV)/.dev ## ten thousand damaged files: each an X-ray or a sentence, and the peak memory
 	$(BIN)/python -m benchmarks.fuzz
 
 bench-users: $(VENV)/.dev ## eight users at once: same maps, time and peak memory
@@ -97,5 +97,5 @@ bench-users: $(VENV)/.dev ## eight users at once: same maps, time and peak memor
 picture: $(VENV)/.dev browser ## the README's picture, anew
 	$(BIN)/python -m docs.take_picture
 
-clean: ## remove what was installed and cached, never films or weights
+clean: ## remove what was installed and cached, never X-rays or weights
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache *.egg-info

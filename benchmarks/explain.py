@@ -1,7 +1,7 @@
 """What prediction and all ten heatmaps cost relative to the bare forward of torchvision's own network.
 
 ``make bench-explain`` prints, side by side: torchvision's network with a linear layer, ours with logits and every map,
-and the whole way from decoded film to the ten heatmaps at the film's own size.
+and the whole way from decoded image to the ten heatmaps at the image's own size.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ def main() -> None:
                 "bare forward": lambda bare=bare, pixels=pixels: bare(pixels),
                 "logits and ten maps": lambda ours=ours, pixels=pixels: ours(pixels),
             }
-            figures |= table(f"{architecture}, 224 px, one film", side_by_side(calls))
-    film = Radiograph(draw("oblique"), (0, 255))
+            figures |= table(f"{architecture}, 224 px, one image", side_by_side(calls))
+    image = Radiograph(draw("oblique"), (0, 255))
     for name in available():
         classifier = Classifier.load(name)
         size = classifier.card.size
         pixels = torch.randn(1, 3, size, size).contiguous(memory_format=torch.channels_last)
 
         def whole(classifier: Classifier = classifier) -> None:
-            explanation = classifier.explain([film])[0]
+            explanation = classifier.explain([image])[0]
             for kind in classifier.classes:
                 explanation.heat(kind)
 
@@ -85,9 +85,9 @@ def main() -> None:
                 "body and pooled head only": lambda c=classifier, p=pixels: functional.linear(
                     c.network.features(p)[0].mean(dim=(2, 3)), c.network.head.weight, c.network.head.bias
                 ),
-                "film in, prediction and ten heatmaps out": whole,
+                "image in, prediction and ten heatmaps out": whole,
             }
-            figures |= table(f"shipped {name}, {size} px, film of {film.width} x {film.height}", side_by_side(calls))
+            figures |= table(f"shipped {name}, {size} px, image of {image.width} x {image.height}", side_by_side(calls))
     keep("explain", figures)
 
 

@@ -1,4 +1,4 @@
-"""Ten thousand hostile files: each has to be a film or a sentence, and memory has to stay bounded.
+"""Ten thousand hostile files: each has to be an image or a sentence, and memory has to stay bounded.
 
 ``make fuzz`` reads the largest files that are allowed, then damages pictures and DICOM files of every kind at random;
 all in processes of their own, so that a decoder that takes the process down is seen and counted.
@@ -47,27 +47,27 @@ BOUND = 1024.0
 
 def corpus() -> list[bytes]:
     """Valid files of every kind that is read: a drawing in many formats, and pydicom's own test files."""
-    film = draw("jagged", seed=0, height=160, width=120)
+    image = draw("jagged", seed=0, height=160, width=120)
     seeds = []
     for mode, formats in (("L", ("PNG", "JPEG", "WEBP", "TIFF")), ("I;16", ("PNG", "TIFF")), ("P", ("PNG", "TIFF"))):
-        pixels = film.astype(np.uint16) * 200 if mode == "I;16" else film
-        picture = Image.fromarray(pixels) if mode != "P" else Image.fromarray(film).convert("P")
+        pixels = image.astype(np.uint16) * 200 if mode == "I;16" else image
+        picture = Image.fromarray(pixels) if mode != "P" else Image.fromarray(image).convert("P")
         for kind in formats:
             file = io.BytesIO()
             picture.save(file, kind)
             seeds.append(file.getvalue())
     for colours in ("RGB", "RGBA", "CMYK"):
         file = io.BytesIO()
-        Image.fromarray(np.dstack([film] * 3)).convert(colours).save(file, "TIFF")
+        Image.fromarray(np.dstack([image] * 3)).convert(colours).save(file, "TIFF")
         seeds.append(file.getvalue())
     turned = Image.Exif()
     turned[EXIF_ORIENTATION] = 6
     for kind in ("PNG", "JPEG", "WEBP"):
         file = io.BytesIO()
-        Image.fromarray(film).save(file, kind, exif=turned)
+        Image.fromarray(image).save(file, kind, exif=turned)
         seeds.append(file.getvalue())
-    wide = cv2.imencode(".tiff", np.dstack([film.astype(np.uint16) * 257] * 3))[1].tobytes()
-    deep = cv2.imencode(".png", np.dstack([film.astype(np.uint16) * 257] * 3))[1].tobytes()
+    wide = cv2.imencode(".tiff", np.dstack([image.astype(np.uint16) * 257] * 3))[1].tobytes()
+    deep = cv2.imencode(".png", np.dstack([image.astype(np.uint16) * 257] * 3))[1].tobytes()
     folder = Path(pydicom.__file__).parent / "data" / "test_files"
     dicom = [
         path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size < 300_000
@@ -109,8 +109,8 @@ def dicom(pixels: np.ndarray, syntax: UID) -> bytes:
 def largest() -> Iterator[tuple[str, bytes]]:
     """Files with as many pixels as may be read, in the formats that take most memory."""
     side = int(MAX_PIXELS**0.5)
-    film = cv2.resize(draw("jagged", seed=0, height=400, width=400), (side, side))
-    deep = film.astype(np.uint16) * 257
+    image = cv2.resize(draw("jagged", seed=0, height=400, width=400), (side, side))
+    deep = image.astype(np.uint16) * 257
     # What packs badly would exceed the bytes that are allowed before it exceeds the pixels.
     coarse = cv2.resize(deep[:: side // 80, :: side // 80], (side, side), interpolation=cv2.INTER_NEAREST)
 
@@ -126,10 +126,10 @@ def largest() -> Iterator[tuple[str, bytes]]:
     yield "DICOM, RLE, 16 bits", dicom(deep, RLELossless)
     yield "DICOM, deflated, 16 bits", dicom(deep, DeflatedExplicitVRLittleEndian)
     yield "PNG, 16 bits", saved(Image.fromarray(deep), "PNG")
-    yield "PNG, colour and alpha", saved(Image.fromarray(np.dstack([film] * 4)), "PNG")
-    yield "JPEG, colour", saved(Image.fromarray(np.dstack([film] * 3)), "JPEG")
-    yield "TIFF, CMYK", saved(Image.fromarray(np.dstack([film] * 4), "CMYK"), "TIFF", compression="tiff_lzw")
-    yield "TIFF, floats", saved(Image.fromarray(film / np.float32(255.0)), "TIFF", compression="tiff_adobe_deflate")
+    yield "PNG, colour and alpha", saved(Image.fromarray(np.dstack([image] * 4)), "PNG")
+    yield "JPEG, colour", saved(Image.fromarray(np.dstack([image] * 3)), "JPEG")
+    yield "TIFF, CMYK", saved(Image.fromarray(np.dstack([image] * 4), "CMYK"), "TIFF", compression="tiff_lzw")
+    yield "TIFF, floats", saved(Image.fromarray(image / np.float32(255.0)), "TIFF", compression="tiff_adobe_deflate")
 
 
 def damage(data: bytes, rng: np.random.Generator) -> bytes:
@@ -178,7 +178,7 @@ def _read(seed: int, start: int, end: int, seeds: list[bytes], pipe: Connection)
 def _outcome(data: bytes) -> str:
     try:
         decode(data)
-        return "a film"
+        return "an image"
     except ImageError as error:
         return "a sentence" if str(error).endswith(".") else f"no sentence: {error}"
     except BaseException as error:  # noqa: BLE001 - this is what is looked for
@@ -208,7 +208,7 @@ def fuzz(count: int, seed: int = 0, slow: float = SLOW) -> tuple[Counter[str], f
     """Reads so many damaged files, each of which may take ``slow`` seconds.
 
     Returns:
-        Outcomes by kind, the reader's peak resident memory in MiB, and the numbers of those that were neither a film
+        Outcomes by kind, the reader's peak resident memory in MiB, and the numbers of those that were neither an image
         nor a sentence, with what happened.
     """
     seeds = corpus()
@@ -237,7 +237,7 @@ def fuzz(count: int, seed: int = 0, slow: float = SLOW) -> tuple[Counter[str], f
             if outcome is None:
                 continue
             outcomes[outcome] += 1
-            if outcome not in ("a film", "a sentence"):
+            if outcome not in ("an image", "a sentence"):
                 bad.append((found, outcome))
             if outcome in ("it hangs", "it takes the process down"):
                 number = found + 1
@@ -258,7 +258,7 @@ def main() -> None:
     print(f"the largest files, {MAX_PIXELS / 1e6:.0f} megapixels; the reader may hold {BOUND:.0f} MiB")
     for name, data in largest():
         outcome, peak = read_alone(data)
-        failed |= outcome != "a film" or not peak < BOUND
+        failed |= outcome != "an image" or not peak < BOUND
         costs[name] = round(peak)
         print(f"{len(data) / 2**20:8.1f} MB  {name}: {outcome}, {peak:.0f} MiB")
     outcomes, peak, bad = fuzz(asked.count, asked.seed)

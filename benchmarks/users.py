@@ -1,6 +1,6 @@
 """Eight users at once with mixed methods: what it costs in time and memory beside one after the other.
 
-``make bench-users`` asks the first of the shipped models every method for code-drawn films, once in one thread and once
+``make bench-users`` asks the first of the shipped models every method for drawn images, once in one thread and once
 in eight, compares every map, and prints the resident memory at its peak.
 """
 
@@ -20,16 +20,16 @@ from benchmarks.fuzz import peak_memory
 from benchmarks.record import keep
 
 USERS = 8
-FILMS = 4
+IMAGES = 4
 
 
 def main() -> None:
     classifier = Classifier.load(ranked()[0])
-    films = [Radiograph(phantom("jagged", seed=i, height=900 + 40 * i, width=700), (0, 255)) for i in range(FILMS)]
+    images = [Radiograph(phantom("jagged", seed=i, height=900 + 40 * i, width=700), (0, 255)) for i in range(IMAGES)]
     slow = [name for name, how in METHODS.items() if how.cost == "slow"]
     quick = [name for name in METHODS if name not in slow]
-    jobs = [(film, name) for film in films for name in quick] + [(films[0], name) for name in slow]
-    print(f"{classifier.card.title}; {len(jobs)} maps by {len(METHODS)} methods of {FILMS} films")
+    jobs = [(image, name) for image in images for name in quick] + [(images[0], name) for name in slow]
+    print(f"{classifier.card.title}; {len(jobs)} maps by {len(METHODS)} methods of {IMAGES} images")
     loaded = peak_memory()
     print(f"peak resident memory with the model loaded   {loaded:8.0f} MiB")
 

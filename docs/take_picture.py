@@ -1,4 +1,4 @@
-"""Takes the README's picture: the page explaining a drawn film, in headless Chromium (``make picture``)."""
+"""Takes the README's picture: the page explaining a drawn X-ray, in headless Chromium (``make picture``)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TARGET = Path(__file__).with_name("page.png")
 def main() -> None:
     page, address = launch([Classifier.load(name) for name in ranked()], host="127.0.0.1", block=False)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        film = Path(folder) / "drawing.png"
-        cv2.imwrite(str(film), draw("oblique", seed=2))
+        xray = Path(folder) / "drawing.png"
+        cv2.imwrite(str(xray), draw("oblique", seed=2))
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1280, "height": 1000})
         tab.goto(address)
-        tab.set_input_files("#xray-input input[type=file]", str(film))
+        tab.set_input_files("#xray-input input[type=file]", str(xray))
         tab.wait_for_selector("#painted img")
         tab.wait_for_timeout(1500)
         tab.screenshot(path=TARGET, clip={"x": 0, "y": 0, "width": 1280, "height": 1000})

@@ -1,7 +1,7 @@
 """Heat drawn over an X-ray with OpenCV: no heat, no paint.
 
 Opacity follows the evidence, so the image stays untouched where nothing speaks for the class; the colour bar carries
-the scale, so a weak map looks weak. Pictures are RGB uint8 (H, W, 3), films grey uint8 (H, W).
+the scale, so a weak map looks weak. Pictures are RGB uint8 (H, W, 3), images grey uint8 (H, W).
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ def _colours(heat: np.ndarray, colour_map: str) -> np.ndarray:
 
 
 def overlay(
-    film: np.ndarray,
+    image: np.ndarray,
     heat: np.ndarray,
     *,
     colour_map: str = "inferno",
     opacity: float = 0.6,
     contour: bool = True,
 ) -> np.ndarray:
-    """The film with heat, float32 (H, W) in 0..1, over it; equal to the film wherever heat is 0 and no contour runs.
+    """The image with heat, float32 (H, W) in 0..1, over it; equal to the image wherever heat is 0 and no contour runs.
 
     Args:
-        film: uint8 (H, W).
+        image: uint8 (H, W).
         heat: float32 (H, W) in 0..1.
         colour_map: a key of ``COLOUR_MAPS``.
         opacity: of full heat, 0 to 1; of lesser heat in proportion.
@@ -84,24 +84,24 @@ def overlay(
     Raises:
         ValueError: shapes differ, or unknown colour map.
     """
-    if film.shape != heat.shape:
-        raise ValueError(f"film {film.shape} and heat {heat.shape} differ in shape")
-    mixed = np.empty((*film.shape, 3), np.uint8)
-    for rows in strips(*film.shape):
+    if image.shape != heat.shape:
+        raise ValueError(f"image {image.shape} and heat {heat.shape} differ in shape")
+    mixed = np.empty((*image.shape, 3), np.uint8)
+    for rows in strips(*image.shape):
         paint = (opacity * np.clip(heat[rows], 0.0, 1.0))[:, :, None]
-        mixed[rows] = np.round(film[rows][:, :, None] * (1.0 - paint) + _colours(heat[rows], colour_map) * paint)
+        mixed[rows] = np.round(image[rows][:, :, None] * (1.0 - paint) + _colours(heat[rows], colour_map) * paint)
     if contour:
         region = (heat >= max(HOTTEST * float(heat.max()), VISIBLE)).astype(np.uint8)
         outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        width = max(1, round(max(film.shape) / 320))
+        width = max(1, round(max(image.shape) / 320))
         cv2.drawContours(mixed, outlines, -1, CONTOUR_EDGE, width + 2, cv2.LINE_AA)
         cv2.drawContours(mixed, outlines, -1, CONTOUR_COLOUR, width, cv2.LINE_AA)
     return mixed
 
 
-def difference(film: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
-    """The film, warm where ``signed``, float (H, W), speaks for one class, cold for another, up to its own peak."""
-    grey = cv2.cvtColor(film, cv2.COLOR_GRAY2RGB).astype(np.float32)
+def difference(image: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
+    """The image, warm where ``signed``, float (H, W), speaks for one class, cold for another, up to its own peak."""
+    grey = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB).astype(np.float32)
     size = np.abs(signed)
     paint = (opacity * size / max(float(size.max()), 1e-6))[:, :, None]
     colour = np.where(signed[:, :, None] > 0, np.array(WARM, np.float32), np.array(COLD, np.float32))
@@ -192,11 +192,11 @@ def scale_bar(picture: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     return drawn
 
 
-def outline_marks(picture: np.ndarray, film: np.ndarray) -> tuple[np.ndarray, int]:
-    """A copy of a painted film with boxes round what may be letters on it, and their number."""
-    height, width = film.shape
-    drawn, boxes = picture.copy(), mark_boxes(film)
-    margin = max(2, round(max(film.shape) / 200))
+def outline_marks(picture: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, int]:
+    """A copy of a painted image with boxes round what may be letters on it, and their number."""
+    height, width = image.shape
+    drawn, boxes = picture.copy(), mark_boxes(image)
+    margin = max(2, round(max(image.shape) / 200))
     for left, top, wide, high in boxes:
         corner = max(0, round(left * width) - margin), max(0, round(top * height) - margin)
         other = round((left + wide) * width) + margin, round((top + high) * height) + margin

@@ -76,17 +76,17 @@ def _edges(small: np.ndarray) -> np.ndarray:
     return found
 
 
-def _small(film: np.ndarray) -> np.ndarray:
-    scale = SIDE / max(film.shape)
-    return cv2.resize(film, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+def _small(image: np.ndarray) -> np.ndarray:
+    scale = SIDE / max(image.shape)
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def mark_boxes(film: np.ndarray) -> list[tuple[float, float, float, float]]:
+def mark_boxes(image: np.ndarray) -> list[tuple[float, float, float, float]]:
     """Boxes of likely letters and arrows, small, bright, sharp-edged spots on a darker ground.
 
     Takes uint8 (H, W), high is bright; returns left, top, width and height as shares of the image.
     """
-    small = _small(film)
+    small = _small(image)
     height, width = small.shape
     bright = (small >= BRIGHT).astype(np.uint8)
     count, _, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=8)
@@ -108,13 +108,13 @@ def mark_boxes(film: np.ndarray) -> list[tuple[float, float, float, float]]:
     return found
 
 
-def shortcut_regions(film: np.ndarray) -> dict[str, np.ndarray]:
+def shortcut_regions(image: np.ndarray) -> dict[str, np.ndarray]:
     """Where an image, uint8 (H, W), shows no fracture: by kind but "padding" a mask, bool (H, W), without overlaps."""
-    small = _small(film)
+    small = _small(image)
     height, width = small.shape
     reach = max(1, round(GROWN * SIDE))
     marks = np.zeros(small.shape, bool)
-    for left, top, wide, high in mark_boxes(film):
+    for left, top, wide, high in mark_boxes(image):
         rows = slice(max(0, int(top * height) - reach), int(np.ceil((top + high) * height)) + reach)
         marks[rows, max(0, int(left * width) - reach) : int(np.ceil((left + wide) * width)) + reach] = True
     edge = _edges(small)
@@ -128,16 +128,16 @@ def shortcut_regions(film: np.ndarray) -> dict[str, np.ndarray]:
             background |= labels == number
     found = {"marks": marks, "edge": edge & ~marks, "background": background & ~marks & ~edge}
     return {
-        kind: cv2.resize(mask.astype(np.uint8), film.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        kind: cv2.resize(mask.astype(np.uint8), image.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
         for kind, mask in found.items()
     }
 
 
-def shortcut_shares(film: np.ndarray, heat: np.ndarray, placement: Placement) -> Shortcuts:
+def shortcut_shares(image: np.ndarray, heat: np.ndarray, placement: Placement) -> Shortcuts:
     """The shares of a map's heat on shortcuts; all 0 for a map without heat.
 
     Args:
-        film: the image, uint8 (H, W).
+        image: the image, uint8 (H, W).
         heat: map over the model's square, float (h, w); values below 0 count as 0.
         placement: of the image in the square.
     """
@@ -148,9 +148,9 @@ def shortcut_shares(film: np.ndarray, heat: np.ndarray, placement: Placement) ->
     outside = float((positive * placement.padding(*positive.shape)).sum()) / total
     on_image = np.clip(placement.onto_image(positive), 0.0, None)
     inside = float(on_image.sum())
-    found = shortcut_regions(film)
+    found = shortcut_regions(image)
     # Heat is no finer than the map's cells: heat within one cell of flesh may be meant for the flesh.
-    cell = max(film.shape) / max(positive.shape)
+    cell = max(image.shape) / max(positive.shape)
     depth = cv2.distanceTransform(found["background"].astype(np.uint8), cv2.DIST_L2, 3)
     found["background"] = depth > cell
     shares = {

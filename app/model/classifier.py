@@ -172,9 +172,9 @@ class Explanation:
         """
         if max(self.radiograph.height, self.radiograph.width) <= longest:
             return self
-        film = self.radiograph.scaled(longest)
-        placement = Placement.fit(film.height, film.width, self.placement.size)
-        return replace(self, radiograph=film, placement=placement)
+        radiograph = self.radiograph.scaled(longest)
+        placement = Placement.fit(radiograph.height, radiograph.width, self.placement.size)
+        return replace(self, radiograph=radiograph, placement=placement)
 
 
 def presence(explanation: Explanation, points: PresencePoints | None) -> FractureFinding | None:
@@ -240,38 +240,38 @@ class Classifier:
         detector = Detector.load(folder)
         return [cls(*load_network(name, folder), detector) for name in names]
 
-    def boxed(self, film: Radiograph) -> tuple[np.ndarray, Placement]:
+    def boxed(self, radiograph: Radiograph) -> tuple[np.ndarray, Placement]:
         """An image in the model's square, float32 (S, S) in 0..1, and where it lies there."""
-        return letterbox(film, self.card.size, self.card.equalise)
+        return letterbox(radiograph, self.card.size, self.card.equalise)
 
-    def check(self, film: Radiograph, *, anyway: bool = False) -> Likeness | None:
+    def check(self, radiograph: Radiograph, *, anyway: bool = False) -> Likeness | None:
         """Whether an image is like those of the reference set; None without a detector.
 
         Raises:
             RejectedError: it is out of distribution, and nobody wants the verdict anyway.
         """
-        likeness = self.detector.likeness(film) if self.detector else None
+        likeness = self.detector.likeness(radiograph) if self.detector else None
         if likeness == "out-of-distribution" and not anyway:
             raise RejectedError(REJECTED)
         return likeness
 
-    def explain(self, films: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
+    def explain(self, radiographs: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.
 
         An image's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the
         rounding of float32 convolutions summed in another order.
 
         Args:
-            films: of any sizes.
+            radiographs: of any sizes.
             batch_size: images in one forward, at least 1.
 
         Returns:
             One Explanation an image, in order.
         """
         explained: list[Explanation] = []
-        for start in range(0, len(films), batch_size):
-            batch = films[start : start + batch_size]
-            explained += self.explain_boxed(batch, [self.boxed(film) for film in batch])
+        for start in range(0, len(radiographs), batch_size):
+            batch = radiographs[start : start + batch_size]
+            explained += self.explain_boxed(batch, [self.boxed(radiograph) for radiograph in batch])
         return explained
 
     def pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
@@ -281,7 +281,7 @@ class Classifier:
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def explain_boxed(
-        self, films: Sequence[Radiograph], boxed: Sequence[tuple[np.ndarray, Placement]]
+        self, radiographs: Sequence[Radiograph], boxed: Sequence[tuple[np.ndarray, Placement]]
     ) -> list[Explanation]:
         """``explain`` in one forward for images whose squares, of ``boxed``, are at hand."""
         with torch.inference_mode():
@@ -290,7 +290,7 @@ class Classifier:
         biases = self.network.head.bias.numpy()
         return [
             Explanation(
-                radiograph=film,
+                radiograph=radiograph,
                 placement=placement,
                 prediction=Prediction(self.classes, logits[i].numpy(), probabilities[i].numpy()),
                 maps=maps[i].contiguous().numpy(),
@@ -299,7 +299,7 @@ class Classifier:
                 typical_evidence=self.card.typical_evidence,
                 model=self.card.name,
             )
-            for i, (film, (_, placement)) in enumerate(zip(films, boxed, strict=True))
+            for i, (radiograph, (_, placement)) in enumerate(zip(radiographs, boxed, strict=True))
         ]
 
 

@@ -144,9 +144,9 @@ class Detector:
         features = pooled(self.extractor, normalise(torch.from_numpy(squares)[:, None], MEAN, STD))
         return (features @ self.weight + self.bias).numpy()
 
-    def likeness(self, film: Radiograph) -> Likeness:
+    def likeness(self, radiograph: Radiograph) -> Likeness:
         """Whether an image is like those of the reference set; one in colour, as few are, on the stricter bound."""
-        score = float(self.scores(letterbox(film, self.card.size)[0][None])[0])
-        if score > (self.card.warning if IN_COLOUR in film.notes else self.card.rejection):
+        score = float(self.scores(letterbox(radiograph, self.card.size)[0][None])[0])
+        if score > (self.card.warning if IN_COLOUR in radiograph.notes else self.card.rejection):
             return "out-of-distribution"
         return "unusual" if score > self.card.warning else "in-distribution"

@@ -56,13 +56,13 @@ def build(classifiers: Sequence[Classifier]) -> None:
         data = load(uploaded(image["path"] if isinstance(image, dict) else image.path))
         return explain_image(data, model=models[model], progress=Progress(LIMIT), **wanted)
 
-    def explain(film: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:
+    def explain(image: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:
         """Names the fracture type an X-ray shows. For study, not for diagnosis."""
         with _in_words():
-            return answer(film, model, anyway=anyway).as_json()
+            return answer(image, model, anyway=anyway).as_json()
 
     def heatmap(
-        film: gr.FileData,
+        image: gr.FileData,
         method: str = DEFAULT,
         model: str = first,
         target: str = "",
@@ -72,7 +72,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
         """Draws why, as a grey PNG of the image's size in a data URL. For study, not for diagnosis."""
         with _in_words():
             wanted = {"method": method, "target": target or None, "against": against or None}
-            result = answer(film, model, anyway=anyway, **wanted)
+            result = answer(image, model, anyway=anyway, **wanted)
             return {"explanation": result.as_json(), "heatmap": _picture(result.heat)}
 
     gr.api(explain, api_name="explain", concurrency_id=COMPUTE)

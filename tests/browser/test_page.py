@@ -362,7 +362,7 @@ def test_a_film_is_photographed(visit: Callable[[int], Page], width: int) -> Non
     page = visit(width)
     page.get_by_role("button", name="Capture from camera").click()
     page.locator("#xray-input [title='grant webcam access'], #xray-input .access-btn button").first.click()
-    expect(page.locator("#xray-input video")).to_be_visible(timeout=20_000)
+    expect(page.locator("#xray-input video")).to_be_visible(timeout=1000 * PATIENCE)
     page.wait_for_function("document.querySelector('#xray-input video').videoWidth > 0")
     assert "scaleX(-1)" not in (page.locator("#xray-input video").get_attribute("style") or "")
     page.get_by_role("button", name="capture photo").click()

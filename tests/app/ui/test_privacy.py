@@ -25,6 +25,7 @@ from PIL import Image
 
 from app.imaging.examples import draw
 from tests.app.imaging.test_dicom import made, written
+from tests.serving import PATIENCE
 
 NAME = "Doe^Jane-4711"
 FILE = {"_type": "gradio.FileData"}
@@ -59,12 +60,12 @@ class Server:
     dependencies: list[dict[str, Any]] = field(default_factory=list)
 
     def post(self, route: str, **kwargs: Any) -> httpx.Response:
-        return httpx.post(f"{self.address}/gradio_api/{route}", timeout=60, **kwargs)
+        return httpx.post(f"{self.address}/gradio_api/{route}", timeout=PATIENCE, **kwargs)
 
     def stream(self, route: str) -> list[Any]:
         """Everything that an event stream tells."""
         told = []
-        with httpx.stream("GET", f"{self.address}/gradio_api/{route}", timeout=60) as lines:
+        with httpx.stream("GET", f"{self.address}/gradio_api/{route}", timeout=PATIENCE) as lines:
             for line in lines.iter_lines():
                 if line.startswith("data:"):
                     told.append(json.loads(line.removeprefix("data:")))
@@ -103,7 +104,7 @@ def stranger(server: Server) -> dict[str, Any]:
 
 ANSWERED: dict[str, Call] = {
     "defaults, call": lambda server: server.call("explain", [film(server)])[0],
-    "defaults, call v2": lambda server: server.call("explain", {"film": film(server)}, "v2/")[0],
+    "defaults, call v2": lambda server: server.call("explain", {"image": film(server)}, "v2/")[0],
     "defaults, run": lambda server: server.run("explain", [film(server)])["data"][0],
     "defaults, join": lambda server: server.join(server.number("explain"), [film(server)])["data"][0],
     "defaults, null": lambda server: server.run("explain", [film(server), None, None])["data"][0],
@@ -121,7 +122,7 @@ REFUSED: dict[str, Call] = {
     "call, a stranger's path": lambda server: server.call("explain", [stranger(server)]),
     "call, nothing": lambda server: server.call("explain", []),
     "call, unknown": lambda server: server.call(NAME, [film(server)]),
-    "call, no list": lambda server: server.call("explain", {"film": URL}),
+    "call, no list": lambda server: server.call("explain", {"image": URL}),
     "call, other types": lambda server: server.call("explain", [film(server), [URL], {"a": URL}]),
     "call, a number": lambda server: server.call("explain", [film(server), 4711]),
     "call, truth as text": lambda server: server.call("explain", [film(server), server.model, URL]),
@@ -133,9 +134,9 @@ REFUSED: dict[str, Call] = {
     "call, path of bytes": lambda server: server.call("explain", [{"path": f"a\0{NAME}", "meta": FILE}]),
     "call, long path": lambda server: server.call("explain", [{"path": NAME * 1000, "meta": FILE}]),
     "call, path is a list": lambda server: server.call("explain", [{"path": [URL], "meta": FILE}]),
-    "call v2, too much": lambda server: server.call("explain", {"film": film(server), NAME: URL}, "v2/"),
+    "call v2, too much": lambda server: server.call("explain", {"image": film(server), NAME: URL}, "v2/"),
     "call v2, nothing": lambda server: server.call("explain", {}, "v2/"),
-    "call v2, unknown": lambda server: server.call(NAME, {"film": film(server)}, "v2/"),
+    "call v2, unknown": lambda server: server.call(NAME, {"image": film(server)}, "v2/"),
     "run, data in path": lambda server: server.run("explain", [{"path": URL, "meta": FILE}]),
     "run, a stranger's path": lambda server: server.run("heatmap", [stranger(server)]),
     "run, nothing": lambda server: server.run("heatmap", []),
@@ -202,7 +203,7 @@ def odd_calls(server: Server) -> Iterator[Callable[[], Any]]:
         f"custom_component/{NAME}/client/component/{NAME}.js",
         f"stream/{NAME}/4711/4711/playlist.m3u8",
     ):
-        yield partial(httpx.get, f"{server.address}/gradio_api/{route}", timeout=60)
+        yield partial(httpx.get, f"{server.address}/gradio_api/{route}", timeout=PATIENCE)
     for dependency in server.dependencies:
         number, count = dependency["id"], len(dependency["inputs"])
         yield partial(server.join, number, [film(server)])
@@ -253,7 +254,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     answers = {}
     try:
         server.dependencies = config(server, process)["dependencies"]
-        info = httpx.get(f"{server.address}/gradio_api/info", timeout=60).json()
+        info = httpx.get(f"{server.address}/gradio_api/info", timeout=PATIENCE).json()
         server.model = info["named_endpoints"]["/explain"]["parameters"][1]["parameter_default"]
         sent = server.post("upload", files={"files": (f"{NAME}.png", PICTURE, "image/png")})
         server.path = sent.json()[0]
@@ -273,7 +274,7 @@ def config(server: Server, process: subprocess.Popen) -> dict[str, Any]:
     """What the served page consists of, once it is served."""
     while process.poll() is None:
         try:
-            return httpx.get(f"{server.address}/config", timeout=10).json()
+            return httpx.get(f"{server.address}/config", timeout=PATIENCE).json()
         except httpx.HTTPError:
             time.sleep(0.5)
     raise AssertionError("the app ended before it was served")
