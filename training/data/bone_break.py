@@ -38,7 +38,7 @@ SHARED = 8
 """Hexadecimal digits in a row that two names share only where the images come from one place."""
 
 LIMITS = [
-    "Every film it learnt types from shows a fracture, so it names a type even for a whole bone.",
+    "Every image it learnt types from shows a fracture, so it names a type even for a whole bone.",
     "Labels are the uploader's, never checked by a panel of readers; some near-duplicates carry two different ones.",
 ]
 """What whoever learns from this set cannot do, for the model's card."""
