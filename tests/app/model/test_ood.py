@@ -24,9 +24,9 @@ from app.model.backbones import ARCHITECTURES
 from app.model.classifier import LIKENESS_WARNINGS, Classifier
 from app.model.network import build_network
 from app.model.ood import MEAN, STD, Detector, DetectorCard, backbone, pooled, stage_features
-from app.model.weights import DEFAULT_FOLDER, with_interval
+from app.model.weights import DEFAULT_FOLDER, load_card, ranked, with_interval
 from app.pipeline import explain_image
-from app.ui.about import rejections
+from app.ui.about import whole_card
 from app.ui.text import verdict
 
 NOISE = Radiograph(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8), (0, 255))
@@ -174,7 +174,7 @@ def test_noise_and_a_page_of_text_are_rejected_by_what_ships(shipped: Detector) 
 
 
 def test_figures_are_told_with_what_they_were_measured_on(shipped: Detector) -> None:
-    text = rejections(shipped.card.metrics)
+    text = whole_card(load_card(ranked()[0]))
     others = shipped.card.metrics["others"]["rejected"]
     assert with_interval(others) in text
     assert others["value"] >= 0.95
