@@ -16,7 +16,7 @@ import torch
 from app.errors import Progress
 from app.explain import cam, perturbation
 from app.explain.method_list import DEFAULT, METHODS, Cost, Method
-from app.imaging.letterbox import Placement, letterbox
+from app.imaging.letterbox import Placement
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
@@ -107,8 +107,7 @@ def map_request(
     Raises:
         ValueError: a class that the model does not know, or one against itself.
     """
-    card = classifier.card
-    square = letterbox(image, card.size, card.equalise)[0] if isinstance(image, Radiograph) else image
+    square = classifier.boxed(image)[0] if isinstance(image, Radiograph) else image
     pixels, black = classifier.pixels([square, np.zeros_like(square)]).split(1)
     with torch.inference_mode():
         last, _ = classifier.network.features(pixels)

@@ -110,7 +110,6 @@ def test_the_square_is_prepared_once(
         return letterbox(*args)
 
     monkeypatch.setattr("app.model.classifier.letterbox", counted)
-    monkeypatch.setattr("app.explain.methods.letterbox", counted)
     result = explain_image(film, model=strict, method=method, anyway=True)
     assert result.heat.shape == film.pixels.shape
     assert len(prepared) == 1
