@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from app.errors import Progress
 from app.explain.checks import check_heatmap, hide
+from app.explain.faithfulness import measure_faithfulness
 from app.explain.methods import map_request
+from app.explain.sanity import REPEATS
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 
@@ -18,7 +22,11 @@ def test_the_terms_of_a_score_add_up(classifier: Classifier, film: Radiograph) -
         assert sum(terms) == pytest.approx(float(logit), abs=1e-4)
 
 
-def test_all_tests_of_a_heatmap_report_one_progress(classifier: Classifier, film: Radiograph) -> None:
+def test_all_tests_of_a_heatmap_report_one_progress(
+    classifier: Classifier, film: Radiograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.explain.checks.measure_faithfulness", partial(measure_faithfulness, random=2))
+    monkeypatch.setattr("app.explain.sanity.REPEATS", dict.fromkeys(REPEATS, 1))
     told: list[float] = []
     explanation = classifier.explain([film])[0]
     checks = check_heatmap(map_request(classifier, film, watch=Progress(tell=told.append)), "gradcam", explanation)

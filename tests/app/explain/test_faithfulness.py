@@ -27,10 +27,10 @@ PLACEMENT = Placement.fit(96, 96, 96)
 def test_a_right_map_wins_and_its_opposite_loses(question: MapRequest) -> None:
     right = draw(question)
     assert np.unravel_index(right.argmax(), right.shape)[0] in (3, 4, 5)
-    won = measure_faithfulness(question, right, PLACEMENT)
-    assert won.beaten() == {"deletion": 8, "insertion": 8, "ROAD": 8}
+    won = measure_faithfulness(question, right, PLACEMENT, random=4)
+    assert won.beaten() == {"deletion": 4, "insertion": 4, "ROAD": 4}
     assert min(won.margins().values()) > 0.02
-    lost = measure_faithfulness(question, right.max() - right, PLACEMENT)
+    lost = measure_faithfulness(question, right.max() - right, PLACEMENT, random=4)
     assert lost.beaten() == {"deletion": 0, "insertion": 0, "ROAD": 0}
     assert max(lost.margins().values()) < 0.0
 

@@ -14,8 +14,17 @@ from app.explain.methods import DEFAULT, METHODS, draw, map_request
 from app.imaging.examples import draw as phantom
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
+from app.model.network import build_network
 
 FEW = 48
+
+
+@pytest.fixture(scope="module")
+def classifier(classifier: Classifier) -> Classifier:
+    """A network of few channels, since Score-CAM takes a forward for each."""
+    torch.manual_seed(5)
+    network = build_network("custom-cnn", len(classifier.classes), stride=8).eval().requires_grad_(False)
+    return Classifier(network, classifier.card.model_copy(update={"architecture": "custom-cnn", "stride": 8}))
 
 
 @pytest.fixture

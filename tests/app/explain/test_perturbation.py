@@ -24,6 +24,7 @@ from app.model.network import Evidence, build_network
 from tests.app.model.test_network import CLASSES, awake, untouched
 
 
+@pytest.mark.slow
 def test_score_cam_and_fullgrad_equal_the_package_on_the_whole_network() -> None:
     torch.manual_seed(1)
     network = awake(build_network("resnet18", CLASSES)).requires_grad_(False)
@@ -46,6 +47,7 @@ def test_score_cam_and_fullgrad_equal_the_package_on_the_whole_network() -> None
     assert np.abs(fused - theirs).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_pixel_methods_equal_captum_on_the_whole_network() -> None:
     torch.manual_seed(2)
     network = awake(build_network("resnet18", CLASSES)).requires_grad_(False)

@@ -54,7 +54,7 @@ def test_no_films_no_explanations(classifier: Classifier) -> None:
 
 
 def test_eight_threads_give_the_serial_maps(classifier: Classifier) -> None:
-    films = [Radiograph(draw("jagged", seed=i, height=150 + i, width=110), (0, 255)) for i in range(50)]
+    films = [Radiograph(draw("jagged", seed=i, height=150 + i, width=110), (0, 255)) for i in range(12)]
     serial = [classifier.explain([film])[0] for film in films]
     with ThreadPoolExecutor(8) as pool:
         rounds = list(pool.map(lambda _: [classifier.explain([film])[0] for film in films], range(8)))
