@@ -8,7 +8,7 @@ at last the pixels' own range, and a note says so. Tables are read by what they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.pixels import apply_color_lut
 
 from app.errors import ImageError
-from app.imaging.dicom_pixels import Stored
+from app.imaging.dicom_pixels import MONOCHROME, Stored
 from app.imaging.dicom_read import held, items, levels_of, number, numbers, word
 from app.imaging.pixels import IN_COLOUR, count_coloured, is_coloured, strips
 
@@ -104,12 +104,15 @@ def show(
     Raises:
         ImageError: pixels have no value.
     """
+    shape = word(dataset, "PresentationLUTShape").upper()
+    inverse = photometric in MONOCHROME and (photometric == "MONOCHROME1" or shape == "INVERSE")
+    if stored.words.ndim == 3 and photometric in MONOCHROME:
+        stored = _uncoloured(stored)
     if stored.words.ndim == 3 or photometric == "PALETTE COLOR":
-        return _coloured(stored, dataset, photometric, notes)
+        return _coloured(stored, dataset, photometric, inverse, notes)
     levels = levels_of(dataset, index)
     background = _background(stored, dataset, notes)
     modality = _modality(stored, levels, notes)
-    inverse = photometric == "MONOCHROME1" or word(dataset, "PresentationLUTShape").upper() == "INVERSE"
     if window is not None:
         tone = _windowed(*window, "LINEAR")
     else:
@@ -129,7 +132,21 @@ def _deep(bright: np.ndarray) -> np.ndarray:
     return np.round(np.clip(bright, 0.0, 1.0) * DEEP).astype(np.uint16)
 
 
-def _coloured(stored: Stored, dataset: Dataset, photometric: str, notes: list[str]) -> np.ndarray:
+def _uncoloured(stored: Stored) -> Stored:
+    """One value a pixel in place of three, where they hardly differ; the same three where they do."""
+    kind = stored.words.dtype
+    white = 2.0 ** (stored.bits or 8 * kind.itemsize) - 1
+    grey, coloured = np.empty(stored.words.shape[:2], kind), 0
+    for rows in strips(*grey.shape):
+        values = stored.values(rows)
+        coloured += count_coloured(values, white)
+        grey[rows] = np.rint(cv2.cvtColor(values.astype(np.float32), cv2.COLOR_RGB2GRAY)).astype(np.int64)
+    if is_coloured(coloured, grey.size):
+        return stored
+    return replace(stored, words=grey, shift=0, bits=stored.bits and 8 * kind.itemsize)
+
+
+def _coloured(stored: Stored, dataset: Dataset, photometric: str, inverse: bool, notes: list[str]) -> np.ndarray:
     """Colours in shades of grey: uint16 (rows, columns)."""
     shown = np.empty(stored.words.shape[:2], np.uint16)
     coloured = 0
@@ -141,7 +158,8 @@ def _coloured(stored: Stored, dataset: Dataset, photometric: str, notes: list[st
         else:
             colours = values.astype(np.float32) / (2.0 ** (stored.bits or 8 * values.dtype.itemsize) - 1)
         coloured += count_coloured(colours, 1.0)
-        shown[rows] = _deep(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY))
+        bright = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+        shown[rows] = _deep(1.0 - bright if inverse else bright)
     if is_coloured(coloured, shown.size):
         notes.append(IN_COLOUR)
     return shown
@@ -160,7 +178,7 @@ def _background(stored: Stored, dataset: Dataset, notes: list[str]) -> Callable[
         whole = int(value) % turn
         if not stored.signed:
             return whole
-        bits = 1 << stored.bits
+        bits = 1 << stored.bits if stored.bits else turn
         return whole - bits if bits // 2 <= whole < bits else whole - turn if whole >= turn // 2 else whole
 
     ends = (stated, stated if limit is None else limit)

@@ -41,9 +41,10 @@ from app.errors import ImageError
 from app.imaging.dicom_read import held, number, numbers, word
 from app.imaging.pixels import StreamHeader, headers
 
-__all__ = ["PixelFormat", "Stored", "decode_lossless", "decode_pixels", "pixel_format"]
+__all__ = ["MONOCHROME", "PixelFormat", "Stored", "decode_lossless", "decode_pixels", "pixel_format"]
 
-GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+GREY = (*MONOCHROME, "PALETTE COLOR")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 PHOTOMETRIC = {re.sub(r"[^A-Z0-9]", "", name): name for name in (*GREY, *COLOUR)}
 FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
@@ -68,7 +69,8 @@ class PixelFormat:
         rows, columns, frames, samples: number of each; samples are values a pixel.
         allocated, stored, high: bits of a value, the number of used ones, and the highest used one, from 0.
         signed: whether values are in two's complement; None where the values themselves must show it.
-        photometric: interpretation, as the standard spells it.
+        photometric: interpretation that the file means, as the standard spells it.
+        encoded: interpretation of what decoders meet, another one where a file calls three values a pixel grey.
         planar: 1 where a frame holds one colour after another.
     """
 
@@ -83,6 +85,7 @@ class PixelFormat:
     high: int
     signed: bool | None
     photometric: str
+    encoded: str
     planar: int
 
     @property
@@ -148,7 +151,7 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
     stated = number(dataset, "NumberOfFrames")
     frames = max(1, int(stated or 1))
     samples = _samples(dataset, header, rows * columns * frames, notes)
-    photometric = _photometric(dataset, samples, syntax, notes)
+    photometric = _photometric(dataset, samples, notes)
     area = rows * columns * samples
     allocated = FLOATS.get(keyword) or _allocated(dataset, header, area * frames, photometric, notes)
     if stated is None and held(dataset, "NumberOfFrames") is not None and not syntax.is_encapsulated:
@@ -158,8 +161,12 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
     stored, high = _bits(dataset, header, allocated, notes) if keyword == "PixelData" else (allocated, allocated - 1)
     planar = 0 if header is not None else int(number(dataset, "PlanarConfiguration") == 1)
     signed = _signed(dataset, stored, allocated, notes)
+    encoded = photometric
+    if samples == 3 and photometric in GREY:
+        lossy = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit)
+        encoded = "YBR_FULL_422" if lossy and not _adobe_rgb(_bytes(dataset, "PixelData")) else "RGB"
     return PixelFormat(
-        keyword, syntax, rows, columns, frames, samples, allocated, stored, high, signed, photometric, planar
+        keyword, syntax, rows, columns, frames, samples, allocated, stored, high, signed, photometric, encoded, planar
     )
 
 
@@ -186,8 +193,9 @@ def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: 
     stated = number(dataset, "SamplesPerPixel")
     if header is not None and header.colours in (1, 3):
         if stated not in (None, header.colours):
-            claimed, true = ("grey" if each == 1 else "in colour" for each in (int(stated or 1), header.colours))
-            notes.append(f"The file says that its picture is {claimed}, but it is {true}.")
+            notes.append(
+                f"The file says that a pixel has {_values(stated or 0)}, but it has {_values(header.colours)}."
+            )
         return header.colours
     if stated is not None and stated >= 1:
         return int(stated)
@@ -202,8 +210,12 @@ def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: 
     return samples
 
 
-def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) -> str:
-    """Photometric interpretation as the standard spells it, in agreement with the number of values a pixel."""
+def _values(count: float) -> str:
+    return "1 value" if count == 1 else f"{int(count)} values"
+
+
+def _photometric(dataset: Dataset, samples: int, notes: list[str]) -> str:
+    """Photometric interpretation that the file means, as the standard spells it; no colours for one value a pixel."""
     stated = _letters(dataset)
     photometric = PHOTOMETRIC.get(stated)
     if photometric is None:
@@ -211,12 +223,9 @@ def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) 
         if samples == 1 and photometric != "PALETTE COLOR":
             bright = "dark" if photometric == "MONOCHROME1" else "bright"
             notes.append(f"The file does not say clearly whether high values are bright; they are shown {bright}.")
-    if samples == 3 and photometric in GREY:
-        lossy = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit)
-        return "YBR_FULL_422" if lossy and not _adobe_rgb(_bytes(dataset, "PixelData")) else "RGB"
     if samples == 1 and photometric not in GREY:
         return "MONOCHROME2"
-    if photometric == "PALETTE COLOR" and not any(held(dataset, name) for name in PALETTE):
+    if samples == 1 and photometric == "PALETTE COLOR" and not any(held(dataset, name) for name in PALETTE):
         notes.append("The file lacks the colours of its palette; it is shown as a grey picture.")
         return "MONOCHROME2"
     return photometric
@@ -224,10 +233,11 @@ def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) 
 
 def _meant(stated: str, samples: int) -> str:
     """What a misspelt or missing photometric interpretation most likely stands for."""
-    if samples > 1:
-        return "YBR_FULL" if stated.startswith("YBR") else "RGB"
-    if near := difflib.get_close_matches(stated.rstrip("12"), ["PALETTECOLOR"], cutoff=0.7):
+    near = difflib.get_close_matches(stated.rstrip("12"), ["PALETTECOLOR", "MONOCHROME"], cutoff=0.7)
+    if near == ["PALETTECOLOR"]:
         return PHOTOMETRIC[near[0]]
+    if samples > 1 and not near:
+        return "YBR_FULL" if stated.startswith("YBR") else "RGB"
     return "MONOCHROME1" if stated.endswith("1") else "MONOCHROME2"
 
 
@@ -304,7 +314,7 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
             raise ImageError("The DICOM file states one size of its picture and holds another.")
     if form.syntax in (JPEGLossless, JPEGLosslessSV1):
         words = decode_lossless(frame, next(iter(headers(frame))))
-        if form.photometric.startswith("YBR"):
+        if form.encoded.startswith("YBR"):
             words = convert_color_space(words, "YBR_FULL", "RGB")
     else:
         words, _ = get_decoder(form.syntax).as_array(element.value, index=index, decoding_plugin=library, **options)
@@ -322,7 +332,7 @@ def _options(form: PixelFormat, representation: str) -> dict[str, Any]:
         "columns": form.columns,
         "number_of_frames": form.frames,
         "samples_per_pixel": form.samples,
-        "photometric_interpretation": form.photometric,
+        "photometric_interpretation": form.encoded,
         "planar_configuration": form.planar,
         "bits_allocated": form.allocated,
         "bits_stored": form.allocated if form.words else form.stored,
@@ -383,9 +393,8 @@ def _decode_by_gdcm() -> None:
     """From standard input to standard output, in a process of its own."""
     rows, columns, colours, bits, _ = json.loads(sys.argv[1])
     photometric, room = "MONOCHROME2" if colours == 1 else "RGB", 8 if bits <= 8 else 16
-    form = PixelFormat(
-        "PixelData", JPEGLossless, rows, columns, 1, colours, room, room, room - 1, False, photometric, 0
-    )
+    size = "PixelData", JPEGLossless, rows, columns, 1, colours
+    form = PixelFormat(*size, room, room, room - 1, False, photometric, photometric, 0)
     packed, options = encapsulate([sys.stdin.buffer.read()]), _options(form, "OB")
     words, _ = get_decoder(JPEGLossless).as_array(packed, index=0, raw=True, decoding_plugin="gdcm", **options)
     sys.stdout.buffer.write(words.tobytes())

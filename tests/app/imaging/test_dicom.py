@@ -375,7 +375,7 @@ def test_a_stream_of_more_colours_than_the_file_says_is_shown_if_it_is_small(
         dataset["PixelData"].is_undefined_length = True
         found = decode(written(dataset))
         assert np.abs(found.display().astype(int) - film).max() <= 3
-        assert any("but it is in colour" in note for note in found.notes) == (colours == 3)
+        assert any("has 1 value, but it has 3" in note for note in found.notes) == (colours == 3)
     monkeypatch.setattr(dicom_pixels, "get_decoder", None)
     monkeypatch.setattr(dicom, "COLOURED", 300 * 400 - 1)
     with pytest.raises(ImageError, match="in colour; at most"):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
 )
 
 from app.imaging.dicom import parse
+from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import decode
 from tests.app.imaging.found import (
     CENTRED,
     FILM,
+    FILM_8,
     FULL,
     GREY,
     START,
@@ -23,6 +29,7 @@ from tests.app.imaging.found import (
     item_of,
     meta_of,
     near,
+    packed,
     plain,
 )
 
@@ -277,6 +284,39 @@ def test_polarity_with_tables_and_shapes(photometric: str, shape: str | None, ta
     shown = SQUARED if table else GREY
     inverse = photometric == "MONOCHROME1" or (shape or "").strip().upper() == "INVERSE"
     near(dicom_bytes(elements), 1 - shown if inverse else shown)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2", "MONOCHROM1", "RGB"])
+@pytest.mark.parametrize("shape", [None, "INVERSE"])
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000", ""])
+@pytest.mark.parametrize("tint", [0, 120])
+def test_three_values_a_pixel_are_as_negative_as_the_header_says(
+    photometric: str, shape: str | None, kind: str, tint: int
+) -> None:
+    colours = np.dstack([FILM_8, np.maximum(FILM_8, tint), FILM_8])
+    elements = plain(FILM_8, WindowCenter="100", WindowWidth="150", PhotometricInterpretation=photometric)
+    elements |= {"PixelData": [encapsulate([packed(kind, colours)])] if kind else colours, "SamplesPerPixel": 3}
+    if shape:
+        elements["PresentationLUTShape"] = shape
+    luma = colours @ np.array([0.299, 0.587, 0.114])
+    grey = photometric != "RGB" and not tint
+    shown = np.clip((luma - 99.5) / 149 + 0.5, 0, 1) if grey else luma / 255
+    inverse = photometric != "RGB" and (photometric.endswith("1") or shape == "INVERSE")
+    syntax = {"JPEG": JPEGBaseline8Bit, "JPEG2000": JPEG2000Lossless}.get(kind, ExplicitVRLittleEndian)
+    notes = near(
+        dicom_bytes(elements, syntax), 1 - shown if inverse else shown, 12 / 255 if kind == "JPEG" else 2 / 255
+    )
+    assert (IN_COLOUR in notes) == bool(tint)
+
+
+@pytest.mark.parametrize("stated", [0, -2000])
+def test_background_of_packed_pixels_with_a_sign_is_black(stated: int) -> None:
+    pixels = CENTRED.copy()
+    pixels[HOLE] = stated
+    elements = plain(pixels, BitsStored=16, HighBit=15, PixelPaddingValue=("SS", stated), WindowCenter="0")
+    elements["PixelData"] = [encapsulate([packed("J2K", pixels)])]
+    expected = np.where(HOLE | (pixels == stated), 0, GREY)
+    near(dicom_bytes(elements, JPEG2000Lossless), expected)
 
 
 def group(**told: object) -> bytes:
