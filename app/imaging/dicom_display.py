@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.pixels import apply_color_lut
 
 from app.errors import ImageError
-from app.imaging.dicom_pixels import MONOCHROME, Stored
+from app.imaging.dicom_pixels import MONOCHROME, PALETTES, Stored
 from app.imaging.dicom_read import held, items, levels_of, number, numbers, word
 from app.imaging.pixels import IN_COLOUR, count_coloured, is_coloured, strips
 
@@ -43,6 +43,7 @@ AIR = 0.05
 NOTHING = 1.0 / 255.0
 ENTRIES = 65536
 """Most entries of a look-up table."""
+COLOURS = ("Red", "Green", "Blue")
 BEYOND = 0.01
 """Share of the pixels that may lie beyond the end of a table that was cut short."""
 
@@ -150,11 +151,11 @@ def _coloured(stored: Stored, dataset: Dataset, photometric: str, inverse: bool,
     """Colours in shades of grey: uint16 (rows, columns)."""
     shown = np.empty(stored.words.shape[:2], np.uint16)
     coloured = 0
+    palette = _palette(stored, dataset, notes) if stored.words.ndim == 2 else None
     for rows in strips(*shown.shape):
         values = stored.values(rows)
-        if photometric == "PALETTE COLOR":
-            looked_up = apply_color_lut(values, dataset)
-            colours = looked_up.astype(np.float32) / float(np.iinfo(looked_up.dtype).max)
+        if palette is not None:
+            colours = np.stack([table.brightness(values) for table in palette], axis=-1, dtype=np.float32)
         else:
             colours = values.astype(np.float32) / (2.0 ** (stored.bits or 8 * values.dtype.itemsize) - 1)
         coloured += count_coloured(colours, 1.0)
@@ -163,6 +164,31 @@ def _coloured(stored: Stored, dataset: Dataset, photometric: str, inverse: bool,
     if is_coloured(coloured, shown.size):
         notes.append(IN_COLOUR)
     return shown
+
+
+def _palette(stored: Stored, dataset: Dataset, notes: list[str]) -> list[Table]:
+    """Tables of red, green and blue (PS3.3 C.7.6.3.1.5, C.7.9.2); one that the file lacks is like its first one."""
+    stated = [numbers(dataset, f"{colour}PaletteColorLookupTableDescriptor") for colour in COLOURS]
+    count, first, bits = (int(each) for each in next((each for each in stated if len(each) >= 3), (256, 0, 16)))
+    names = [name for name in PALETTES if held(dataset, name) is not None]
+    names = [name for name in names if name.startswith("Segmented") == names[0].startswith("Segmented")]
+    if len(names) < len(COLOURS):
+        notes.append("The file lacks tables of its palette's colours; it is shown as a grey picture.")
+        names = names[:1] * len(COLOURS)
+    count = count % ENTRIES or ENTRIES
+    if names[0].startswith("Segmented"):
+        whole = Dataset()
+        whole.file_meta = dataset.file_meta
+        whole.add_new("RedPaletteColorLookupTableDescriptor", "US", [count % ENTRIES, 0, bits])
+        for name, colour in zip(names, COLOURS, strict=True):
+            whole.add_new(f"Segmented{colour}PaletteColorLookupTableData", "OW", dataset[name].value)
+        entries = list(apply_color_lut(np.arange(count), whole).T)
+    else:
+        entries = [_entries(dataset, name, count) for name in names]
+    # Not under 8 bits, which a palette may fill with dark colours only.
+    white = 2.0 ** max(8, *(int(each.max()).bit_length() for each in entries)) - 1.0
+    first = _first(first, count, stored.values()[:: 1 + len(stored.words) // 256])
+    return [Table(each, first, white) for each in entries]
 
 
 def _background(stored: Stored, dataset: Dataset, notes: list[str]) -> Callable[[slice], np.ndarray] | None:
@@ -313,7 +339,7 @@ def _read_table(item: Dataset, values: np.ndarray) -> Table | None:
     # 0 stands for 65536, and a number of entries read with a sign may be negative.
     count = int(descriptor[0]) % ENTRIES or ENTRIES
     claimed = descriptor[2] if len(descriptor) > 2 and np.isfinite(descriptor[2]) else 16.0
-    entries = _entries(item, count, claimed <= 8)
+    entries = _entries(item, "LUTData", count, claimed <= 8)
     if len(entries) < 2 or entries.min() == entries.max():
         return None
     first = _first(int(descriptor[1]), count, values)
@@ -324,14 +350,14 @@ def _read_table(item: Dataset, values: np.ndarray) -> Table | None:
     return Table(entries, first, white)
 
 
-def _entries(item: Dataset, count: int, narrow: bool) -> np.ndarray:
+def _entries(item: Dataset, name: str, count: int, narrow: bool = True) -> np.ndarray:
     """The entries that a table holds, uint16, at most ``count``."""
-    element = held(item, "LUTData")
+    element = held(item, name)
     value = None if element is None else element.value
     if element is None or value is None:
         return np.zeros(0, np.uint16)
     if not isinstance(value, bytes):
-        finite = [int(each) % ENTRIES for each in numbers(item, "LUTData") if np.isfinite(each)]
+        finite = [int(each) % ENTRIES for each in numbers(item, name) if np.isfinite(each)]
         value = np.array(finite, "<u2").tobytes()
     order = "<" if getattr(element, "is_little_endian", True) else ">"
     words = np.frombuffer(value[: len(value) // 2 * 2], f"{order}u2").astype(np.uint16)
@@ -340,6 +366,9 @@ def _entries(item: Dataset, count: int, narrow: bool) -> np.ndarray:
     # Two entries a word (PS3.3 C.11.1.1.1), either of which may come first.
     low, high = words & 255, words >> 8
     pairs = [np.stack(pair, axis=1).ravel()[:count] for pair in ((low, high), (high, low))]
+    if name in PALETTES:
+        # Colours in any order, which tells nothing of that of bytes.
+        return pairs[0]
     smooth = min(pairs, key=_roughness)
     return smooth if narrow or _roughness(smooth) <= _roughness(words) else words
 

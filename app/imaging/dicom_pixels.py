@@ -41,14 +41,17 @@ from app.errors import ImageError
 from app.imaging.dicom_read import held, number, numbers, word
 from app.imaging.pixels import StreamHeader, headers
 
-__all__ = ["MONOCHROME", "PixelFormat", "Stored", "decode_lossless", "decode_pixels", "pixel_format"]
+__all__ = ["MONOCHROME", "PALETTES", "PixelFormat", "Stored", "decode_lossless", "decode_pixels", "pixel_format"]
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 GREY = (*MONOCHROME, "PALETTE COLOR")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 PHOTOMETRIC = {re.sub(r"[^A-Z0-9]", "", name): name for name in (*GREY, *COLOUR)}
 FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
-PALETTE = ("RedPaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData")
+PALETTES = tuple(
+    f"{cut}{colour}PaletteColorLookupTableData" for cut in ("", "Segmented") for colour in ("Red", "Green", "Blue")
+)
+"""Elements that hold colours, those written out first."""
 ALLOCATED = (1, 8, 16, 32)
 OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
@@ -225,7 +228,7 @@ def _photometric(dataset: Dataset, samples: int, notes: list[str]) -> str:
             notes.append(f"The file does not say clearly whether high values are bright; they are shown {bright}.")
     if samples == 1 and photometric not in GREY:
         return "MONOCHROME2"
-    if samples == 1 and photometric == "PALETTE COLOR" and not any(held(dataset, name) for name in PALETTE):
+    if samples == 1 and photometric == "PALETTE COLOR" and not any(held(dataset, name) for name in PALETTES):
         notes.append("The file lacks the colours of its palette; it is shown as a grey picture.")
         return "MONOCHROME2"
     return photometric

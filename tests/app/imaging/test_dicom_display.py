@@ -309,6 +309,53 @@ def test_three_values_a_pixel_are_as_negative_as_the_header_says(
     assert (IN_COLOUR in notes) == bool(tint)
 
 
+DARK = np.round(200 * (np.arange(256) / 255) ** 2).astype(np.uint8)
+"""A palette's table of 8 bits, of dark colours only."""
+LINE = np.array([0, 1, 0, 1, 255, 65535], "<u2").tobytes()
+"""A segmented table: a first entry, then a line up to the last one."""
+
+
+@pytest.mark.parametrize(
+    ("bits", "data", "white"),
+    [
+        (8, DARK.tobytes(), 255),
+        (8, DARK.astype("<u2"), 255),
+        (16, DARK.astype("<u2"), 255),
+        (16, DARK.tobytes(), 255),
+        (16, DARK.astype("<u2") * 257, 65535),
+        (16, DARK.astype("<u2") * 20, 4095),
+    ],
+)
+@pytest.mark.parametrize("colours", [("Red", "Green", "Blue"), ("Red",), ("Green",)])
+def test_palettes_are_read_by_what_they_hold(bits: int, data: object, white: int, colours: tuple[str, ...]) -> None:
+    elements = plain(FILM_8, PhotometricInterpretation="PALETTE COLOR", WindowCenter=None, WindowWidth=None)
+    for colour in colours:
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+        elements[f"{colour}PaletteColorLookupTableData"] = ("OW", data)
+    factor = {65535: 257, 4095: 20}.get(white, 1)
+    notes = near(dicom_bytes(elements), DARK[FILM_8].astype(float) * factor / white)
+    assert any("tables of its palette" in note for note in notes) == (len(colours) < 3)
+
+
+@pytest.mark.parametrize("colours", [("Red", "Green", "Blue"), ("Red",)])
+def test_palettes_in_segments(colours: tuple[str, ...]) -> None:
+    elements = plain(FILM_8, PhotometricInterpretation="PALETTE COLOR")
+    for colour in colours:
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        elements[f"Segmented{colour}PaletteColorLookupTableData"] = ("OW", LINE)
+    near(dicom_bytes(elements), FILM_8 / 255)
+
+
+def test_a_palette_in_no_order_is_read_as_it_lies() -> None:
+    order = np.random.default_rng(0).permutation(256)
+    pixels = np.argsort(order).astype(np.uint8)[FILM_8]
+    elements = plain(pixels, PhotometricInterpretation="PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 8]
+        elements[f"{colour}PaletteColorLookupTableData"] = ("OW", order.astype(np.uint8).tobytes())
+    near(dicom_bytes(elements), FILM_8 / 255)
+
+
 @pytest.mark.parametrize("stated", [0, -2000])
 def test_background_of_packed_pixels_with_a_sign_is_black(stated: int) -> None:
     pixels = CENTRED.copy()
