@@ -36,10 +36,15 @@ FAINT = 0.05
 BLACK, WHITE = 0.15, 0.9
 """Brightness on the screen that most pixels may not stay below, or above."""
 LEAST_WIDTH = 1e-9
-MOST_WHITE = 0.8
-"""Share of pixels other than air that may be white."""
+MOST_ALIKE = 0.8
+"""Share of pixels other than air that may be all black, or all white."""
+LEAST_GREY, MUCH_GREY = 0.08, 0.18
+"""Shares of them that must be neither, and that leave no doubt: windows of one deviation about the mean of 300
+radiographs leave 0.18 at least, and those a fourteenth of the range wide 0.04 in the middle."""
 AIR = 0.05
-"""Part of the way from the darkest to the brightest of most pixels under which they are air."""
+"""Part of the way from the darkest to the brightest of most pixels that air takes."""
+BINS, DARK, MANY = 30, 10, 0.2
+"""Parts of that way, those where air may lie, and the share of all pixels in one part by which it is known."""
 NOTHING = 1.0 / 255.0
 ENTRIES = 65536
 """Most entries of a look-up table."""
@@ -265,11 +270,13 @@ def _survey(stored: Stored, modality: Change, background: Callable[[slice], np.n
 def _tone(survey: Survey, levels: Sequence[Dataset], inverse: bool, notes: list[str]) -> Change:
     """From quantities to brightness, mostly 0 to 1: the file's first way that shows something (PS3.3 C.11.2)."""
     failed = ""
-    for thing, tone in _offered(survey, levels):
-        fault = "cannot be used" if tone is None else _fault(tone, survey, inverse)
+    for thing, tone, narrow in _offered(survey, levels):
+        fault, grey = ("cannot be used", 0.0) if tone is None else _fault(tone, narrow, survey, inverse)
         if tone is not None and not fault:
             if failed:
                 notes.append(f"{failed}; {'its next one' if thing in failed else f'its {thing}'} is shown.")
+            if grey < MUCH_GREY:
+                notes.append(f"The file's {thing} shows most of the picture plain black or white.")
             return tone
         failed = failed or f"The file's {thing} {fault}"
     if failed:
@@ -283,37 +290,60 @@ def _tone(survey: Survey, levels: Sequence[Dataset], inverse: bool, notes: list[
     return lambda values: (values - low) / max(high - low, 1e-12)
 
 
-def _offered(survey: Survey, levels: Sequence[Dataset]) -> Iterator[tuple[str, Change | None]]:
-    """The file's tables and windows by name and in order; None for each that cannot be used."""
+def _offered(survey: Survey, levels: Sequence[Dataset]) -> Iterator[tuple[str, Change | None, bool]]:
+    """The file's tables and windows by name and in order, None for each that cannot be used; whether they mean to show
+    little of a picture, as those of CT do, and those that part it in two.
+    """
+    narrow = word(levels[-1], "Modality").upper() == "CT"
     for level in levels:
         for item in items(level, "VOILUTSequence"):
             table = _read_table(item, survey.sample)
-            yield "table", None if table is None else table.brightness
+            yield "table", None if table is None else table.brightness, narrow
         function = word(level, "VOILUTFunction").upper().replace(" ", "_")
         function = function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR"
         centres, widths = (numbers(level, name) for name in ("WindowCenter", "WindowWidth"))
         for centre, width in zip(centres, widths, strict=False):
-            usable = np.isfinite(centre) and width >= LEAST_WIDTH
+            tone = None
             # The standard's formula turns over below 1, where files mean fractions of a quantity.
             formula = "LINEAR_EXACT" if function == "LINEAR" and width < 1 else function
-            yield "window", _windowed(centre, width, formula) if usable else None
+            if np.isfinite(centre) and width >= LEAST_WIDTH:
+                tone = _windowed(centre, width, formula)
+            yield "window", tone, narrow or (formula, width) == ("LINEAR", 1)
 
 
-def _fault(tone: Change, survey: Survey, inverse: bool) -> str:
-    """What is wrong with a table or window that tells hardly any pixels apart; empty for a good one."""
+def _fault(tone: Change, narrow: bool, survey: Survey, inverse: bool) -> tuple[str, float]:
+    """What is wrong with a table or window that tells hardly any pixels apart, and the share of pixels in grey.
+
+    The first is empty for a good one; the second is 1 where the picture itself has hardly any greys.
+    """
+
+    def bright(values: np.ndarray) -> np.ndarray:
+        shown = np.clip(tone(values), 0.0, 1.0)
+        return 1.0 - shown if inverse else shown
+
     low, high = np.percentile(survey.sample, MOST_SHOWN)
     # Where nearly all pixels are alike, the few others count.
     values, ends = (survey.sample, MOST_SHOWN) if low < high else (np.array([survey.low, survey.high]), (0, 100))
-    bright = np.clip(tone(values), 0.0, 1.0)
-    darkest, brightest = np.percentile(1.0 - bright if inverse else bright, ends)
-    if brightest - darkest >= FAINT and brightest >= BLACK and darkest <= WHITE:
-        # Air may be black however much of it there is.
-        air = survey.sample > high - AIR * (high - low) if inverse else survey.sample < low + AIR * (high - low)
-        shown = np.clip(tone(survey.sample[~air]), 0.0, 1.0)
-        white = shown <= 0.0 if inverse else shown >= 1.0
-        if low == high or white.mean() <= MOST_WHITE:
-            return ""
-    return "shows nothing" if brightest - darkest < NOTHING else "shows hardly anything"
+    darkest, brightest = np.percentile(bright(values), ends)
+    if brightest - darkest < NOTHING:
+        return "shows nothing", 0.0
+    if brightest - darkest < FAINT or brightest < BLACK or darkest > WHITE:
+        return "shows hardly anything", 0.0
+    if low == high:
+        return "", 1.0
+    place = (survey.sample - low) / (high - low)
+    place = 1.0 - place if inverse else place
+    # Air may be black however much of it there is, and need not be the darkest.
+    counts, edges = np.histogram(place, BINS, (0.0, 1.0))
+    peak = int(counts.argmax())
+    body = place >= AIR + (edges[peak + 1] if peak < DARK and counts[peak] > MANY * place.size else 0.0)
+    own, shown = place[body], bright(survey.sample[body])
+    if np.mean((own > NOTHING) & (own < 1.0 - NOTHING)) < LEAST_GREY:
+        return "", 1.0
+    black, white = np.mean(shown <= NOTHING), np.mean(shown >= 1.0 - NOTHING)
+    grey = float(1.0 - black - white)
+    useless = white > MOST_ALIKE or (not narrow and (black > MOST_ALIKE or grey < LEAST_GREY))
+    return "shows hardly anything" if useless else "", grey
 
 
 def _windowed(centre: float, width: float, function: str) -> Change:

@@ -52,6 +52,11 @@ from tests.app.imaging.found import (
         ("-40000", "400", FULL),
         ("4090", "4", FULL),
         ("1e9", "1e3", FULL),
+        ("2600", "300", FULL),
+        ("2048", "50", FULL),
+        ("2900", "600", FULL),
+        ("100", "150", FULL),
+        ("2600\\2048", "300\\4096", GREY),
         ("40000\\2048", "400\\4096", GREY),
         ("40000\\-9000\\2048", "400\\10\\4096", GREY),
         ("2048\\40000", "4096\\400", GREY),
@@ -74,6 +79,44 @@ def test_the_note_of_a_window_tells_what_was_wrong() -> None:
     assert notes("AUTO", "AUTO") == "The file's window cannot be used; the full range is shown."
     assert notes("32768", "65536") == "The file's window shows hardly anything; the full range is shown."
     assert notes("40000\\2048", "400\\4096") == "The file's window shows nothing; its next one is shown."
+
+
+MOSTLY = "The file's window shows most of the picture plain black or white."
+
+
+@pytest.mark.parametrize(
+    ("centre", "width", "modality", "doubtful"),
+    [
+        (1500, 300, "DX", True),
+        (2048, 500, "DX", True),
+        (1900, 1, "DX", True),
+        (2600, 300, "CT", True),
+        (2048, 50, "CT", True),
+        (1800, 1200, "DX", False),
+        (2400, 500, "DX", False),
+        (2048, 2048, "DX", False),
+    ],
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_doubtful_window_is_followed_and_said_to_be(
+    centre: int, width: int, modality: str, doubtful: bool, photometric: str
+) -> None:
+    # Air may lie far above the darkest value, as in pictures that no maker's software has prepared.
+    for pixels in (FILM, np.maximum(FILM, 300 + np.arange(FILM.shape[1], dtype=np.uint16) % 20)):
+        inverse = photometric == "MONOCHROME1"
+        stored = 4095 - pixels if inverse else pixels
+        middle = 4096 - centre if inverse else centre
+        elements = plain(
+            stored, WindowCenter=str(middle), WindowWidth=str(width), PhotometricInterpretation=photometric
+        )
+        shown = np.clip((pixels - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5, 0, 1)
+        notes = near(dicom_bytes(elements | {"Modality": modality}), shown)
+        assert (MOSTLY in notes) == doubtful
+
+
+def test_a_window_of_a_picture_in_black_and_white_is_no_doubtful_one() -> None:
+    pixels = np.where(np.median(FILM) < FILM, 4095, 0).astype(np.uint16)
+    assert near(dicom_bytes(plain(pixels)), pixels / 4095) == ()
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
