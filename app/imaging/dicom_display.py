@@ -16,17 +16,15 @@ from pydicom import Dataset
 from pydicom.pixels import apply_color_lut
 
 from app.errors import ImageError
-from app.imaging.dicom_pixels import MONOCHROME, PALETTES, Stored
+from app.imaging.dicom_pixels import MONOCHROME, PALETTES
 from app.imaging.dicom_read import held, items, levels_of, number, numbers, word
-from app.imaging.pixels import IN_COLOUR, count_coloured, is_coloured, strips
+from app.imaging.pixels import IN_COLOUR, SAMPLE, Stored, count_coloured, is_coloured, strips
 
 __all__ = ["show"]
 
 Change = Callable[[np.ndarray], np.ndarray]
 
 DEEP = 65535.0
-SAMPLE = 1_000_000
-"""About how many pixels the percentiles of a picture are taken from."""
 ODD = (0.1, 99.9)
 """Percentiles outside of which pixels may saturate, where they alone would make the rest of a picture dark."""
 MOST_SHOWN = (2.5, 97.5)
@@ -49,6 +47,8 @@ NOTHING = 1.0 / 255.0
 ENTRIES = 65536
 """Most entries of a look-up table."""
 COLOURS = ("Red", "Green", "Blue")
+MOST_SCALED = 1e12
+"""Most that a value may be multiplied or divided by, and most that may be added to it, in steps between values."""
 BEYOND = 0.01
 """Share of the pixels that may lie beyond the end of a table that was cut short."""
 
@@ -242,9 +242,13 @@ def _modality(stored: Stored, levels: Sequence[Dataset], notes: list[str]) -> Ch
     for level in levels:
         stated, shift = number(level, "RescaleSlope"), number(level, "RescaleIntercept")
         if stated is not None or shift is not None:
-            slope, intercept = stated or 1.0, shift or 0.0
-            if stated == 0:
-                notes.append("The file would turn every pixel into the same value; its stored values are shown.")
+            slope, intercept = 1.0 if stated is None else stated, shift or 0.0
+            if not 1.0 / MOST_SCALED <= abs(slope) <= MOST_SCALED:
+                notes.append("The file's rescale slope cannot be used; 1 takes its place.")
+                slope = 1.0
+            if abs(intercept) > MOST_SCALED * abs(slope):
+                notes.append("The file's rescale intercept cannot be used; 0 takes its place.")
+                intercept = 0.0
             break
 
     def quantities(values: np.ndarray) -> np.ndarray:
@@ -258,7 +262,8 @@ def _modality(stored: Stored, levels: Sequence[Dataset], notes: list[str]) -> Ch
 
 def _survey(stored: Stored, modality: Change, background: Callable[[slice], np.ndarray] | None) -> Survey:
     low, high, sample = np.inf, -np.inf, []
-    for rows in strips(*stored.words.shape):
+    height, width = stored.words.shape
+    for rows in strips(height - -(-stored.short // width), width):
         values = modality(stored.values(rows))
         real = values.ravel() if background is None else values[~background(rows)]
         if real.size:

@@ -54,7 +54,6 @@ from tests.app.imaging.found import (
         ("1e9", "1e3", FULL),
         ("2600", "300", FULL),
         ("2048", "50", FULL),
-        ("2900", "600", FULL),
         ("100", "150", FULL),
         ("2600\\2048", "300\\4096", GREY),
         ("40000\\2048", "400\\4096", GREY),
@@ -148,10 +147,17 @@ def test_a_window_of_width_one_parts_the_pixels_in_two() -> None:
         (None, "1000", as_shown(-1000, 3095)),
         ("1,0", "0,0", as_shown(0, 4095)),
         ("-1", "4095", 1 - as_shown(0, 4095)),
+        ("0", "1000", as_shown(-1000, 3095)),
+        ("1e308", "0", as_shown(0, 4095)),
+        ("1e-300", "0", as_shown(0, 4095)),
+        ("1", "1e300", as_shown(0, 4095)),
     ],
 )
 def test_rescaling_with_what_there_is(slope: str | None, intercept: str | None, expected: np.ndarray) -> None:
-    near(dicom_bytes(plain(RescaleSlope=slope, RescaleIntercept=intercept)), expected)
+    notes = near(dicom_bytes(plain(RescaleSlope=slope, RescaleIntercept=intercept)), expected)
+    absurd = slope in ("0", "1e308", "-1e308", "1e-300")
+    assert ("The file's rescale slope cannot be used; 1 takes its place." in notes) == absurd
+    assert ("The file's rescale intercept cannot be used; 0 takes its place." in notes) == (intercept == "1e300")
 
 
 HOLE = np.zeros(FILM.shape, bool)
