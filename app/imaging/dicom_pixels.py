@@ -208,13 +208,15 @@ def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: 
     """Values a pixel: by what the pixels hold, the element, or the photometric interpretation."""
     stated = number(dataset, "SamplesPerPixel")
     length, each = len(_bytes(dataset, "PixelData")), pixels * int(number(dataset, "BitsAllocated") or 8) // 8
+    segments = _segments(dataset)
     if header is not None:
         found = header.colours
-    elif segments := _segments(dataset):
+    elif segments:
         found = 3 if segments % 3 == 0 else 1
     else:
         found = next((count for count in (1, 3) if length in (count * each, count * each + count * each % 2)), 0)
-    if found in (1, 3) and (header is not None or (stated is not None and stated > found)):
+    # Plain pixels longer than stated may be further pictures.
+    if found in (1, 3) and (header is not None or (stated is not None and (segments or stated > found))):
         if stated not in (None, found):
             notes.append(f"The file says that a pixel has {_values(stated or 0)}, but it has {_values(found)}.")
         return found

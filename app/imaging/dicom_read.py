@@ -191,11 +191,11 @@ def _odd_element(data: bytes, at: int, little: bool) -> RawDataElement | None:
     def tag(start: int) -> int:
         return int.from_bytes(data[start : start + 2], order) << 16 | int.from_bytes(data[start + 2 : start + 4], order)
 
-    odd = data[at + 4 : at + 6].decode("latin-1")
     for start, size in ((6, 2), (8, 4), (4, 4)):
         length, value = int.from_bytes(data[at + start : at + start + size], order), at + start + size
         end = value + length
-        follows = tag(end) > tag(at) and data[end + 4 : end + 6].decode("latin-1") in (*KNOWN, odd)
+        known = dictionary_has_tag(tag(end)) or data[end + 4 : end + 6].decode("latin-1") in KNOWN
+        follows = tag(end) > tag(at) and known
         if end == len(data) or (end < len(data) and follows):
             kind = dictionary_VR(tag(at))[:2] if dictionary_has_tag(tag(at)) else "UN"
             return RawDataElement(BaseTag(tag(at)), kind, length, data[value:end], value, False, little)

@@ -140,12 +140,13 @@ def packed(kind: str, pixels: np.ndarray) -> bytes:
             pixels.tobytes(),
             rows=pixels.shape[0],
             columns=pixels.shape[1],
-            samples_per_pixel=1,
+            samples_per_pixel=1 if pixels.ndim == 2 else 3,
             number_of_frames=1,
             bits_allocated=8 * pixels.dtype.itemsize,
             bits_stored=8 * pixels.dtype.itemsize,
             pixel_representation=int(pixels.dtype.kind == "i"),
-            photometric_interpretation="MONOCHROME2",
+            photometric_interpretation="MONOCHROME2" if pixels.ndim == 2 else "RGB",
+            planar_configuration=0,
         )
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **({"quality": 98} if kind == "JPEG" else {}))

@@ -204,10 +204,14 @@ def test_one_picture_is_no_pictures() -> None:
         parse(dicom_bytes(plain())).frame(3)
 
 
-def test_runs_of_a_byte_a_pixel_under_two_allocated() -> None:
-    elements = plain(FILM_8, BitsAllocated=16, BitsStored=12, HighBit=11, **EIGHT)
-    elements["PixelData"] = [encapsulate([packed("RLE", FILM_8)])]
-    near(dicom_bytes(elements, RLELossless), FILM_8 / 255)
+@pytest.mark.parametrize(
+    ("allocated", "samples", "colours"), [(16, 1, False), (8, 3, False), (8, 1, True), (16, 1, True), (8, 1, False)]
+)
+def test_runs_tell_bytes_and_colours_of_a_pixel(allocated: int, samples: int, colours: bool) -> None:
+    elements = plain(FILM_8, BitsAllocated=allocated, BitsStored=8, HighBit=7, SamplesPerPixel=samples, **EIGHT)
+    elements["PixelData"] = [encapsulate([packed("RLE", np.dstack([FILM_8] * 3) if colours else FILM_8)])]
+    notes = near(dicom_bytes(elements, RLELossless), FILM_8 / 255)
+    assert any("value" in note for note in notes) == (samples != (3 if colours else 1))
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
