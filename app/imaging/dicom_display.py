@@ -115,7 +115,7 @@ def show(
     if stored.words.ndim == 3 and photometric in MONOCHROME:
         stored = _uncoloured(stored)
     if stored.words.ndim == 3 or photometric == "PALETTE COLOR":
-        return _coloured(stored, dataset, photometric, inverse, notes)
+        return _coloured(stored, dataset, inverse, notes)
     levels = levels_of(dataset, index)
     background = _background(stored, dataset, notes)
     modality = _modality(stored, levels, notes)
@@ -152,7 +152,7 @@ def _uncoloured(stored: Stored) -> Stored:
     return replace(stored, words=grey, shift=0, bits=stored.bits and 8 * kind.itemsize)
 
 
-def _coloured(stored: Stored, dataset: Dataset, photometric: str, inverse: bool, notes: list[str]) -> np.ndarray:
+def _coloured(stored: Stored, dataset: Dataset, inverse: bool, notes: list[str]) -> np.ndarray:
     """Colours in shades of grey: uint16 (rows, columns)."""
     shown = np.empty(stored.words.shape[:2], np.uint16)
     coloured = 0

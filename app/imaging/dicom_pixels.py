@@ -117,7 +117,7 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
     """
     keyword = next((name for name in ("PixelData", *FLOATS) if held(dataset, name) is not None), None)
     if keyword is None:
-        raise ImageError("This DICOM file holds no picture.")
+        raise ImageError("This DICOM file holds no picture that can be found.")
     syntax = dataset.file_meta.TransferSyntaxUID
     header = _header(dataset, syntax)
     rows, columns = (int(number(dataset, name) or 0) for name in ("Rows", "Columns"))
@@ -125,7 +125,7 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
         rows, columns = header.rows, header.columns
         notes.append("The file does not say how large its picture is; the picture itself does.")
     if rows < 1 or columns < 1:
-        raise ImageError("This DICOM file holds no picture, or does not say how large it is.")
+        raise ImageError("This DICOM file holds no picture that can be found, or does not say how large it is.")
     frames = max(1, int(number(dataset, "NumberOfFrames") or 1))
     samples = _samples(dataset, header, rows * columns * frames, notes)
     photometric = _photometric(dataset, samples, notes)

@@ -18,6 +18,7 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal
 
 from pydicom import DataElement, Dataset
@@ -330,12 +331,11 @@ def counted(dataset: Dataset, frames: int, notes: list[str]) -> None:
 
 def _frames(pixels: bytes, stated: int) -> list[bytes]:
     """Packed pictures, each whole: a start tells where one begins, as some files state offsets and numbers wrongly."""
-    parts = []
-    try:
+    parts: list[bytes] = []
+    # What pydicom raises on damaged items is not documented; the parts before them are kept.
+    with suppress(Exception):
         for part in generate_fragments(pixels):
             parts.append(part)
-    except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
-        pass
     starts = [at for at, part in enumerate(parts) if part.startswith(STREAMS) or _is_runs(part)]
     if not starts:
         # The first part holds offsets, if it is no picture.
