@@ -65,12 +65,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+]
+
+
 @cli.callback()
-def main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
+def main(version: Version = False) -> None:
     """Ten fracture types from an X-ray, and where the model looks. For study, not for diagnosis.
 
     Serves the demo where no command is named.
@@ -108,6 +109,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = LOOPBACK,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 7860,
     model: Model = None,
+    version: Version = False,
 ) -> None:
     """Serves the demo; so does naming no command."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -142,6 +144,7 @@ def explain(
     against: Annotated[str | None, typer.Option(help="Type to tell it from, for finercam")] = None,
     frame: Annotated[int, typer.Option(min=1, help="Which picture of a DICOM file that holds several, from 1")] = 1,
     anyway: Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any X-ray as well")] = False,
+    version: Version = False,
 ) -> None:
     """Writes explanation.json, overlay.png and heatmap.png for each image; goes on after a bad one and exits 1.
 

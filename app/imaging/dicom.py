@@ -105,12 +105,14 @@ class DicomFile:
             KeyError: unknown window.
         """
         if not 0 <= index < self.frames:
-            raise ImageError(f"The file holds {self.frames} pictures; there is no number {index + 1}.")
+            several = "s" * (self.frames > 1)
+            raise ImageError(f"The file holds {self.frames} picture{several}; there is no number {index + 1}.")
         chosen = None if window is None else CT_WINDOWS[window]
         notes: list[str] = []
         with _damaged():
-            stored = decode_pixels(self._dataset, self._format, index)
+            stored = decode_pixels(self._dataset, self._format, index, notes)
             shown = show(stored, self._dataset, index, self._format.photometric, chosen, notes)
+            shown.reshape(-1)[shown.size - stored.short :] = 0
         return shown, tuple(notes)
 
 
@@ -170,7 +172,9 @@ def _notes(dataset: Dataset, modality: str, at_detector: bool) -> list[str]:
     if word(dataset, "BurnedInAnnotation").upper() == "YES":
         notes.append("The file says that text is burned into the picture; it may name a person.")
     if at_detector:
-        notes.append("Its scale is that of the detector; the bone lay nearer the tube and is smaller than it measures.")
+        notes.append(
+            "Its scale is that of the detector or film; the bone lay nearer the tube and is smaller than it measures."
+        )
     return notes
 
 
@@ -188,13 +192,13 @@ def _magnified(dataset: Dataset) -> float | None:
 
 
 def _spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, bool]:
-    """Height and width of a pixel in mm, and whether they are those at the detector, where bones look larger.
+    """Height and width of a pixel in mm, and whether they are those at the detector or film, where bones look larger.
 
     Lengths in the patient come first (PS3.3 10.7.1.3 and C.8.7.10); those that equal the detector's are the detector's,
     copied without a calibration.
     """
     in_patient = next((found for level in levels_of(dataset, 0) if (found := lengths(level, "PixelSpacing"))), None)
-    at_detector = lengths(dataset, "ImagerPixelSpacing")
+    at_detector = lengths(dataset, "ImagerPixelSpacing") or lengths(dataset, "NominalScannedPixelSpacing")
     if at_detector is None or in_patient not in (None, at_detector):
         return in_patient, False
     factor = _magnified(dataset)

@@ -17,10 +17,11 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 from pydicom import Dataset
@@ -38,18 +39,26 @@ from pydicom.uid import (
 )
 
 from app.errors import ImageError
-from app.imaging.dicom_read import held, number, numbers, word
-from app.imaging.pixels import StreamHeader, headers
+from app.imaging.dicom_read import counted, held, number, numbers, word
+from app.imaging.pixels import PNG, Stored, StreamHeader, headers
 
-__all__ = ["PixelFormat", "Stored", "decode_lossless", "decode_pixels", "pixel_format"]
+__all__ = ["MONOCHROME", "PALETTES", "PixelFormat", "decode_lossless", "decode_pixels", "pixel_format"]
 
-GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+GREY = (*MONOCHROME, "PALETTE COLOR")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 PHOTOMETRIC = {re.sub(r"[^A-Z0-9]", "", name): name for name in (*GREY, *COLOUR)}
 FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
-PALETTE = ("RedPaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData")
+PALETTES = tuple(
+    f"{cut}{colour}PaletteColorLookupTableData" for cut in ("", "Segmented") for colour in ("Red", "Green", "Blue")
+)
+"""Elements that hold colours, those written out first."""
 ALLOCATED = (1, 8, 16, 32)
-OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+SCAN = re.compile(rb"(\xff\xda\0(?:\x08\x01.{2}|\x0c\x03.{6}))\0\0", re.DOTALL)
+"""Header of a scan that ends at its first coefficient, where a sequential one has 63 (ISO 10918-1, B.2.3)."""
+SEQUENTIAL = (0xC0, 0xC1)
+MOST_LACKING = 0.02
+"""Share of a plain picture that may lack at its end."""
 
 DAMAGED = "The DICOM file is damaged or incomplete, so its picture cannot be decoded."
 BITS = range(2, 17)
@@ -68,8 +77,10 @@ class PixelFormat:
         rows, columns, frames, samples: number of each; samples are values a pixel.
         allocated, stored, high: bits of a value, the number of used ones, and the highest used one, from 0.
         signed: whether values are in two's complement; None where the values themselves must show it.
-        photometric: interpretation, as the standard spells it.
+        photometric: interpretation that the file means, as the standard spells it.
+        encoded: interpretation of what decoders meet, another one where a file calls three values a pixel grey.
         planar: 1 where a frame holds one colour after another.
+        short: pixels at the end of the last frame that the file lacks.
     """
 
     keyword: str
@@ -83,45 +94,15 @@ class PixelFormat:
     high: int
     signed: bool | None
     photometric: str
+    encoded: str
     planar: int
+    short: int = 0
 
     @property
     def words(self) -> bool:
         """Whether decoders give whole words, unused bits included."""
         closed = self.syntax in JPEG2000TransferSyntaxes or self.syntax in JPEGLSTransferSyntaxes
         return self.keyword == "PixelData" and not closed
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One decoded frame.
-
-    Attributes:
-        words: (rows, columns) or (rows, columns, 3), as decoders give them.
-        shift, bits: lowest bit of a value in its word, and number of its bits; 0 bits where words are values.
-        signed: whether values are in two's complement.
-    """
-
-    words: np.ndarray
-    shift: int
-    bits: int
-    signed: bool
-
-    def values(self, rows: slice = slice(None)) -> np.ndarray:
-        """Stored values of some rows (PS3.5 8.1.1), integers or floats."""
-        words = self.words[rows]
-        if not self.bits:
-            return words
-        if self.shift == 0 and self.bits == 8 * words.dtype.itemsize:
-            return words.view(words.dtype.str.replace("u", "i")) if self.signed else words
-        values = (words.astype(np.int64) >> self.shift) & ((1 << self.bits) - 1)
-        sign = 1 << (self.bits - 1)
-        return (values ^ sign) - sign if self.signed else values
-
-    def whole(self, rows: slice) -> np.ndarray:
-        """Words of some rows as numbers with the values' sign, unused bits included."""
-        words = self.words[rows]
-        return words.view(words.dtype.str.replace("u", "i")) if self.signed and words.dtype.kind == "u" else words
 
 
 def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
@@ -136,7 +117,7 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
     """
     keyword = next((name for name in ("PixelData", *FLOATS) if held(dataset, name) is not None), None)
     if keyword is None:
-        raise ImageError("This DICOM file holds no picture.")
+        raise ImageError("This DICOM file holds no picture that can be found.")
     syntax = dataset.file_meta.TransferSyntaxUID
     header = _header(dataset, syntax)
     rows, columns = (int(number(dataset, name) or 0) for name in ("Rows", "Columns"))
@@ -144,28 +125,70 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
         rows, columns = header.rows, header.columns
         notes.append("The file does not say how large its picture is; the picture itself does.")
     if rows < 1 or columns < 1:
-        raise ImageError("This DICOM file holds no picture, or does not say how large it is.")
-    stated = number(dataset, "NumberOfFrames")
-    frames = max(1, int(stated or 1))
+        raise ImageError("This DICOM file holds no picture that can be found, or does not say how large it is.")
+    frames = max(1, int(number(dataset, "NumberOfFrames") or 1))
     samples = _samples(dataset, header, rows * columns * frames, notes)
-    photometric = _photometric(dataset, samples, syntax, notes)
+    photometric = _photometric(dataset, samples, notes)
     area = rows * columns * samples
-    allocated = FLOATS.get(keyword) or _allocated(dataset, header, area * frames, photometric, notes)
-    if stated is None and held(dataset, "NumberOfFrames") is not None and not syntax.is_encapsulated:
-        # Blank, or a word: as many as there are.
-        frames = max(1, len(_bytes(dataset, keyword)) * 8 // (area * allocated))
-        notes.append("The file does not say how many pictures it holds in a number that can be read.")
+    allocated = FLOATS.get(keyword) or _allocated(dataset, header, area * frames, photometric, samples, notes)
+    short = 0
+    if not syntax.is_encapsulated and photometric != "YBR_FULL_422":
+        frames, short = _completed(dataset, keyword, area * allocated, notes)
     stored, high = _bits(dataset, header, allocated, notes) if keyword == "PixelData" else (allocated, allocated - 1)
     planar = 0 if header is not None else int(number(dataset, "PlanarConfiguration") == 1)
     signed = _signed(dataset, stored, allocated, notes)
+    encoded = photometric
+    if samples == 3 and photometric in GREY:
+        lossy = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit)
+        encoded = "YBR_FULL_422" if lossy and not _adobe_rgb(_bytes(dataset, "PixelData")) else "RGB"
     return PixelFormat(
-        keyword, syntax, rows, columns, frames, samples, allocated, stored, high, signed, photometric, planar
+        keyword,
+        syntax,
+        rows,
+        columns,
+        frames,
+        samples,
+        allocated,
+        stored,
+        high,
+        signed,
+        photometric,
+        encoded,
+        planar,
+        short * 8 // (allocated * samples),
     )
+
+
+def _completed(dataset: Dataset, keyword: str, bits: int, notes: list[str]) -> tuple[int, int]:
+    """The number of plain pictures of so many bits each, and bytes added to the last one, where it lacked a few."""
+    stated, length = int(number(dataset, "NumberOfFrames") or 0), len(_bytes(dataset, keyword))
+    whole, rest = divmod(8 * length, bits)
+    lacking = bits - rest if rest >= bits * (1.0 - MOST_LACKING) and whole < max(1, stated) else 0
+    there = whole + (lacking > 0)
+    if not there:
+        # Damaged, which decoding tells.
+        return max(1, stated), 0
+    if there < stated or not stated:
+        counted(dataset, there, notes)
+        stated = there
+    if not lacking or stated > there:
+        return stated, 0
+    notes.append("The file lacks the end of its picture; it is shown black there.")
+    added = math.ceil(lacking / 8)
+    dataset[keyword].value += bytes(added)
+    return stated, added
 
 
 def _bytes(dataset: Dataset, keyword: str) -> bytes:
     element = held(dataset, keyword)
     return element.value if element is not None and isinstance(element.value, bytes) else b""
+
+
+def _segments(dataset: Dataset) -> int:
+    """The number of runs that make up the first packed frame, one for each byte of a pixel (PS3.5 G.2); 0 for none."""
+    if dataset.file_meta.TransferSyntaxUID != RLELossless:
+        return 0
+    return int.from_bytes(get_frame(_bytes(dataset, "PixelData"), 0, number_of_frames=1)[:4], "little")
 
 
 def _header(dataset: Dataset, syntax: UID) -> StreamHeader | None:
@@ -182,28 +205,36 @@ def _letters(dataset: Dataset) -> str:
 
 
 def _samples(dataset: Dataset, header: StreamHeader | None, pixels: int, notes: list[str]) -> int:
-    """Values a pixel: by the stream, the element, the photometric interpretation, or the length of the pixels."""
+    """Values a pixel: by what the pixels hold, the element, or the photometric interpretation."""
     stated = number(dataset, "SamplesPerPixel")
-    if header is not None and header.colours in (1, 3):
-        if stated not in (None, header.colours):
-            claimed, true = ("grey" if each == 1 else "in colour" for each in (int(stated or 1), header.colours))
-            notes.append(f"The file says that its picture is {claimed}, but it is {true}.")
-        return header.colours
+    length, each = len(_bytes(dataset, "PixelData")), pixels * int(number(dataset, "BitsAllocated") or 8) // 8
+    segments = _segments(dataset)
+    if header is not None:
+        found = header.colours
+    elif segments:
+        found = 3 if segments % 3 == 0 else 1
+    else:
+        found = next((count for count in (1, 3) if length in (count * each, count * each + count * each % 2)), 0)
+    # Plain pixels longer than stated may be further pictures.
+    if found in (1, 3) and (header is not None or (stated is not None and (segments or stated > found))):
+        if stated not in (None, found):
+            notes.append(f"The file says that a pixel has {_values(stated or 0)}, but it has {_values(found)}.")
+        return found
     if stated is not None and stated >= 1:
         return int(stated)
     photometric = PHOTOMETRIC.get(_letters(dataset))
-    if photometric is not None:
-        samples = 1 if photometric in GREY else 3
-    else:
-        each = 3 * pixels * int(number(dataset, "BitsAllocated") or 8) // 8
-        samples = 3 if len(_bytes(dataset, "PixelData")) in (each, each + each % 2) else 1
+    samples = (3 if found == 3 else 1) if photometric is None else 1 if photometric in GREY else 3
     shade = "grey" if samples == 1 else "in colour"
     notes.append(f"The file does not say how many values a pixel has; its picture is taken to be {shade}.")
     return samples
 
 
-def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) -> str:
-    """Photometric interpretation as the standard spells it, in agreement with the number of values a pixel."""
+def _values(count: float) -> str:
+    return "1 value" if count == 1 else f"{int(count)} values"
+
+
+def _photometric(dataset: Dataset, samples: int, notes: list[str]) -> str:
+    """Photometric interpretation that the file means, as the standard spells it; no colours for one value a pixel."""
     stated = _letters(dataset)
     photometric = PHOTOMETRIC.get(stated)
     if photometric is None:
@@ -211,12 +242,9 @@ def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) 
         if samples == 1 and photometric != "PALETTE COLOR":
             bright = "dark" if photometric == "MONOCHROME1" else "bright"
             notes.append(f"The file does not say clearly whether high values are bright; they are shown {bright}.")
-    if samples == 3 and photometric in GREY:
-        lossy = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit)
-        return "YBR_FULL_422" if lossy and not _adobe_rgb(_bytes(dataset, "PixelData")) else "RGB"
     if samples == 1 and photometric not in GREY:
         return "MONOCHROME2"
-    if photometric == "PALETTE COLOR" and not any(held(dataset, name) for name in PALETTE):
+    if samples == 1 and photometric == "PALETTE COLOR" and not any(held(dataset, name) for name in PALETTES):
         notes.append("The file lacks the colours of its palette; it is shown as a grey picture.")
         return "MONOCHROME2"
     return photometric
@@ -224,10 +252,11 @@ def _photometric(dataset: Dataset, samples: int, syntax: UID, notes: list[str]) 
 
 def _meant(stated: str, samples: int) -> str:
     """What a misspelt or missing photometric interpretation most likely stands for."""
-    if samples > 1:
-        return "YBR_FULL" if stated.startswith("YBR") else "RGB"
-    if near := difflib.get_close_matches(stated.rstrip("12"), ["PALETTECOLOR"], cutoff=0.7):
+    near = difflib.get_close_matches(stated.rstrip("12"), ["PALETTECOLOR", "MONOCHROME"], cutoff=0.7)
+    if near == ["PALETTECOLOR"]:
         return PHOTOMETRIC[near[0]]
+    if samples > 1 and not near:
+        return "YBR_FULL" if stated.startswith("YBR") else "RGB"
     return "MONOCHROME1" if stated.endswith("1") else "MONOCHROME2"
 
 
@@ -237,10 +266,14 @@ def _adobe_rgb(pixels: bytes) -> bool:
     return at >= 0 and pixels[at + 15 : at + 16] == b"\0"
 
 
-def _allocated(dataset: Dataset, header: StreamHeader | None, values: int, photometric: str, notes: list[str]) -> int:
+def _allocated(
+    dataset: Dataset, header: StreamHeader | None, values: int, photometric: str, samples: int, notes: list[str]
+) -> int:
     """Bits that a value takes: by the stream, the element, or the length of the pixels."""
     if header is not None:
         return 8 if header.bits <= 8 else 16 if header.bits <= 16 else 32
+    if (runs := 8 * _segments(dataset) // samples) in ALLOCATED[1:]:
+        return runs
     stated = int(number(dataset, "BitsAllocated") or 0)
     length = len(_bytes(dataset, "PixelData"))
     needed = {bits: math.ceil(values * bits / 8) for bits in ALLOCATED}
@@ -282,8 +315,14 @@ def _signed(dataset: Dataset, stored: int, allocated: int, notes: list[str]) -> 
     return None if stored < allocated else False
 
 
-def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
+def decode_pixels(dataset: Dataset, form: PixelFormat, index: int, notes: list[str]) -> Stored:
     """Decodes one frame.
+
+    Args:
+        dataset: the file's.
+        form: how its pixels are stored.
+        index: of the frame, from 0.
+        notes: gains sentences about values that are not stored as the file says.
 
     Raises:
         ImageError: it has another size, or more colours, than the file says; nothing is decoded then.
@@ -291,28 +330,36 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int) -> Stored:
     """
     element = dataset[form.keyword]
     options = _options(form, str(element.VR))
-    if all(name in dataset for name in OFFSETS):
-        options["extended_offsets"] = tuple(dataset[name].value for name in OFFSETS)
-    library = ""
     if form.syntax.is_encapsulated:
-        library = "pylibjpeg"
-        frame = get_frame(
-            element.value, index, number_of_frames=form.frames, extended_offsets=options.get("extended_offsets")
-        )
-        shapes = {header[:3] for header in headers(frame)}
-        if form.syntax != RLELossless and shapes != {(form.rows, form.columns, form.samples)}:
-            raise ImageError("The DICOM file states one size of its picture and holds another.")
-    if form.syntax in (JPEGLossless, JPEGLosslessSV1):
-        words = decode_lossless(frame, next(iter(headers(frame))))
-        if form.photometric.startswith("YBR"):
-            words = convert_color_space(words, "YBR_FULL", "RGB")
+        words = _unpacked(get_frame(element.value, index, number_of_frames=form.frames), form, options)
     else:
-        words, _ = get_decoder(form.syntax).as_array(element.value, index=index, decoding_plugin=library, **options)
+        words, _ = get_decoder(form.syntax).as_array(element.value, index=index, **options)
+    shift = form.high + 1 - form.stored
+    short = form.short if index == form.frames - 1 else 0
     if not form.words:
-        shift = form.high + 1 - form.stored
-        return Stored(words >> shift if shift else words, 0, 0, bool(form.signed))
+        return Stored(words >> shift if shift else words, 0, 0, bool(form.signed), short)
     signed = _extended(words, form) if form.signed is None else form.signed
-    return Stored(words, form.high + 1 - form.stored, form.stored, signed)
+    found = Stored(words, shift, form.stored, signed, short)
+    if form.photometric == "PALETTE COLOR" or not found.runs_over():
+        return found
+    notes.append("Its pixels hold more bits than the file says; all of them are shown.")
+    return replace(found, bits=8 * words.dtype.itemsize - shift)
+
+
+def _unpacked(frame: bytes, form: PixelFormat, options: dict[str, Any]) -> np.ndarray:
+    found = headers(frame)
+    if form.syntax != RLELossless and {header[:3] for header in found} != {(form.rows, form.columns, form.samples)}:
+        raise ImageError("The DICOM file states one size of its picture and holds another.")
+    if form.syntax in (JPEGLossless, JPEGLosslessSV1):
+        header = next(iter(found))
+        words = decode_lossless(frame, header)
+        mixed = form.encoded.startswith("YBR") and header.marker != PNG
+        return convert_color_space(words, "YBR_FULL", "RGB") if mixed else words
+    if any(header.marker in SEQUENTIAL for header in found):
+        frame = SCAN.sub(rb"\g<1>" + b"\0\x3f", frame)
+    options["number_of_frames"] = 1
+    packed = encapsulate([frame], has_bot=False)
+    return get_decoder(form.syntax).as_array(packed, index=0, decoding_plugin="pylibjpeg", **options)[0]
 
 
 def _options(form: PixelFormat, representation: str) -> dict[str, Any]:
@@ -322,7 +369,7 @@ def _options(form: PixelFormat, representation: str) -> dict[str, Any]:
         "columns": form.columns,
         "number_of_frames": form.frames,
         "samples_per_pixel": form.samples,
-        "photometric_interpretation": form.photometric,
+        "photometric_interpretation": form.encoded,
         "planar_configuration": form.planar,
         "bits_allocated": form.allocated,
         "bits_stored": form.allocated if form.words else form.stored,
@@ -342,7 +389,7 @@ def _extended(words: np.ndarray, form: PixelFormat) -> bool:
 
 
 def decode_lossless(stream: bytes, header: StreamHeader) -> np.ndarray:
-    """Decodes one lossless JPEG.
+    """Decodes one lossless JPEG, or PNG.
 
     Args:
         stream: one packed frame.
@@ -356,6 +403,12 @@ def decode_lossless(stream: bytes, header: StreamHeader) -> np.ndarray:
     """
     if header.bits not in BITS:
         raise ImageError(DAMAGED)
+    if header.marker == PNG:
+        shades = cv2.IMREAD_GRAYSCALE if header.colours == 1 else cv2.IMREAD_COLOR
+        picture = cv2.imdecode(np.frombuffer(stream, np.uint8), shades | cv2.IMREAD_ANYDEPTH)
+        if picture is None:
+            raise ImageError(DAMAGED)
+        return picture if picture.ndim == 2 else np.ascontiguousarray(picture[:, :, ::-1])
     if (header.bits, header.colours) == (8, 1):
         with Image.open(io.BytesIO(stream), formats=("JPEG",)) as picture:
             return np.array(picture.convert("L"))
@@ -383,9 +436,8 @@ def _decode_by_gdcm() -> None:
     """From standard input to standard output, in a process of its own."""
     rows, columns, colours, bits, _ = json.loads(sys.argv[1])
     photometric, room = "MONOCHROME2" if colours == 1 else "RGB", 8 if bits <= 8 else 16
-    form = PixelFormat(
-        "PixelData", JPEGLossless, rows, columns, 1, colours, room, room, room - 1, False, photometric, 0
-    )
+    size = "PixelData", JPEGLossless, rows, columns, 1, colours
+    form = PixelFormat(*size, room, room, room - 1, False, photometric, photometric, 0)
     packed, options = encapsulate([sys.stdin.buffer.read()]), _options(form, "OB")
     words, _ = get_decoder(JPEGLossless).as_array(packed, index=0, raw=True, decoding_plugin="gdcm", **options)
     sys.stdout.buffer.write(words.tobytes())

@@ -12,18 +12,22 @@ bytes: what cannot be read is absent, and never an error.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Literal
 
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate, generate_fragments, get_frame
+from pydicom.encaps import encapsulate, generate_fragments
 from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -42,9 +46,21 @@ from pydicom.uid import (
 from pydicom.valuerep import VR
 
 from app.errors import ImageError
-from app.imaging.pixels import headers
+from app.imaging.pixels import PNG, PNG_START, headers
 
-__all__ = ["READ", "elements", "held", "is_dicom", "items", "lengths", "levels_of", "number", "numbers", "word"]
+__all__ = [
+    "READ",
+    "counted",
+    "elements",
+    "held",
+    "is_dicom",
+    "items",
+    "lengths",
+    "levels_of",
+    "number",
+    "numbers",
+    "word",
+]
 
 INFLATED = 128 * 1024 * 1024
 """Most bytes that a deflated file may unfold to."""
@@ -60,10 +76,15 @@ TABLE = ("LUTDescriptor", "LUTData", "ModalityLUTType")
 TABLES = ("VOILUTSequence", "ModalityLUTSequence")
 FORM = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration")
 BITS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit")
-SIZES = ("ImagerPixelSpacing", "EstimatedRadiographicMagnificationFactor", "PixelAspectRatio")
+SIZES = (
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "EstimatedRadiographicMagnificationFactor",
+    "PixelAspectRatio",
+)
 SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber")
 SHOWN = ("Modality", "ModalityLUTSequence", "RescaleType", "PresentationLUTShape", "BurnedInAnnotation")
-PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 READ = (
     *(*FORM, *BITS, *SIZES, *SLICE, *SHOWN, *PIXELS, *GROUPS),
     *(name for names in FUNCTIONAL.values() for name in names),
@@ -81,11 +102,17 @@ LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "U
 KNOWN = frozenset(each.value for each in VR if len(each.value) == 2)
 UNDEFINED = 0xFFFFFFFF
 ITEM = b"\xfe\xff\x00\xe0"
-STREAMS = b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
-"""Starts of JPEG, of JPEG 2000, and of the latter in a file of its own (ISO 15444-1, I.5.1)."""
+STREAMS = b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ", PNG_START
+"""Starts of JPEG, of JPEG 2000, of the latter in a file of its own (ISO 15444-1, I.5.1), and of PNG."""
 LOSSLESS, JPEG_LS, SIZE = 0xC3, 0xF7, 0x51
 """Markers of streams (ISO 10918-1, B.1.1.3; ISO 14495-1, C.1.1; ISO 15444-1, A.5.1)."""
-SYNTAXES = {LOSSLESS: JPEGLossless, JPEG_LS: JPEGLSLossless, SIZE: JPEG2000Lossless, 0xC1: JPEGExtended12Bit}
+SYNTAXES = {
+    LOSSLESS: JPEGLossless,
+    PNG: JPEGLossless,
+    JPEG_LS: JPEGLSLossless,
+    SIZE: JPEG2000Lossless,
+    0xC1: JPEGExtended12Bit,
+}
 LEAST_STREAM = 64
 """Bytes of the shortest packed frame; the offset of an only one takes four."""
 MOST_PARTS = 100_000
@@ -125,15 +152,55 @@ def elements(data: bytes) -> tuple[Dataset, str, list[str]]:
     wanted = [tag for name in (*READ, "SeriesInstanceUID") if (tag := tag_for_keyword(name)) is not None]
     file = io.BytesIO(data)
     file.seek(start)
-    found = read_dataset(file, is_implicit_VR=implicit, is_little_endian=little, specific_tags=wanted)
+    found = _read_on(file, data, implicit, little, wanted)
     series = word(found, "SeriesInstanceUID")
     dataset = _anonymous(found)
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = _packing(dataset, declared, little and declared != GE_BIG)
+    meta.TransferSyntaxUID = _packing(dataset, declared, little and declared != GE_BIG, notes)
     dataset.file_meta = meta
     if not declared:
         notes.append("The file does not say how its pixels are packed; the pixels themselves show it.")
     return dataset, series, notes
+
+
+def _read_on(file: io.BytesIO, data: bytes, implicit: bool, little: bool, wanted: Sequence[int]) -> Dataset:
+    """The wanted elements up to the end, also past such as have a representation that the standard does not know."""
+    found = Dataset()
+    while True:
+        part = read_dataset(
+            file,
+            implicit,
+            little,
+            specific_tags=list(wanted),
+            stop_when=lambda _tag, kind, _length: not implicit and kind not in KNOWN,
+        )
+        for tag in part.keys():  # noqa: SIM118 - to iterate over the data set itself converts its values
+            found[tag] = part.get_item(tag)
+        at = file.tell()
+        odd = _odd_element(data, at, little) if at + 8 <= len(data) else None
+        if odd is None:
+            return found
+        if odd.tag in wanted:
+            found[odd.tag] = odd
+        file.seek(odd.value_tell + odd.length)
+
+
+def _odd_element(data: bytes, at: int, little: bool) -> RawDataElement | None:
+    """An element whose representation is no known one; its length is where another element follows."""
+    order: Literal["little", "big"] = "little" if little else "big"
+
+    def tag(start: int) -> int:
+        return int.from_bytes(data[start : start + 2], order) << 16 | int.from_bytes(data[start + 2 : start + 4], order)
+
+    for start, size in ((6, 2), (8, 4), (4, 4)):
+        length, value = int.from_bytes(data[at + start : at + start + size], order), at + start + size
+        end = value + length
+        known = dictionary_has_tag(tag(end)) or data[end + 4 : end + 6].decode("latin-1") in KNOWN
+        follows = tag(end) > tag(at) and known
+        if end == len(data) or (end < len(data) and follows):
+            kind = dictionary_VR(tag(at))[:2] if dictionary_has_tag(tag(at)) else "UN"
+            return RawDataElement(BaseTag(tag(at)), kind, length, data[value:end], value, False, little)
+    return None
 
 
 def _written(data: bytes, start: int, enough: int = 1) -> tuple[bool, bool] | None:
@@ -225,8 +292,8 @@ def _anonymous(dataset: Dataset) -> Dataset:
     return kept
 
 
-def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
-    """The true transfer syntax of the pixels, whatever the file declares; puts a bare stream into items."""
+def _packing(dataset: Dataset, declared: str, little: bool, notes: list[str]) -> UID:
+    """The true transfer syntax of the pixels, whatever the file declares; puts each packed picture into an item."""
     native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     pixels = held(dataset, "PixelData")
     if pixels is None or not isinstance(pixels.value, bytes):
@@ -238,29 +305,49 @@ def _packing(dataset: Dataset, declared: str, little: bool) -> UID:
         if not pixels.value.startswith(STREAMS) or not headers(pixels.value):
             return native
         # A stream alone, without the items that hold its parts (PS3.5 A.4).
-        dataset.PixelData = encapsulate([pixels.value])
+        frames = [pixels.value]
     elif not undefined and not packed:
         return native
-    if dataset.PixelData.count(ITEM) > MOST_PARTS:
+    elif pixels.value.count(ITEM) > MOST_PARTS:
         raise ImageError("The DICOM file holds its picture in more parts than can be read.")
-    if (number(dataset, "NumberOfFrames") or 1) == 1:
-        dataset.PixelData = _single(dataset.PixelData)
-    try:
-        first = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
-        first = b""
+    else:
+        frames = _frames(pixels.value, int(number(dataset, "NumberOfFrames") or 0))
+    counted(dataset, len(frames), notes)
+    dataset.PixelData = encapsulate(frames, has_bot=False) if frames else b""
+    first = frames[0] if frames else b""
+    if first.startswith(PNG_START):
+        notes.append("The file packs its picture as PNG, which DICOM does not know; it is shown all the same.")
     return _of_stream(first, stated if packed else None)
 
 
-def _single(pixels: bytes) -> bytes:
-    """The parts of a single frame joined, without offsets, which some files state wrongly or leave out."""
-    try:
-        parts = list(generate_fragments(pixels))
-    except Exception:  # noqa: BLE001 - what pydicom raises on damaged items is not documented
-        return pixels
-    if len(parts) > 1 and len(parts[0]) < LEAST_STREAM and not parts[0].startswith(STREAMS):
-        del parts[0]
-    return encapsulate([b"".join(parts)], has_bot=False)
+def counted(dataset: Dataset, frames: int, notes: list[str]) -> None:
+    """Corrects the number of pictures that a data set states; a note says so, unless there is the one it leaves out."""
+    stated = int(number(dataset, "NumberOfFrames") or 0)
+    if stated != frames and max(stated, frames) > 1:
+        claim = f"says that it holds {stated} picture" if stated else "does not say how many pictures it holds"
+        notes.append(f"The file {claim}{'s' * (stated > 1)}; it holds {frames}.")
+    dataset.add_new("NumberOfFrames", "IS", frames)
+
+
+def _frames(pixels: bytes, stated: int) -> list[bytes]:
+    """Packed pictures, each whole: a start tells where one begins, as some files state offsets and numbers wrongly."""
+    parts: list[bytes] = []
+    # What pydicom raises on damaged items is not documented; the parts before them are kept.
+    with suppress(Exception):
+        for part in generate_fragments(pixels):
+            parts.append(part)
+    starts = [at for at, part in enumerate(parts) if part.startswith(STREAMS) or _is_runs(part)]
+    if not starts:
+        # The first part holds offsets, if it is no picture.
+        parts = parts[1:] if len(parts) > 1 and len(parts[0]) < LEAST_STREAM else parts
+        return parts if len(parts) == stated else [b"".join(parts)]
+    return [b"".join(parts[start:end]) for start, end in itertools.pairwise([*starts, len(parts)])]
+
+
+def _is_runs(part: bytes) -> bool:
+    """Whether a packed picture starts as runs do: a header of 64 bytes, and they behind it (PS3.5 G.5)."""
+    segments, first = (int.from_bytes(part[at : at + 4], "little") for at in (0, 4))
+    return 0 < segments <= 15 and first == 64
 
 
 def _of_stream(stream: bytes, stated: UID | None) -> UID:
@@ -270,9 +357,7 @@ def _of_stream(stream: bytes, stated: UID | None) -> UID:
     if len(markers) == 1:
         found = SYNTAXES.get(markers.pop(), JPEGBaseline8Bit)
         return stated if stated is not None and any({stated, found} <= family for family in FAMILIES) else found
-    segments, first = int.from_bytes(stream[:4], "little"), int.from_bytes(stream[4:8], "little")
-    # The header of runs has 64 bytes, and they start behind it (PS3.5 G.5).
-    return RLELossless if 0 < segments <= 15 and first == 64 else stated or JPEGBaseline8Bit
+    return RLELossless if _is_runs(stream) else stated or JPEGBaseline8Bit
 
 
 BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}

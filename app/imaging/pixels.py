@@ -1,4 +1,4 @@
-"""What every kind of picture shares: work strip by strip, colour, and the size that a packed picture states.
+"""What kinds of pictures share: work strip by strip, colour, stored words, and the size a packed picture states.
 
 A small lie in a header must not make a decoder ask for gigabytes. DICOM states rows, columns and colours, and the
 packed stream inside states them again; decoders believe the stream. TIFF may state its width and height twice, and
@@ -9,16 +9,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-__all__ = ["IN_COLOUR", "StreamHeader", "count_coloured", "headers", "is_coloured", "strips", "tiff_sizes"]
+__all__ = [
+    "IN_COLOUR",
+    "PNG",
+    "PNG_START",
+    "Stored",
+    "StreamHeader",
+    "count_coloured",
+    "headers",
+    "is_coloured",
+    "strips",
+    "tiff_sizes",
+]
 
 STRIP = 1_000_000
 """Pixels of a strip: only a result has the picture's size, never a wide intermediate."""
 
 IN_COLOUR = "The picture is in colour; it is read in shades of grey, as radiographs are."
+SAMPLE = 1_000_000
+"""About how many pixels show what all of them are like."""
+NOISE, SMOOTH = 0.8, 0.4
+"""Mean steps between neighbours, in deviations of a picture: of one that has hardly any shape, and of one that has."""
 CHROMA, SHARE = 40 / 255, 0.02
 """Least difference between a pixel's channels, since less is compression noise, and least share of such pixels."""
 
@@ -29,6 +45,10 @@ FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 START_OF_SCAN = 0xDA
 SIZE = 0x51
+PNG = 0x89
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_COLOURS = {0: 1, 4: 1}
+"""Values a pixel by the type of colour, without opacity; 3 for all others (PNG 1.2, 4.1.1)."""
 
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 TIFF_SHORT, TIFF_LONG = 3, 4
@@ -52,6 +72,55 @@ def is_coloured(count: int, pixels: int) -> bool:
     return count > SHARE * pixels
 
 
+@dataclass(frozen=True)
+class Stored:
+    """One decoded frame.
+
+    Attributes:
+        words: (rows, columns) or (rows, columns, 3), as decoders give them.
+        shift, bits: lowest bit of a value in its word, and number of its bits; 0 bits where words are values.
+        signed: whether values are in two's complement.
+        short: pixels at its end that the file lacks.
+    """
+
+    words: np.ndarray
+    shift: int
+    bits: int
+    signed: bool
+    short: int = 0
+
+    def values(self, rows: slice = slice(None)) -> np.ndarray:
+        """Stored values of some rows (PS3.5 8.1.1), integers or floats."""
+        words = self.words[rows]
+        if not self.bits:
+            return words
+        if self.shift == 0 and self.bits == 8 * words.dtype.itemsize:
+            return words.view(words.dtype.str.replace("u", "i")) if self.signed else words
+        values = (words.astype(np.int64) >> self.shift) & ((1 << self.bits) - 1)
+        sign = 1 << (self.bits - 1)
+        return (values ^ sign) - sign if self.signed else values
+
+    def whole(self, rows: slice) -> np.ndarray:
+        """Words of some rows as numbers with the values' sign, unused bits included."""
+        words = self.words[rows]
+        return words.view(words.dtype.str.replace("u", "i")) if self.signed and words.dtype.kind == "u" else words
+
+    def runs_over(self) -> bool:
+        """Whether values take more bits than said: with the bits above them, neighbours differ less.
+
+        Bits that are none of a value's, such as overlays, make neighbours differ more.
+        """
+        if not self.bits or not (self.words >> self.shift + self.bits).any():
+            return False
+        some = slice(None, None, 1 + self.words.size // SAMPLE)
+        steps, shapes = [], []
+        for picture in (self.whole(some).astype(np.int64) >> self.shift, self.values(some).astype(np.int64)):
+            steps.append(float(np.abs(np.diff(picture, axis=1)).mean()))
+            deviation = float(picture.std())
+            shapes.append(steps[-1] / deviation if deviation else np.inf)
+        return steps[0] < steps[1] or (shapes[0] < SMOOTH and shapes[1] > NOISE)
+
+
 class StreamHeader(NamedTuple):
     """What a packed picture states of itself.
 
@@ -59,7 +128,7 @@ class StreamHeader(NamedTuple):
         rows, columns: in pixels.
         colours: values a pixel.
         bits: of one value.
-        marker: second byte of the marker that states it, which is the kind of JPEG; 0x51 for JPEG 2000.
+        marker: second byte of the marker that states it, which is the kind of JPEG; 0x51 for JPEG 2000, 0x89 for PNG.
     """
 
     rows: int
@@ -70,9 +139,12 @@ class StreamHeader(NamedTuple):
 
 
 def headers(stream: bytes) -> set[StreamHeader]:
-    """Everything that one packed JPEG, JPEG-LS or JPEG 2000 frame claims to be; empty for none."""
+    """Everything that one packed JPEG, JPEG-LS, JPEG 2000 or PNG frame claims to be; empty for none."""
     if stream.startswith(b"\xff\xd8"):
         return _of_jpeg(stream)
+    if stream.startswith(PNG_START) and len(stream) > 25:
+        width, height = (int.from_bytes(stream[at : at + 4], "big") for at in (16, 20))
+        return {StreamHeader(height, width, PNG_COLOURS.get(stream[25], 3), 8 * (1 + (stream[24] > 8)), PNG)}
     found = set()
     for match in JPEG_2000.finditer(stream):
         width, height, left, top, colours, depth = (int.from_bytes(part, "big") for part in match.groups())

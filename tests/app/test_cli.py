@@ -201,8 +201,9 @@ def test_help_lists_every_method_and_command() -> None:
     assert "explain" in commands
 
 
-def test_the_version_is_told() -> None:
-    result = runner.invoke(app_cli.cli, ["--version"])
+@pytest.mark.parametrize("command", [[], ["serve"], ["explain"]])
+def test_the_version_is_told(command: list[str]) -> None:
+    result = runner.invoke(app_cli.cli, [*command, "--version"])
     assert result.exit_code == 0
     assert result.output == f"fracture-explained {__version__}\n"
 

@@ -12,6 +12,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.pixels import get_encoder
 from pydicom.uid import (
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
     RLELossless,
 )
 
@@ -133,18 +134,19 @@ def near(data: bytes, expected: np.ndarray, tolerance: float = 1.5 / 255) -> tup
 
 
 def packed(kind: str, pixels: np.ndarray) -> bytes:
-    if kind == "RLE":
-        encoder = get_encoder(RLELossless)
-        return encoder.encode(
+    """One frame as RLE, J2K (pydicom's, which keeps signs), or whatever Pillow writes."""
+    if kind in ("RLE", "J2K"):
+        return get_encoder(RLELossless if kind == "RLE" else JPEG2000Lossless).encode(
             pixels.tobytes(),
             rows=pixels.shape[0],
             columns=pixels.shape[1],
-            samples_per_pixel=1,
+            samples_per_pixel=1 if pixels.ndim == 2 else 3,
             number_of_frames=1,
             bits_allocated=8 * pixels.dtype.itemsize,
             bits_stored=8 * pixels.dtype.itemsize,
-            pixel_representation=0,
-            photometric_interpretation="MONOCHROME2",
+            pixel_representation=int(pixels.dtype.kind == "i"),
+            photometric_interpretation="MONOCHROME2" if pixels.ndim == 2 else "RGB",
+            planar_configuration=0,
         )
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **({"quality": 98} if kind == "JPEG" else {}))

@@ -83,6 +83,8 @@ UNDECODABLE = {
     "nested_priv_SQ.dcm": "no word on how many bits a pixel has",
 }
 """What has pixels and cannot be shown; anything more in this list would be a decoder gone missing."""
+READ_NEVERTHELESS = {"badVR.dcm": (10, 10), "JPEG-lossy.dcm": (1024, 256), "MR_truncated.dcm": (64, 64)}
+"""Those among them that are shown all the same, and the picture's rows and columns."""
 SYNTAXES = {
     "Implicit VR Little Endian",
     "Explicit VR Little Endian",
@@ -109,9 +111,11 @@ def test_every_way_to_pack_pixels_is_read() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_is_shown_as_pydicom_shows_it_or_refused_with_a_sentence(path: Path) -> None:
-    if path.name == "badVR.dcm":
-        # pydicom stops at a number of rows told as text, which tells them all the same.
-        assert parse(path.read_bytes()).frame()[0].shape == (10, 10)
+    if path.name in READ_NEVERTHELESS:
+        shown, _ = parse(path.read_bytes()).frame()
+        assert shown.shape == READ_NEVERTHELESS[path.name]
+        assert np.ptp(shown) > 60000
+        return
     if not decodable(path):
         with pytest.raises(ImageError, match=r"^[A-Z].*\.$"):
             decode(path.read_bytes())
@@ -375,7 +379,7 @@ def test_a_stream_of_more_colours_than_the_file_says_is_shown_if_it_is_small(
         dataset["PixelData"].is_undefined_length = True
         found = decode(written(dataset))
         assert np.abs(found.display().astype(int) - film).max() <= 3
-        assert any("but it is in colour" in note for note in found.notes) == (colours == 3)
+        assert any("has 1 value, but it has 3" in note for note in found.notes) == (colours == 3)
     monkeypatch.setattr(dicom_pixels, "get_decoder", None)
     monkeypatch.setattr(dicom, "COLOURED", 300 * 400 - 1)
     with pytest.raises(ImageError, match="in colour; at most"):
@@ -390,16 +394,16 @@ def test_blank_and_tiny_pictures_are_refused() -> None:
 
 
 @pytest.mark.skipif("FRACTURE_DATA" not in os.environ, reason="FRACTURE_DATA names no folder with films")
-def test_one_radiograph_in_two_encodings_is_one_film() -> None:
+def test_one_radiograph_in_three_encodings_is_one_film() -> None:
     folder = Path(os.environ["FRACTURE_DATA"]) / "dicom"
     if not folder.is_dir():
         pytest.skip("no DICOM files among the films")
-    first, second = (decode((folder / f"RG3_{kind}.dcm").read_bytes()) for kind in ("J2KR", "JLSN"))
+    first, second, lossy = (decode((folder / f"RG3_{kind}.dcm").read_bytes()) for kind in ("J2KR", "JLSN", "JPLY"))
     assert first.brightness().shape == (1760, 1760)
     assert np.abs(first.brightness() - second.brightness()).max() < 0.02
-    # The third holds a scan header that the standard forbids.
-    with pytest.raises(ImageError, match="damaged"):
-        decode((folder / "RG3_JPLY.dcm").read_bytes())
+    # Its scan's header breaks the standard, and a few values take a bit more than it says.
+    assert np.abs(first.brightness() - lossy.brightness()).mean() < 0.01
+    assert any("more bits" in note for note in lossy.notes)
 
 
 @pytest.mark.parametrize(
@@ -408,6 +412,7 @@ def test_one_radiograph_in_two_encodings_is_one_film() -> None:
         ({"PixelSpacing": "0.2\\0.1"}, (256, 96)),
         ({"PixelSpacing": "0.1\\0.2"}, (128, 192)),
         ({"ImagerPixelSpacing": "0.3\\0.1"}, (384, 96)),
+        ({"NominalScannedPixelSpacing": "0.2\\0.1"}, (256, 96)),
         ({"PixelAspectRatio": "2\\1"}, (256, 96)),
         ({"PixelAspectRatio": "1\\2"}, (128, 192)),
         ({"PixelAspectRatio": "100\\101"}, (128, 96)),

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
 )
 
 from app.imaging.dicom import parse
+from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import decode
 from tests.app.imaging.found import (
     CENTRED,
     FILM,
+    FILM_8,
     FULL,
     GREY,
     START,
@@ -23,6 +29,7 @@ from tests.app.imaging.found import (
     item_of,
     meta_of,
     near,
+    packed,
     plain,
 )
 
@@ -45,6 +52,10 @@ from tests.app.imaging.found import (
         ("-40000", "400", FULL),
         ("4090", "4", FULL),
         ("1e9", "1e3", FULL),
+        ("2600", "300", FULL),
+        ("2048", "50", FULL),
+        ("100", "150", FULL),
+        ("2600\\2048", "300\\4096", GREY),
         ("40000\\2048", "400\\4096", GREY),
         ("40000\\-9000\\2048", "400\\10\\4096", GREY),
         ("2048\\40000", "4096\\400", GREY),
@@ -67,6 +78,44 @@ def test_the_note_of_a_window_tells_what_was_wrong() -> None:
     assert notes("AUTO", "AUTO") == "The file's window cannot be used; the full range is shown."
     assert notes("32768", "65536") == "The file's window shows hardly anything; the full range is shown."
     assert notes("40000\\2048", "400\\4096") == "The file's window shows nothing; its next one is shown."
+
+
+MOSTLY = "The file's window shows most of the picture plain black or white."
+
+
+@pytest.mark.parametrize(
+    ("centre", "width", "modality", "doubtful"),
+    [
+        (1500, 300, "DX", True),
+        (2048, 500, "DX", True),
+        (1900, 1, "DX", True),
+        (2600, 300, "CT", True),
+        (2048, 50, "CT", True),
+        (1800, 1200, "DX", False),
+        (2400, 500, "DX", False),
+        (2048, 2048, "DX", False),
+    ],
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_doubtful_window_is_followed_and_said_to_be(
+    centre: int, width: int, modality: str, doubtful: bool, photometric: str
+) -> None:
+    # Air may lie far above the darkest value, as in pictures that no maker's software has prepared.
+    for pixels in (FILM, np.maximum(FILM, 300 + np.arange(FILM.shape[1], dtype=np.uint16) % 20)):
+        inverse = photometric == "MONOCHROME1"
+        stored = 4095 - pixels if inverse else pixels
+        middle = 4096 - centre if inverse else centre
+        elements = plain(
+            stored, WindowCenter=str(middle), WindowWidth=str(width), PhotometricInterpretation=photometric
+        )
+        shown = np.clip((pixels - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5, 0, 1)
+        notes = near(dicom_bytes(elements | {"Modality": modality}), shown)
+        assert (MOSTLY in notes) == doubtful
+
+
+def test_a_window_of_a_picture_in_black_and_white_is_no_doubtful_one() -> None:
+    pixels = np.where(np.median(FILM) < FILM, 4095, 0).astype(np.uint16)
+    assert near(dicom_bytes(plain(pixels)), pixels / 4095) == ()
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
@@ -98,10 +147,17 @@ def test_a_window_of_width_one_parts_the_pixels_in_two() -> None:
         (None, "1000", as_shown(-1000, 3095)),
         ("1,0", "0,0", as_shown(0, 4095)),
         ("-1", "4095", 1 - as_shown(0, 4095)),
+        ("0", "1000", as_shown(-1000, 3095)),
+        ("1e308", "0", as_shown(0, 4095)),
+        ("1e-300", "0", as_shown(0, 4095)),
+        ("1", "1e300", as_shown(0, 4095)),
     ],
 )
 def test_rescaling_with_what_there_is(slope: str | None, intercept: str | None, expected: np.ndarray) -> None:
-    near(dicom_bytes(plain(RescaleSlope=slope, RescaleIntercept=intercept)), expected)
+    notes = near(dicom_bytes(plain(RescaleSlope=slope, RescaleIntercept=intercept)), expected)
+    absurd = slope in ("0", "1e308", "-1e308", "1e-300")
+    assert ("The file's rescale slope cannot be used; 1 takes its place." in notes) == absurd
+    assert ("The file's rescale intercept cannot be used; 0 takes its place." in notes) == (intercept == "1e300")
 
 
 HOLE = np.zeros(FILM.shape, bool)
@@ -277,6 +333,86 @@ def test_polarity_with_tables_and_shapes(photometric: str, shape: str | None, ta
     shown = SQUARED if table else GREY
     inverse = photometric == "MONOCHROME1" or (shape or "").strip().upper() == "INVERSE"
     near(dicom_bytes(elements), 1 - shown if inverse else shown)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2", "MONOCHROM1", "RGB"])
+@pytest.mark.parametrize("shape", [None, "INVERSE"])
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000", ""])
+@pytest.mark.parametrize("tint", [0, 120])
+def test_three_values_a_pixel_are_as_negative_as_the_header_says(
+    photometric: str, shape: str | None, kind: str, tint: int
+) -> None:
+    colours = np.dstack([FILM_8, np.maximum(FILM_8, tint), FILM_8])
+    elements = plain(FILM_8, WindowCenter="100", WindowWidth="150", PhotometricInterpretation=photometric)
+    elements |= {"PixelData": [encapsulate([packed(kind, colours)])] if kind else colours, "SamplesPerPixel": 3}
+    if shape:
+        elements["PresentationLUTShape"] = shape
+    luma = colours @ np.array([0.299, 0.587, 0.114])
+    grey = photometric != "RGB" and not tint
+    shown = np.clip((luma - 99.5) / 149 + 0.5, 0, 1) if grey else luma / 255
+    inverse = photometric != "RGB" and (photometric.endswith("1") or shape == "INVERSE")
+    syntax = {"JPEG": JPEGBaseline8Bit, "JPEG2000": JPEG2000Lossless}.get(kind, ExplicitVRLittleEndian)
+    notes = near(
+        dicom_bytes(elements, syntax), 1 - shown if inverse else shown, 12 / 255 if kind == "JPEG" else 2 / 255
+    )
+    assert (IN_COLOUR in notes) == bool(tint)
+
+
+DARK = np.round(200 * (np.arange(256) / 255) ** 2).astype(np.uint8)
+"""A palette's table of 8 bits, of dark colours only."""
+LINE = np.array([0, 1, 0, 1, 255, 65535], "<u2").tobytes()
+"""A segmented table: a first entry, then a line up to the last one."""
+
+
+@pytest.mark.parametrize(
+    ("bits", "data", "white"),
+    [
+        (8, DARK.tobytes(), 255),
+        (8, DARK.astype("<u2"), 255),
+        (16, DARK.astype("<u2"), 255),
+        (16, DARK.tobytes(), 255),
+        (16, DARK.astype("<u2") * 257, 65535),
+        (16, DARK.astype("<u2") * 20, 4095),
+    ],
+)
+@pytest.mark.parametrize("colours", [("Red", "Green", "Blue"), ("Red",), ("Green",)])
+def test_palettes_are_read_by_what_they_hold(bits: int, data: object, white: int, colours: tuple[str, ...]) -> None:
+    elements = plain(FILM_8, PhotometricInterpretation="PALETTE COLOR", WindowCenter=None, WindowWidth=None)
+    for colour in colours:
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+        elements[f"{colour}PaletteColorLookupTableData"] = ("OW", data)
+    factor = {65535: 257, 4095: 20}.get(white, 1)
+    notes = near(dicom_bytes(elements), DARK[FILM_8].astype(float) * factor / white)
+    assert any("tables of its palette" in note for note in notes) == (len(colours) < 3)
+
+
+@pytest.mark.parametrize("colours", [("Red", "Green", "Blue"), ("Red",)])
+def test_palettes_in_segments(colours: tuple[str, ...]) -> None:
+    elements = plain(FILM_8, PhotometricInterpretation="PALETTE COLOR")
+    for colour in colours:
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        elements[f"Segmented{colour}PaletteColorLookupTableData"] = ("OW", LINE)
+    near(dicom_bytes(elements), FILM_8 / 255)
+
+
+def test_a_palette_in_no_order_is_read_as_it_lies() -> None:
+    order = np.random.default_rng(0).permutation(256)
+    pixels = np.argsort(order).astype(np.uint8)[FILM_8]
+    elements = plain(pixels, PhotometricInterpretation="PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 8]
+        elements[f"{colour}PaletteColorLookupTableData"] = ("OW", order.astype(np.uint8).tobytes())
+    near(dicom_bytes(elements), FILM_8 / 255)
+
+
+@pytest.mark.parametrize("stated", [0, -2000])
+def test_background_of_packed_pixels_with_a_sign_is_black(stated: int) -> None:
+    pixels = CENTRED.copy()
+    pixels[HOLE] = stated
+    elements = plain(pixels, BitsStored=16, HighBit=15, PixelPaddingValue=("SS", stated), WindowCenter="0")
+    elements["PixelData"] = [encapsulate([packed("J2K", pixels)])]
+    expected = np.where(HOLE | (pixels == stated), 0, GREY)
+    near(dicom_bytes(elements, JPEG2000Lossless), expected)
 
 
 def group(**told: object) -> bytes:

@@ -6,6 +6,7 @@ import struct
 import subprocess
 from importlib.util import find_spec
 
+import cv2
 import numpy as np
 import pytest
 from pydicom.encaps import encapsulate
@@ -139,9 +140,135 @@ def test_values_lie_where_the_high_bit_says(pixels: np.ndarray, changes: dict, r
     near(dicom_bytes(elements, RLELossless if runs else ExplicitVRLittleEndian), GREY)
 
 
-def test_frames_may_be_counted_by_their_pixels() -> None:
-    for count in ("", "two"):
-        assert parse(dicom_bytes(plain(np.stack([FILM, FILM, FILM]), NumberOfFrames=count))).frames == 3
+MORE_BITS = "Its pixels hold more bits than the file says; all of them are shown."
+
+
+@pytest.mark.parametrize("stored", [4, 6, 8, 10, 11])
+@pytest.mark.parametrize("runs", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_that_take_more_bits_than_stated_do_not_wrap(stored: int, runs: bool, signed: bool) -> None:
+    pixels = CENTRED.view(np.uint16) if signed else FILM
+    elements = plain(pixels, BitsStored=stored, HighBit=stored - 1, PixelRepresentation=int(signed))
+    elements["WindowCenter"] = "0" if signed else "2048"
+    if runs:
+        elements["PixelData"] = [encapsulate([packed("RLE", pixels)])]
+    assert MORE_BITS in near(dicom_bytes(elements, RLELossless if runs else ExplicitVRLittleEndian), GREY)
+
+
+@pytest.mark.parametrize("area", [slice(40, 41), slice(40, 100)])
+def test_overlays_above_the_values_are_left_out(area: slice) -> None:
+    drawn = FILM.copy()
+    drawn[area, 20:60] |= 1 << 14
+    assert MORE_BITS not in near(dicom_bytes(plain(drawn)), GREY)
+
+
+EIGHT = {"WindowCenter": "128", "WindowWidth": "256"}
+TURNED = FILM_8[::-1, ::-1]
+
+
+@pytest.mark.parametrize("count", ["", "two", None])
+def test_frames_may_be_counted_by_their_pixels(count: str | None) -> None:
+    file = parse(dicom_bytes(plain(np.stack([FILM, FILM, FILM]), NumberOfFrames=count)))
+    assert file.frames == 3
+    assert "The file does not say how many pictures it holds; it holds 3." in file.notes
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000", "RLE", "PNG"])
+@pytest.mark.parametrize("count", [None, "", "1", "7"])
+@pytest.mark.parametrize("offsets", [b"", bytes(8), b"\x07\0\0\0\xff\0\0\0", None])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_packed_frames_are_counted_by_their_starts(
+    kind: str, count: str | None, offsets: bytes | None, parts: int
+) -> None:
+    elements = plain(FILM_8, NumberOfFrames=count, **EIGHT)
+    held = [] if offsets is None else [offsets]
+    for pixels in (FILM_8, np.ascontiguousarray(TURNED)):
+        stream = packed(kind, pixels)
+        stream += bytes(len(stream) % 2)
+        cut = len(stream) // 4 * 2 if parts == 2 else len(stream)
+        held += [stream[:cut], stream[cut:]] if parts == 2 else [stream]
+    elements["PixelData"] = [b"\xfe\xff\x00\xe0" + len(each).to_bytes(4, "little") + each for each in held]
+    file = parse(dicom_bytes(elements, JPEG2000Lossless if kind == "JPEG2000" else JPEGBaseline8Bit))
+    assert file.frames == 2
+    for index, pixels in enumerate((FILM_8, TURNED)):
+        assert np.abs(file.frame(index)[0] / 65535 - pixels / 255).max() < 9 / 255
+    said = {"1": "says that it holds 1 picture", "7": "says that it holds 7 pictures"}
+    start = said.get(count or "", "does not say how many pictures it holds")
+    assert f"The file {start}; it holds 2." in file.notes
+    with pytest.raises(ImageError, match="holds 2 pictures; there is no number 3"):
+        file.frame(2)
+
+
+def test_one_picture_is_no_pictures() -> None:
+    with pytest.raises(ImageError, match=r"holds 1 picture; there is no number 4\."):
+        parse(dicom_bytes(plain())).frame(3)
+
+
+@pytest.mark.parametrize(
+    ("allocated", "samples", "colours"), [(16, 1, False), (8, 3, False), (8, 1, True), (16, 1, True), (8, 1, False)]
+)
+def test_runs_tell_bytes_and_colours_of_a_pixel(allocated: int, samples: int, colours: bool) -> None:
+    elements = plain(FILM_8, BitsAllocated=allocated, BitsStored=8, HighBit=7, SamplesPerPixel=samples, **EIGHT)
+    elements["PixelData"] = [encapsulate([packed("RLE", np.dstack([FILM_8] * 3) if colours else FILM_8)])]
+    notes = near(dicom_bytes(elements, RLELossless), FILM_8 / 255)
+    assert any("value" in note for note in notes) == (samples != (3 if colours else 1))
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("window", [True, False])
+def test_pixels_that_lack_a_few_are_black_there(photometric: str, window: bool) -> None:
+    stored = (4095 - FILM if photometric == "MONOCHROME1" else FILM) + 400
+    elements = plain(stored, PhotometricInterpretation=photometric, BitsStored=16, HighBit=15)
+    low, high = (0, 4095) if window else (int(stored[:-2].min()), int(stored[:-2].max()))
+    if not window:
+        del elements["WindowCenter"], elements["WindowWidth"]
+    whole = np.clip((stored.ravel() - low) / (high - low), 0, 1)
+    whole = 1 - whole if photometric == "MONOCHROME1" else whole
+    elements["PixelData"] = stored.tobytes()[:-300]
+    film = decode(dicom_bytes(elements))
+    shown = film.brightness().ravel()
+    assert not shown[-150:].any()
+    assert np.abs(shown[:-150] - whole[:-150]).max() < 1e-3
+    assert "The file lacks the end of its picture; it is shown black there." in film.notes
+
+
+def test_pictures_that_a_file_lacks_are_not_counted() -> None:
+    held = np.stack([FILM, FILM]).tobytes()
+    file = parse(dicom_bytes(plain(NumberOfFrames="5", PixelData=held[:-100])))
+    assert file.frames == 2
+    assert np.abs(file.frame(0)[0] / 65535 - GREY).max() < 1e-3
+    assert not file.frame(1)[0].ravel()[-50:].any()
+    with pytest.raises(ImageError, match="damaged"):
+        decode(dicom_bytes(plain(PixelData=FILM.tobytes()[:-2000])))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("coloured", [False, True])
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_png_in_place_of_a_packed_frame_is_shown(deep: bool, coloured: bool, bare: bool) -> None:
+    pixels = FILM if deep else FILM_8
+    stream = cv2.imencode(".png", np.dstack([pixels] * 3) if coloured else pixels)[1].tobytes()
+    elements = plain(pixels, BitsStored=16 if deep else 8, HighBit=15 if deep else 7)
+    elements |= {} if deep else EIGHT
+    elements["PixelData"] = stream if bare else [encapsulate([stream])]
+    notes = near(dicom_bytes(elements, JPEGBaseline8Bit), GREY if deep else FILM_8 / 255)
+    assert any("PNG" in note for note in notes)
+
+
+@pytest.mark.parametrize("pixels", [FILM, FILM_8])
+def test_a_value_a_pixel_where_three_are_said(pixels: np.ndarray) -> None:
+    elements = plain(pixels, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    elements |= {} if pixels is FILM else EIGHT
+    notes = near(dicom_bytes(elements), GREY if pixels is FILM else FILM_8 / 255)
+    assert "The file says that a pixel has 3 values, but it has 1 value." in notes
+
+
+def test_a_scan_that_ends_at_its_first_coefficient_is_read_to_its_end() -> None:
+    stream = packed("JPEG", FILM_8)
+    at = stream.find(b"\xff\xda\0\x08\x01") + 8
+    assert stream[at] == 63
+    elements = plain(FILM_8, **EIGHT, PixelData=[encapsulate([stream[:at] + b"\0" + stream[at + 1 :]])])
+    near(dicom_bytes(elements, JPEGBaseline8Bit), FILM_8 / 255, 5 / 255)
 
 
 @pytest.mark.parametrize(("stored", "allocated"), [(8, 16), (16, 16), (12, 16), (8, 8)])

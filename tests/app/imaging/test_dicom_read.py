@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from pydicom.datadict import tag_for_keyword
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -152,3 +153,15 @@ def test_offsets_of_an_only_frame_may_be_wrong(offsets: bytes | None, parts: int
 def test_elements_without_representations_may_hold_a_stream(syntax: str) -> None:
     elements = plain(FILM_8, WindowCenter="128", WindowWidth="256", PixelData=[encapsulate([packed("JPEG", FILM_8)])])
     near(START + meta_of(syntax) + elements_of(elements, implicit=True), FILM_8 / 255, 5 / 255)
+
+
+@pytest.mark.parametrize("kind", [b"??", b"  ", b"\0\0", b"XX", b"\xff\xff"])
+@pytest.mark.parametrize("name", ["Modality", "BodyPartExamined", "Rows", "WindowCenter", "PixelData"])
+def test_representations_that_nobody_knows_hide_nothing(kind: bytes, name: str) -> None:
+    elements = plain(BodyPartExamined="WRIST", StudyDescription="x")
+    data = dicom_bytes(elements)
+    tag = tag_for_keyword(name) or 0
+    at = data.find((tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little"))
+    data = data[: at + 4] + kind + data[at + 6 :]
+    near(data, GREY)
+    near(data.replace(b"\x08\0\x30\x10LO", b"\x08\0\x30\x10!!"), GREY)

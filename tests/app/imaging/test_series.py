@@ -74,16 +74,21 @@ def test_what_is_no_series_is_refused(series: list[Path], tmp_path: Path, monkey
     stranger.write_bytes(written(made(RAMP, Modality="CT", SeriesInstanceUID=generate_uid())))
     many = tmp_path / "many.dcm"
     many.write_bytes(written(made(RAMP, NumberOfFrames=2**31 - 1)))
+    # What a file claims and does not hold is not counted.
+    assert len(gather([many]).places) == 1
+    many.write_bytes(written(made(np.stack([RAMP] * 3))))
     for paths, words in (
         ([], "No file"),
         ([*series, picture], "only if all"),
         ([*series, other], "not slices of one series"),
         ([series[0], stranger], "not slices of one series"),
-        ([many], "at most"),
         ([tmp_path / "gone.dcm"], "no such file"),
     ):
         with pytest.raises(ImageError, match=words):
             gather(paths)
+    monkeypatch.setattr(slices, "MOST_PICTURES", 2)
+    with pytest.raises(ImageError, match="3 pictures; at most 2"):
+        gather([many])
     monkeypatch.setattr(slices, "MOST_FILES", 3)
     with pytest.raises(ImageError, match="at most 3"):
         gather(series)
