@@ -13,7 +13,6 @@ import difflib
 import io
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -419,12 +418,11 @@ def decode_lossless(stream: bytes, header: StreamHeader) -> np.ndarray:
     kind = np.dtype(np.uint8 if header.bits <= 8 else np.uint16)
     colours = () if header.colours == 1 else (header.colours,)
     shape = (header.rows, header.columns, *colours)
-    # The other process must find the same packages.
-    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    code = "from app.imaging.dicom_pixels import _decode_by_gdcm; _decode_by_gdcm()"
-    command = [sys.executable, "-c", code, json.dumps([*header])]
+    # The other process must find the same packages, but only once Python itself has found its own.
+    code = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from app.imaging import dicom_pixels as it"
+    command = [sys.executable, "-c", f"{code}; it._decode_by_gdcm()", json.dumps([*header]), json.dumps(sys.path)]
     try:
-        answer = subprocess.run(command, input=stream, capture_output=True, timeout=PATIENCE, env=surroundings).stdout
+        answer = subprocess.run(command, input=stream, capture_output=True, timeout=PATIENCE).stdout
     except subprocess.TimeoutExpired:
         answer = b""
     if len(answer) != kind.itemsize * int(np.prod(shape)):
