@@ -233,13 +233,14 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Outcome:
     folder = tmp_path_factory.mktemp("served")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     places = {name: str(folder) for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME")}
     environment = {**os.environ, **places, "PYTHONWARNINGS": "default", "PYTHONUNBUFFERED": "1"}
+    environment["FRACTURE_WEIGHTS"] = str(tiny_weights)
     environment.pop("GRADIO_TEMP_DIR", None)
     printed = folder / "printed.txt"
     with printed.open("wb") as file:
