@@ -278,23 +278,6 @@ def faithfulness(
 
 
 @command()
-def gallery(
-    model: Model,
-    fold: Annotated[Path, typer.Argument(help="A fold of its cross-validation, such as runs/folds/resnet18/fold0")],
-    out: Annotated[Path, typer.Option(help="Folder for the page")] = Path("build/gallery"),
-    data: Data = DATA,
-    weights: Weights = WEIGHTS,
-) -> None:
-    """Show where a model looks, by predicted type and when it is wrong: a page with images, for your own disk."""
-    _model(model, weights)
-    _run(fold)
-    _sets(data, "bone-break")
-    from training.evaluation import classification
-
-    typer.echo(f"{classification.gallery(model, fold, data, weights, out)} holds images; keep it to yourself")
-
-
-@command()
 def ablate(
     plan: Annotated[Path, typer.Argument(help="YAML file with a base recipe and switches")],
     names: Annotated[list[str] | None, typer.Argument(help="Switches to run; all where none is named")] = None,
@@ -384,18 +367,17 @@ def split(
 @command()
 def audit(
     name: SetName,
-    out: Annotated[Path, typer.Option(help="Folder for the page with thumbnails; never commit it")],
+    out: Annotated[Path, typer.Option(help="Folder for the counts")] = Path("training/data/audits"),
     data: Data = DATA,
     init: Annotated[Path | None, typer.Option(help="Pretrained ResNet-18 layers for the label check")] = None,
-    summary: Annotated[Path, typer.Option(help="Folder for the summary without images")] = Path("training/data/audits"),
 ) -> None:
-    """Count what is duplicated, leaked, contradictory or marked in a data set."""
+    """Count what is duplicated, leaked, contradictory or marked in a data set; no image is written."""
     _sets(data, name)
     _layers(init)
     from training.studies import audit as auditing
 
-    found = auditing.audit(SETS[name].load(data), init)
-    typer.echo(f"{auditing.write_page(found, out)} and {auditing.write_summary(found, summary)}")
+    near = auditing.audit(SETS[name].load(data), out, init)["near_duplicates"]
+    typer.echo(f"{out / name}.json: {near['different_films']} different images")
 
 
 @command()

@@ -1,21 +1,19 @@
-"""What is duplicated, leaked or contradictory in a data set: ``python -m training audit NAME --out DIR``.
+"""What is duplicated, leaked or contradictory in a data set: ``python -m training audit NAME``.
 
-``DIR/index.html`` shows it with thumbnails and stays on the user's disk; ``training/data/audits/NAME.json`` holds
-counts and names only, is the same from run to run, and is committed. How far the search for near-duplicates is to be
-believed is measured on the images themselves: ``brute_force`` counts what it overlooked, ``recall_of_planted`` how many
-copies of a known kind it finds. Labels are suspected by confident learning (Northcutt, Jiang and Chuang, 2021,
-"Confident learning: estimating uncertainty in dataset labels"): suspicions to look at, not corrections.
+``training/data/audits/NAME.json`` holds counts and names only, is the same from run to run, and is committed. How far
+the search for near-duplicates is to be believed is measured on the images themselves: ``brute_force`` counts what it
+overlooked, ``recall_of_planted`` how many copies of a known kind it finds. Labels are suspected by confident learning
+(Northcutt, Jiang and Chuang, 2021, "Confident learning: estimating uncertainty in dataset labels"): suspicions to look
+at, not corrections.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,6 @@ from app.model.network import build_network, channels_last
 from training import write_json
 from training.data.duplicates import (
     Features,
-    Grouping,
     describe,
     find_groups,
     find_links,
@@ -51,8 +48,6 @@ from training.data.duplicates import (
 )
 from training.data.image import CACHE, DataSet, Thresholds, readable
 from training.fitting.fit import Initial, load_initial
-from training.templates import picture
-from training.templates import write_page as fill_page
 
 MOST_PAIRS = 250_000
 """A pair costs a millisecond, a tenth of a large set against all of it hours; there the tenth meets itself alone."""
@@ -202,18 +197,6 @@ def suspects(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 AUDITS = Path(__file__).resolve().parents[1] / "data" / "audits"
 
 
-@dataclass(frozen=True)
-class Audit:
-    """A data set, what was found in it, and the summary that is committed."""
-
-    data: DataSet
-    decoded: list[Radiograph]
-    grouping: Grouping
-    suspected: np.ndarray
-    probabilities: np.ndarray
-    summary: dict[str, Any]
-
-
 def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, int]:
     """How images of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
     tied: Counter[str] = Counter()
@@ -246,8 +229,13 @@ def is_tinted(picture: np.ndarray) -> bool:
     return float((spread > 24).mean()) > 0.005
 
 
-def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:
-    """Everything that is wrong with a data set, as far as it can be counted."""
+def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache: Path = CACHE) -> dict[str, Any]:
+    """Counts what is wrong with a data set, and writes counts and names as ``NAME.json``.
+
+    Args:
+        folder: to write into; what a person said of pairs looked at is read from there.
+        init: ResNet-18's layers for the label check; torchvision's where not given.
+    """
     data, decoded = readable(data)
     grouping = find_groups(data, decoded, cache)
     labels = np.array([film.label for film in data.films])
@@ -297,6 +285,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
             ],
             "brute_force": brute_force(decoded, grouping.groups, data.thresholds),
             "recall_of_planted_copies": recall_of_planted(decoded, data.thresholds),
+            "looked_at": looked_at(data.name, folder),
         },
         "same_case": {
             "method": "file names that share eight hexadecimal digits: cut from one picture, or from one article",
@@ -324,73 +313,5 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
             ],
         },
     }
-    return Audit(data, decoded, grouping, once[suspected], probabilities, json.loads(json.dumps(summary)))
-
-
-def write_summary(audit: Audit, folder: Path = AUDITS) -> Path:
-    """Writes the counts and names that are committed, with what a person said of pairs looked at."""
-    near = {**audit.summary["near_duplicates"], "looked_at": looked_at(audit.data.name, folder)}
-    target = folder / f"{audit.data.name}.json"
-    write_json(target, {**audit.summary, "near_duplicates": near}, ascii_only=False)
-    return target
-
-
-THUMBNAIL = 120
-MOST = 60
-"""Groups shown in a section; the counts beside them are of all."""
-EIGHT = 8
-"""Images shown of a group."""
-
-
-def write_page(audit: Audit, folder: Path) -> Path:
-    """Writes ``index.html`` with thumbnails into a folder and names it; the page is never to be committed."""
-    summary, films, near = audit.summary, audit.data.films, audit.summary["near_duplicates"]
-    numbers, classes = audit.grouping.groups, audit.data.classes
-    members = sorted((np.flatnonzero(numbers == n) for n in np.unique(numbers)), key=len, reverse=True)
-    several = [group for group in members if len(group) > 1]
-    contradictory = [group for group in several if len({films[i].label for i in group}) > 1]
-    crossing = [group for group in several if len({films[i].part for i in group} - {""}) > 1]
-    judged = {row["film"]: row["judged"] for row in summary["suspected_labels"]["most_doubtful"]}
-
-    def thumbnail(index: int, caption: str) -> dict[str, str]:
-        return picture(audit.decoded[index].display(), THUMBNAIL, caption, films[index].name)
-
-    def drawn(groups: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        return [
-            {
-                "pictures": [
-                    thumbnail(i, f"{classes[films[i].label]}, {films[i].part or 'no part'}") for i in group[:EIGHT]
-                ],
-                "more": max(len(group) - EIGHT, 0),
-            }
-            for group in groups[:MOST]
-        ]
-
-    return fill_page(
-        "audit.html.j2",
-        folder,
-        title=audit.data.title,
-        side=THUMBNAIL,
-        summary=summary,
-        problems=audit.data.problems,
-        overview=[
-            ("images", summary["films"]),
-            ("files that are byte for byte another one", summary["exact_copies"]["files_that_are_copies"]),
-            ("different images, near-duplicates counted once", near["different_films"]),
-            ("images with a near-duplicate", near["films_in_groups_of_several"]),
-            *near["across_parts"].items(),
-            ("groups with contradictory labels", len(contradictory)),
-            ("images with letters or arrows (estimate)", summary["marks"]["films_with_letters_or_arrows"]),
-            ("images with colour", summary["marks"]["films_with_colour"]),
-            ("labels that look wrong (suspicion)", summary["suspected_labels"]["suspected"]),
-        ],
-        sections=[
-            (f"Contradictory: near-duplicates, different labels ({len(contradictory)})", drawn(contradictory)),
-            (f"On several sides of the published split ({len(crossing)})", drawn(crossing)),
-            (f"Largest groups ({len(several)} of several images)", drawn(several[:20])),
-        ],
-        doubtful=[
-            thumbnail(i, f"labelled {classes[films[i].label]}, judged {judged[films[i].name]}")
-            for i in audit.suspected[:20]
-        ],
-    )
+    write_json(folder / f"{data.name}.json", summary, ascii_only=False)
+    return summary
