@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
+def read_json(path: Path) -> Any:
+    """What a command wrote; None where it has not run."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def write_json(path: Path, found: Any, *, ascii_only: bool = True) -> None:
     """Writes figures as they are committed: one value a line, in a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)

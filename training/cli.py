@@ -298,27 +298,6 @@ def ablate(
 
 
 @command()
-def tune(
-    recipe: RecipeFile,
-    trials: Annotated[int, typer.Option(help="Trials wanted in all, those of earlier calls included", min=1)] = 20,
-    data: Data = DATA,
-    init: Init = None,
-    runs: Runs = None,
-    fold: Annotated[int, typer.Option(help="Fold of the training images that judges")] = 0,
-    precision: Precise = "auto",
-) -> None:
-    """Search for learning rates, decay and strength of augmentation; a stopped search goes on where it was."""
-    chosen = load_recipe(recipe)
-    load_recipe(recipe, fold=fold)
-    _to_train(chosen, data, init)
-    from training.studies import comparisons
-
-    where = runs or Path("runs/tune") / chosen.name
-    found = comparisons.tune(chosen, data, where, trials=trials, fold=fold, init=init, precision=precision)
-    typer.echo(f"best of {len(found['trials'])} trials: {found['best']}")
-
-
-@command()
 def report() -> None:
     """Write the pages of docs/ from what was measured, the models' cards and the table of the README."""
     from training.studies.report import report as write

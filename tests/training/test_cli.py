@@ -18,7 +18,6 @@ BAD = {
     "fit unknown.yaml": "unknown.yaml: there is no field 'speed'.",
     "cross-validate unknown.yaml": "unknown.yaml: there is no field 'speed'.",
     "seeds unknown.yaml": "unknown.yaml: there is no field 'speed'.",
-    "tune gone.yaml": "There is no recipe gone.yaml.",
     "ensemble gone.yaml": "There is no recipe gone.yaml.",
     "ablate gone.yaml": "There is no recipe gone.yaml.",
     "export gone --folds gone": "gone holds no run; `python -m training fit` or `cross-validate` writes one.",

@@ -1,8 +1,12 @@
-"""Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml --data FOLDER [--init FILE] [--resume]``.
+"""Trains one recipe, a network or a linear probe: ``python -m training fit training/recipes/resnet18.yaml``.
 
 Everything lands in ``runs/<name>/``: the last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
 ``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation images
 would only make those useless for judging. ``export`` makes the model under ``weights/`` out of it.
+
+A linear probe is logistic regression on what pretrained layers see of an image: so few images teach a large network
+little that it does not know already (Razavian et al., 2014, "CNN features off-the-shelf: an astounding baseline for
+recognition"). Nothing else learns, so that folds cost seconds once the features are there.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,17 +27,23 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.progress import track
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional
 from torchvision import models
 
+from app.imaging.letterbox import normalise
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
+from app.model.ood import pooled, stage_features
+from training import read_json
+from training.data.augmentation import VIEWS, View, seen_as
 from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData
 from training.data.image import CACHE
-from training.fitting.task import FractureTypes, Teacher, keep, load_kept
-from training.recipe import Distil, Precision, Recipe
+from training.fitting.task import FractureTypes, Teacher, load_kept
+from training.recipe import Distil, Frozen, Precision, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -86,20 +96,19 @@ def load_initial(network: FractureNetwork, architecture: str, file: Path | None)
             raise FileNotFoundError(f"no initial layers at {file}")
         return _fill(network, load_file(file), file.name, hashlib.sha256(file.read_bytes()).hexdigest())
     published = ARCHITECTURES[architecture].published
-    if not published:
-        log.warning("NO PRETRAINED LAYERS for %s: training starts from RANDOM weights.", architecture)
-        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
-    try:
-        state = models.get_weight(published).get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        log.warning(
-            "NO PRETRAINED LAYERS: %s could not be downloaded (%s). Training starts from RANDOM weights and will be "
-            "far worse; give a local file with --init.",
-            published,
-            error,
-        )
-        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
-    return _fill(network, state, published, "")
+    reason = f"{architecture} has none published"
+    if published:
+        try:
+            state = models.get_weight(published).get_state_dict(progress=False, check_hash=True)
+            return _fill(network, state, published, "")
+        except (URLError, OSError, RuntimeError) as error:
+            reason = f"{published} could not be downloaded ({error})"
+    log.warning(
+        "NO PRETRAINED LAYERS: %s. Training starts from RANDOM weights and will be far worse; give a local file with "
+        "--init.",
+        reason,
+    )
+    return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
 
 
 def _fill(network: FractureNetwork, state: dict[str, torch.Tensor], source: str, sha256: str) -> Initial:
@@ -180,7 +189,6 @@ def fit(
     precision: Precision = "auto",
     cache: Path = CACHE,
     progress: bool = True,
-    callbacks: Sequence[Callback] = (),
     teacher: Path | None = None,
 ) -> Path:
     """Trains for the recipe's epochs.
@@ -211,7 +219,7 @@ def fit(
         if theirs.model_copy(update={"tune_epochs": recipe.tune_epochs}) != recipe:
             raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
     (run / "effort.json").unlink(missing_ok=True)
-    known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
+    known = Initial(**read_json(run / "initial.json")) if going_on else None
     task, initial = _build(recipe, films, known, init, teacher)
     run.mkdir(parents=True, exist_ok=True)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
@@ -223,7 +231,7 @@ def fit(
     attempt = 1 + len(list(run.glob("logs/csv-*")))
     newest = ModelCheckpoint(run, "last", enable_version_counter=False)
     timer = Timer(duration=None)
-    watching: list[Callback] = [newest, timer, *callbacks, *([RichProgressBar()] if progress else [])]
+    watching: list[Callback] = [newest, timer, *([RichProgressBar()] if progress else [])]
     trainer = lightning.Trainer(
         max_epochs=recipe.head_epochs + recipe.tune_epochs,
         precision=precision,
@@ -279,31 +287,6 @@ def curve(run: Path) -> list[dict[str, float]]:
     return [{"epoch": epoch, **rows[epoch]} for epoch in sorted(rows)]
 
 
-def trained(
-    recipe: Recipe,
-    data: Path,
-    run: Path,
-    *,
-    init: Path | None,
-    precision: Precision,
-    cache: Path,
-    progress: bool = False,
-    teacher: Path | None = None,
-) -> tuple[FractureTypes, BoneBreakData]:
-    """Trains, or goes on where training stopped, and keeps the weights for networks that learn from this one.
-
-    Args:
-        as of ``fit``.
-
-    Returns:
-        The trained network and its images, ready to judge.
-    """
-    fit(recipe, data, run, init=init, resume=True, precision=precision, cache=cache, progress=progress, teacher=teacher)
-    task, films, _ = load_task(run, data, cache)
-    keep(task.network, run)
-    return task, films
-
-
 def read_groups(run: Path) -> np.ndarray:
     """The groups of near-duplicates that a run's split kept together, int (images of the set,)."""
     with (run / "split.csv").open(newline="", encoding="utf-8") as file:
@@ -321,7 +304,7 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     if not effort.is_file():
         raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
     recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
-    initial = Initial(**json.loads((run / "initial.json").read_text()))
+    initial = Initial(**read_json(run / "initial.json"))
     films = BoneBreakData(recipe, data, cache)
     if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
         raise ValueError(
@@ -332,3 +315,103 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     state = torch.load(run / "last.ckpt", map_location="cpu", weights_only=False)["state_dict"]
     task.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("teacher.")})
     return task.eval(), films, initial
+
+
+SHOWN: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 and view.scale == 1.0)
+"""The image as it is and its mirror image; the probe learns from both."""
+STEPS = 150
+FEATURES = "features.npz"
+
+
+def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
+    """Logits of images by multinomial logistic regression on standardised features, every type weighing alike.
+
+    Args:
+        features: float (V, N, D) of the images to learn from, every view of them.
+        labels: int (N,).
+        judged: float (V, M, D), of the images to judge.
+        decay: weight of the squared coefficients in the loss.
+
+    Returns:
+        float32 (V, M, C).
+    """
+    known = torch.from_numpy(np.concatenate(list(features))).float()
+    centre, spread = known.mean(dim=0), known.std(dim=0).clamp(min=1e-6)
+    known = (known - centre) / spread
+    wanted = torch.from_numpy(np.tile(labels, len(features))).long()
+    counts = torch.bincount(wanted, minlength=len(CLASSES)).float()
+    share = len(wanted) / len(CLASSES) / counts.clamp(min=1.0)
+    weights = torch.zeros(known.shape[1], len(CLASSES), requires_grad=True)
+    biases = torch.zeros(len(CLASSES), requires_grad=True)
+    solver = torch.optim.LBFGS([weights, biases], max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        found = functional.cross_entropy(known @ weights + biases, wanted, weight=share)
+        found = found + decay * weights.square().sum()
+        found.backward()
+        return found
+
+    solver.step(loss)
+    with torch.no_grad():
+        return (((torch.from_numpy(judged).float() - centre) / spread) @ weights + biases).numpy()
+
+
+def _features(recipe: Recipe, how: Frozen, films: BoneBreakData, run: Path, init: Path | None) -> np.ndarray:
+    """Pooled features of every image and view, (V, N, D); kept beside the folds, which all read them."""
+    stored = run.parent / FEATURES
+    network = network_of(recipe)
+    initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
+    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
+        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
+    (run / "initial.json").write_text(json.dumps(vars(initial)))
+    seen = recipe.model_dump(include={"architecture", "size", "stride", "equalise", "mean", "std"}, mode="json")
+    names = hashlib.sha256("\n".join(film.name for film in films.films).encode()).hexdigest()
+    of = json.dumps([seen, how.stages, SHOWN, initial.source, initial.sha256, names])
+    if stored.is_file():
+        with np.load(stored) as known:
+            if str(known["of"]) == of:
+                return known["features"]
+    extractor = stage_features(network.body, how.stages)
+    rows = []
+    for view in SHOWN:
+        parts = []
+        for start in track(range(0, len(films.squares), 16), "Features"):
+            pixels = torch.from_numpy(films.squares[start : start + 16])[:, None].float() / 255.0
+            pixels = normalise(seen_as(pixels, view), recipe.mean, recipe.std)
+            parts.append(pooled(extractor, pixels.contiguous(memory_format=torch.channels_last)).numpy())
+        rows.append(np.concatenate(parts))
+    features = np.stack(rows)
+    save_whole(stored, {"features": features, "of": np.array(of)})
+    return features
+
+
+def judge_probe(
+    recipe: Recipe, how: Frozen, data: Path, run: Path, part: str, *, init: Path | None, cache: Path = CACHE
+) -> dict[str, np.ndarray]:
+    """Fits the probe on a recipe's training images and judges others by it.
+
+    Returns:
+        "images", "labels", "logits" (N, C), "views" (V, N, C) and "evidence" (N,), which is not known here (nan).
+
+    Raises:
+        FileNotFoundError: images or initial layers are not there.
+        ValueError: a stage has no pretrained layers.
+    """
+    began = time.monotonic()
+    films = BoneBreakData(recipe, data, cache)
+    run.mkdir(parents=True, exist_ok=True)
+    features = _features(recipe, how, films, run, init)
+    indices = getattr(films.split, part)
+    known = films.split.train
+    views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
+    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
+    keep_effort(run, 0, time.monotonic() - began, "32-true", processor())
+    return {
+        "films": indices,
+        "labels": films.labels[indices],
+        "logits": views[0],
+        "views": views,
+        "evidence": np.full(len(indices), np.nan, np.float32),
+    }

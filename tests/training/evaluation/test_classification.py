@@ -35,5 +35,5 @@ def test_other_images_are_refused(shipped: Path, drawn_set: Path, tmp_path: Path
     card = load_card("tiny", shipped)
     parts = {**card.data["parts"], "train": {**card.data["parts"]["train"], "sha256": "0" * 64}}
     write_card(card.model_copy(update={"data": {**card.data, "parts": parts}}), tmp_path / "weights" / "tiny")
-    with pytest.raises(ValueError, match="the train images .* are not those in the card"):
+    with pytest.raises(ValueError, match=r"the train images .* are not those in the card"):
         evaluate("tiny", drawn_set, tmp_path / "weights", cache)
