@@ -213,9 +213,9 @@ def localise(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> Non
     """Judge where a model looks, by the fracture boxes of FracAtlas' validation images, against trivial baselines."""
     _model(model, weights)
     _sets(data, "fracatlas")
-    from training.evaluation import localisation
+    from training.evaluation import heatmaps
 
-    for name, row in localisation.localise(model, data, weights)["maps"].items():
+    for name, row in heatmaps.localise(model, data, weights)["maps"].items():
         near, energy = row["near"]["value"], row["energy"]["value"]
         inside = _interval(row["inside"])
         typer.echo(f"{name}: pointing game {inside}, near a box {near:.1%}, energy in boxes {energy:.1%}")
@@ -268,9 +268,9 @@ def faithfulness(
     _known("method", methods, METHODS)
     _model(model, weights)
     _sets(data, "fracatlas")
-    from training.evaluation import faithfulness as judging
+    from training.evaluation import heatmaps
 
-    found = judging.faithfulness(model, data, weights, images=images, methods=tuple(methods or ()), runs=runs)
+    found = heatmaps.faithfulness(model, data, weights, images=images, methods=tuple(methods or ()), runs=runs)
     for name, row in found["methods"].items():
         shares = row["margins"].items()
         margins = ", ".join(f"{k} {m['value']:+.3f} ({m['low']:+.3f} to {m['high']:+.3f})" for k, m in shares)
@@ -367,21 +367,19 @@ def replications(
     only: Annotated[
         str | None, typer.Option(help="published or leak_free: re-run this side and keep the other; both if not given")
     ] = None,
-    table_only: Annotated[bool, typer.Option("--table", help="Print the table of what was run, run nothing")] = False,
 ) -> None:
-    """Replicate published accuracies, on their own split and without its leak."""
+    """Replicate published accuracies, on their own split and without its leak; `report` writes the table."""
     recipes = load_replications()
     _known("replication", names, recipes)
     _known("side", [only] if only else [], ("published", "leak_free"))
-    chosen = () if table_only else tuple(names or recipes)
+    chosen = names or list(recipes)
     _sets(data, *sorted({recipes[name].data for name in chosen}))
     _layers(init)
     from training.studies import replications as replicating
 
     for name in chosen:
         for kind, found in replicating.replicate(name, data, init, only=only):
-            typer.echo(f"{name}, {kind}: {found}", err=True)
-    typer.echo(replicating.markdown(replicating.load_rows(recipes)))
+            typer.echo(f"{name}, {kind}: accuracy {_interval(found['accuracy'])}")
 
 
 @command("cross-source")

@@ -14,13 +14,14 @@ from typing import Any
 import matplotlib
 import numpy as np
 from scipy.special import softmax
+from sklearn.metrics import ConfusionMatrixDisplay
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from app.model.classifier import Classifier
-from app.model.weights import ModelCard, write_card
+from app.model.weights import ModelCard, with_interval, write_card
 from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData
 from training.data.image import CACHE
@@ -97,14 +98,10 @@ def plot_reliability(parts: dict[str, list[dict]], target: Path) -> None:
             filled = [row for row in bins if row["films"]]
             films = sum(row["films"] for row in filled)
             error = sum(row["films"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
-            axes.plot(
-                [row["confidence"] for row in filled],
-                [row["accuracy"] for row in filled],
-                marker="o",
-                label=f"{name}: {films} images, error {error:.3f}",
-            )
-            for row in filled:
-                axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
+            points = [(row["confidence"], row["accuracy"]) for row in filled]
+            axes.plot(*zip(*points, strict=True), marker="o", label=f"{name}: {films} images, error {error:.3f}")
+            for row, point in zip(filled, points, strict=True):
+                axes.annotate(str(row["films"]), point, fontsize=7, alpha=0.7)
         axes.set_xlabel("confidence")
         axes.set_ylabel("share right (numbers: images in the bin)")
         axes.legend(frameon=False, fontsize=8)
@@ -121,23 +118,12 @@ def _plot_curve(rows: list[dict], target: Path) -> None:
 
 
 def _plot_confusion(figures: dict, titles: list[str], target: Path) -> None:
-    counts = np.array(figures["confusion"])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with drawn(target, figsize=(8.5, 7.5)) as axes:
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(counts.shape):
-            if counts[row, column]:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(titles)), titles, rotation=45, ha="right")
-        axes.set_yticks(range(len(titles)), titles)
+        shown = ConfusionMatrixDisplay(np.array(figures["confusion"]), display_labels=titles)
+        shown.plot(ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45)
         axes.set_xlabel("predicted")
         axes.set_ylabel("labelled")
-        accuracy = figures["accuracy"]
-        axes.set_title(
-            f"{figures['films']} test images, accuracy {accuracy['value']:.1%} "
-            f"(95 % interval {accuracy['low']:.1%} to {accuracy['high']:.1%})"
-        )
+        axes.set_title(f"{figures['films']} test images, top-1 accuracy {with_interval(figures['accuracy'])}")
 
 
 def _plot_classes(figures: dict, target: Path) -> None:

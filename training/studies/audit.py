@@ -30,15 +30,17 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from app.explain.shortcuts import mark_boxes
-from app.imaging.letterbox import letterbox, normalise
+from app.imaging.letterbox import normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import build_network, channels_last
+from app.model.ood import MEAN, STD
 from training import write_json
 from training.data.duplicates import (
     Features,
     describe,
     find_groups,
     find_links,
+    grey_square,
     group,
     hash_distances,
     hashes,
@@ -67,10 +69,6 @@ def _turned(film: np.ndarray, degrees: float) -> np.ndarray:
 def _cropped(film: np.ndarray, share: float) -> np.ndarray:
     height, width = film.shape
     return film[int(height * share) :, : int(width * (1 - share))]
-
-
-def _square(film: np.ndarray) -> np.ndarray:
-    return np.round(letterbox(Radiograph(film, (0, 255)), 256)[0] * 255.0).astype(np.uint8)
 
 
 COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -112,7 +110,7 @@ def brute_force(
     size = max(1, round(len(different) / 10))
     sample = np.sort(np.random.default_rng(seed).choice(different, size, replace=False))
     others = different if size * len(different) <= MOST_PAIRS else sample
-    boxed = {i: _square(films[i]) for i in others.tolist()}
+    boxed = {i: grey_square(Radiograph(films[i], (0, 255))) for i in others.tolist()}
     hashed = {i: hashes(films[i]) for i in others.tolist()}
     bits = hash_distances(np.stack([hashed[i] for i in sample]), np.stack([hashed[i] for i in others]))
     small = np.stack([cv2.resize(boxed[i], (128, 128), interpolation=cv2.INTER_AREA) for i in others])
@@ -124,18 +122,18 @@ def brute_force(
     described = dict(zip(boxed, describe(list(boxed.values())), strict=True))
     with ThreadPoolExecutor() as pool, threadpool_limits(1):
 
-        def twins(pair: tuple[int, int]) -> bool:
+        def alike(pair: tuple[int, int]) -> bool:
             one, other = described[sample[pair[0]]], described[others[pair[1]]]
             return bool(near[pair]) or matches(one, other) >= thresholds.detail_matches
 
-        found = list(track(pool.map(twins, pairs, chunksize=256), "Brute force", total=len(pairs)))
+        found = list(track(pool.map(alike, pairs, chunksize=256), "Brute force", total=len(pairs)))
     apart = [bool(groups[sample[i]] != groups[others[j]]) for i, j in pairs]
     return {
         "films": size,
         "against": len(others),
         "pairs": len(pairs),
         "twins": sum(found),
-        "missed_by_search": sum(twin and split for twin, split in zip(found, apart, strict=True)),
+        "missed_by_search": sum(map(bool.__and__, found, apart)),
     }
 
 
@@ -157,11 +155,10 @@ def recall_of_planted(decoded: Sequence[Radiograph], thresholds: Thresholds, see
     return found
 
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FOLDS = 5
 
 
-def pooled_features(squares: np.ndarray, init: Path | None, batch: int = 64) -> tuple[np.ndarray, Initial]:
+def mean_and_max(squares: np.ndarray, init: Path | None, batch: int = 64) -> tuple[np.ndarray, Initial]:
     """Average- and max-pooled features after ResNet-18's third stage: uint8 (N, S, S) to float32 (N, 512)."""
     torch.manual_seed(0)
     network = build_network("resnet18", 2).eval()
@@ -229,6 +226,34 @@ def is_tinted(picture: np.ndarray) -> bool:
     return float((spread > 24).mean()) > 0.005
 
 
+def _suspected(
+    data: DataSet, decoded: Sequence[Radiograph], once: np.ndarray, cases: np.ndarray, init: Path | None
+) -> dict[str, Any]:
+    """Labels that are likely wrong, among the images ``once``, int (M,), of which no two are near-duplicates."""
+    squares = np.stack([grey_square(decoded[i], 160) for i in once])
+    labels = data.labels[once]
+    features, initial = mean_and_max(squares, init)
+    probabilities = out_of_fold(features, labels, cases[once])
+    found = suspects(labels, probabilities)
+    return {
+        "method": "confident learning on grouped 5-fold logistic regression over pooled ResNet-18 features, "
+        "one film a group",
+        "features": initial.source,
+        "judged": len(once),
+        "accuracy_of_the_judge": float((probabilities.argmax(axis=1) == labels).mean()),
+        "accuracy_of_naming_the_commonest": float(np.bincount(labels).max() / len(once)),
+        "suspected": len(found),
+        "most_doubtful": [
+            {
+                "film": data.films[once[i]].name,
+                "label": data.classes[labels[i]],
+                "judged": data.classes[int(probabilities[i].argmax())],
+            }
+            for i in found[:20]
+        ],
+    }
+
+
 def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache: Path = CACHE) -> dict[str, Any]:
     """Counts what is wrong with a data set, and writes counts and names as ``NAME.json``.
 
@@ -238,7 +263,7 @@ def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache:
     """
     data, decoded = readable(data)
     grouping = find_groups(data, decoded, cache)
-    labels = np.array([film.label for film in data.films])
+    labels = data.labels
     members = [np.flatnonzero(grouping.groups == number) for number in np.unique(grouping.groups)]
     several = [group for group in members if len(group) > 1]
     contradictory = [group for group in several if len(set(labels[group])) > 1]
@@ -248,10 +273,6 @@ def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache:
     once = np.sort([int(group[0]) for group in members])
     marked = [len(mark_boxes(film.display())) > 0 for film in track(decoded, "Looking for marks")]
     coloured = [is_tinted(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.films]
-    squares = np.stack([np.round(letterbox(decoded[i], 160)[0] * 255.0).astype(np.uint8) for i in once])
-    features, initial = pooled_features(squares, init)
-    probabilities = out_of_fold(features, labels[once], grouping.cases[once])
-    suspected = suspects(labels[once], probabilities)
     summary = {
         "set": data.name,
         "title": data.title,
@@ -295,23 +316,7 @@ def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache:
             "across_parts": _crossing(data, related, "a film of the same case"),
         },
         "marks": {"films_with_letters_or_arrows": int(sum(marked)), "films_with_colour": int(sum(coloured))},
-        "suspected_labels": {
-            "method": "confident learning on grouped 5-fold logistic regression over pooled ResNet-18 features, "
-            "one film a group",
-            "features": initial.source,
-            "judged": len(once),
-            "accuracy_of_the_judge": float((probabilities.argmax(axis=1) == labels[once]).mean()),
-            "accuracy_of_naming_the_commonest": float(np.bincount(labels[once]).max() / len(once)),
-            "suspected": len(suspected),
-            "most_doubtful": [
-                {
-                    "film": data.films[once[i]].name,
-                    "label": data.classes[labels[once[i]]],
-                    "judged": data.classes[int(probabilities[i].argmax())],
-                }
-                for i in suspected[:20]
-            ],
-        },
+        "suspected_labels": _suspected(data, decoded, once, grouping.cases, init),
     }
     write_json(folder / f"{data.name}.json", summary, ascii_only=False)
     return summary
