@@ -26,7 +26,7 @@ from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData, BoxedImages
 from training.data.image import CACHE, placements
 from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, hit, report
-from training.fitting.fit import fit, judge_probe, load_task, read_groups, refuse_another, save_whole
+from training.fitting.fit import fit, judge_probe, load_task, read_groups, recipe_of, refuse_another, save_whole
 from training.fitting.task import FractureTypes, keep
 from training.recipe import Precision, Recipe
 
@@ -42,16 +42,15 @@ class OutOfFold:
     """What models said of images they were not trained on.
 
     Attributes:
-        images: indices into the set's images, int (N,), each at most once.
+        films: indices into the set's images, int (N,), ascending.
         labels: int (N,).
         groups: int (N,), near-duplicates share a number.
         logits: float32 (N, C).
         views: the same for every view of the images, float32 (V, N, C).
         evidence: strongest evidence for the predicted type on the image, float32 (N,), in logits.
-        presence: a fold's scores of FracAtlas' validation images, float (M,); empty for networks without a fracture
-            map.
-        fractured: bool (M,), of the same images.
-        peaks: of the fractured ones and each fold: fracture map's peak in a box, predicted type's peak in a box.
+        places: of FracAtlas' validation images, a fold: "presence", scores, float (M,), "fractured", bool (M,), and of
+            the fractured ones "peaks", bool (F, 2): fracture map's peak in a box, predicted type's peak in a box. Empty
+            for networks without a fracture map.
         minutes: of training, all folds together.
         folds: which were judged.
         started: what training started from, as the folds' initial layers name it, or "random".
@@ -64,9 +63,7 @@ class OutOfFold:
     logits: np.ndarray
     views: np.ndarray
     evidence: np.ndarray
-    presence: list[np.ndarray]
-    fractured: list[np.ndarray]
-    peaks: list[np.ndarray]
+    places: list[dict[str, np.ndarray]]
     minutes: float
     folds: tuple[int, ...]
     started: str
@@ -106,7 +103,7 @@ def judge_types(task: FractureTypes, films: BoneBreakData, indices: np.ndarray) 
 
 
 def _judge_places(task: FractureTypes, data: Path, cache: Path) -> dict[str, np.ndarray]:
-    """The arrays of ``OutOfFold`` from "presence" to "peaks", of FracAtlas' validation images."""
+    """What ``OutOfFold.places`` holds of a fold."""
     boxed = BoxedImages(data, "validation", task.recipe.size, cache, task.recipe.equalise)
     _, maps, fracture = _see(task, boxed.squares)
     peaks = [
@@ -180,7 +177,7 @@ def cross_validate(
 
 def finished_folds(run: Path, recipe: Recipe) -> tuple[int, ...]:
     """The folds of a cross-validation that were trained and judged."""
-    return tuple(fold for fold in range(recipe.folds) if (run / f"fold{fold}" / "judged.npz").is_file())
+    return tuple(fold for fold in range(recipe.folds) if (run / f"fold{fold}" / FILES["validation"]).is_file())
 
 
 def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequence[int] | None = None) -> OutOfFold:
@@ -202,7 +199,7 @@ def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequen
         )
     for fold in finished:
         where = run / f"fold{fold}"
-        theirs = Recipe.model_validate_json((where / "recipe.json").read_text())
+        theirs = recipe_of(where)
         if theirs != recipe.model_copy(update={"fold": fold, "seed": theirs.seed}):
             raise ValueError(f"{where} holds a run of another recipe")
     return _join(run, finished)
@@ -213,25 +210,21 @@ def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
     parts = [read_judged(where, "validation") for where in wheres]
     efforts = [read_json(where / "effort.json") for where in wheres]
 
-    def joined(key: str, axis: int = 0) -> np.ndarray:
-        return np.concatenate([part[key] for part in parts], axis)
-
-    def listed(key: str) -> list[np.ndarray]:
-        return [part[key] for part in parts if key in part]
-
-    films = joined("films")
+    films = np.concatenate([part["films"] for part in parts])
     if len(np.unique(films)) < len(films):
         raise ValueError(f"folds in {run} judged the same images, so they were dealt differently; train them again")
+
+    def joined(key: str) -> np.ndarray:
+        return np.concatenate([part[key] for part in parts])[np.argsort(films)]
+
     return OutOfFold(
-        films=films,
+        films=np.sort(films),
         labels=joined("labels"),
         groups=joined("groups"),
         logits=joined("logits"),
-        views=joined("views", 1),
+        views=np.concatenate([part["views"] for part in parts], axis=1)[:, np.argsort(films)],
         evidence=joined("evidence"),
-        presence=listed("presence"),
-        fractured=listed("fractured"),
-        peaks=listed("peaks"),
+        places=[part for part in parts if "presence" in part],
         minutes=round(sum(effort["minutes"] for effort in efforts), 1),
         folds=folds,
         started=read_json(wheres[0] / "initial.json")["source"],
@@ -274,14 +267,11 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
         "minutes": found.minutes,
         "folds": list(found.folds),
     }
-    if found.presence:
+    if found.places:
         # Folds share these images, so intervals are over images, each the mean of the folds' models.
-        peaks = np.stack(found.peaks).mean(axis=0)
+        peaks = np.stack([its["peaks"] for its in found.places]).mean(axis=0)
         summary["places"] = {
-            "presence_auroc": [
-                float(roc_auc_score(fractured, score))
-                for fractured, score in zip(found.fractured, found.presence, strict=True)
-            ],
+            "presence_auroc": [float(roc_auc_score(its["fractured"], its["presence"])) for its in found.places],
             "fracture_peak_in_box": bootstrap(peaks[:, 0]),
             "type_peak_in_box": bootstrap(peaks[:, 1]),
         }
@@ -291,10 +281,9 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
 def _beside(found: OutOfFold, run: Path) -> dict[str, float] | None:
     """How much oftener than the reference the labelled type was named, image by image, if its folds are there."""
     other = run.parent / REFERENCE
-    if other == run or any(not (other / f"fold{fold}" / "judged.npz").is_file() for fold in found.folds):
+    if other == run or any(not (other / f"fold{fold}" / FILES["validation"]).is_file() for fold in found.folds):
         return None
-    known = Recipe.model_validate_json((other / f"fold{found.folds[0]}" / "recipe.json").read_text())
-    theirs = read_folds(other, known, partial=True, only=found.folds)
+    theirs = read_folds(other, recipe_of(other / f"fold{found.folds[0]}"), partial=True, only=found.folds)
     if not np.array_equal(found.films, theirs.films):
         return None
     right, reference = (each.logits.argmax(axis=1) == each.labels for each in (found, theirs))

@@ -29,19 +29,21 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import track
 from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
-from torch.nn import functional
 from torchvision import models
 
 from app.imaging.letterbox import normalise
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
 from app.model.ood import pooled, stage_features
-from training import read_json
+from training import aside, read_json
 from training.data.augmentation import VIEWS, View, seen_as
 from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData
-from training.data.image import CACHE
+from training.data.image import CACHE, key_of
 from training.fitting.task import FractureTypes, Teacher, load_kept
 from training.recipe import Distil, Frozen, Precision, Recipe
 
@@ -171,7 +173,7 @@ def _build(
 
 
 def _teacher(recipe: Recipe, how: Distil, run: Path, student: nn.Module, split_table: str) -> Teacher:
-    theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
+    theirs = recipe_of(run)
     if (run / "split.csv").read_text(encoding="utf-8") != split_table:
         raise ValueError(f"the teacher in {run} was trained on other images, some of which would judge the student")
     network = load_kept(network_of(theirs), run)
@@ -214,17 +216,14 @@ def fit(
     last = run / "last.ckpt"
     going_on = resume and last.is_file()
     if going_on:
-        theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
+        theirs = recipe_of(run)
         # More epochs are what a run may be resumed for.
         if theirs.model_copy(update={"tune_epochs": recipe.tune_epochs}) != recipe:
             raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
     (run / "effort.json").unlink(missing_ok=True)
     known = Initial(**read_json(run / "initial.json")) if going_on else None
     task, initial = _build(recipe, films, known, init, teacher)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "initial.json").write_text(json.dumps(vars(initial)))
-    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
-    (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
+    _keep_start(run, recipe, films, initial)
     if precision == "auto":
         precision = faster_precision(recipe)
     # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
@@ -249,6 +248,18 @@ def fit(
     return last
 
 
+def _keep_start(run: Path, recipe: Recipe, films: BoneBreakData, initial: Initial) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "initial.json").write_text(json.dumps(vars(initial)))
+    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
+
+
+def recipe_of(run: Path) -> Recipe:
+    """The recipe that a run was started with."""
+    return Recipe.model_validate_json((run / "recipe.json").read_text())
+
+
 def processor() -> str:
     """The processor, by the threads that torch takes of it."""
     threads = torch.get_num_threads()
@@ -263,16 +274,14 @@ def keep_effort(run: Path, epochs: int, seconds: float, precision: str, device: 
 
 def refuse_another(run: Path, recipe: Recipe) -> None:
     """Raises ValueError where a folder holds a run of another recipe."""
-    known = run / "recipe.json"
-    if known.is_file() and Recipe.model_validate_json(known.read_text()) != recipe:
+    if (run / "recipe.json").is_file() and recipe_of(run) != recipe:
         raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
 
 
 def save_whole(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays aside and renames, so that a file that is there is never a torn one."""
-    aside = path.with_name(f"writing-{path.name}")
-    np.savez(aside, **arrays)  # ty: ignore[invalid-argument-type]
-    aside.rename(path)
+    """Writes arrays so that a file that is there is never a torn one."""
+    with aside(path) as partial:
+        np.savez(partial, **arrays)  # ty: ignore[invalid-argument-type]
 
 
 def curve(run: Path) -> list[dict[str, float]]:
@@ -303,7 +312,7 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     effort = run / "effort.json"
     if not effort.is_file():
         raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
-    recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
+    recipe = recipe_of(run)
     initial = Initial(**read_json(run / "initial.json"))
     films = BoneBreakData(recipe, data, cache)
     if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
@@ -319,8 +328,6 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
 
 SHOWN: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 and view.scale == 1.0)
 """The image as it is and its mirror image; the probe learns from both."""
-STEPS = 150
-FEATURES = "features.npz"
 
 
 def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
@@ -328,62 +335,31 @@ def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, d
 
     Args:
         features: float (V, N, D) of the images to learn from, every view of them.
-        labels: int (N,).
+        labels: int (N,), every type among them.
         judged: float (V, M, D), of the images to judge.
         decay: weight of the squared coefficients in the loss.
 
     Returns:
         float32 (V, M, C).
     """
-    known = torch.from_numpy(np.concatenate(list(features))).float()
-    centre, spread = known.mean(dim=0), known.std(dim=0).clamp(min=1e-6)
-    known = (known - centre) / spread
-    wanted = torch.from_numpy(np.tile(labels, len(features))).long()
-    counts = torch.bincount(wanted, minlength=len(CLASSES)).float()
-    share = len(wanted) / len(CLASSES) / counts.clamp(min=1.0)
-    weights = torch.zeros(known.shape[1], len(CLASSES), requires_grad=True)
-    biases = torch.zeros(len(CLASSES), requires_grad=True)
-    solver = torch.optim.LBFGS([weights, biases], max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        solver.zero_grad()
-        found = functional.cross_entropy(known @ weights + biases, wanted, weight=share)
-        found = found + decay * weights.square().sum()
-        found.backward()
-        return found
-
-    solver.step(loss)
-    with torch.no_grad():
-        return (((torch.from_numpy(judged).float() - centre) / spread) @ weights + biases).numpy()
+    known = np.concatenate(list(features))
+    # scikit-learn sums the loss over images and halves the penalty.
+    strength = 0.5 / (decay * len(known))
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
+    probe = make_pipeline(StandardScaler(), model).fit(known, np.tile(labels, len(features)))
+    return np.stack([probe.decision_function(view) for view in judged]).astype(np.float32)
 
 
-def _features(recipe: Recipe, how: Frozen, films: BoneBreakData, run: Path, init: Path | None) -> np.ndarray:
-    """Pooled features of every image and view, (V, N, D); kept beside the folds, which all read them."""
-    stored = run.parent / FEATURES
-    network = network_of(recipe)
-    initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
-    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
-        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
-    (run / "initial.json").write_text(json.dumps(vars(initial)))
-    seen = recipe.model_dump(include={"architecture", "size", "stride", "equalise", "mean", "std"}, mode="json")
-    names = hashlib.sha256("\n".join(film.name for film in films.films).encode()).hexdigest()
-    of = json.dumps([seen, how.stages, SHOWN, initial.source, initial.sha256, names])
-    if stored.is_file():
-        with np.load(stored) as known:
-            if str(known["of"]) == of:
-                return known["features"]
-    extractor = stage_features(network.body, how.stages)
-    rows = []
-    for view in SHOWN:
-        parts = []
-        for start in track(range(0, len(films.squares), 16), "Features"):
-            pixels = torch.from_numpy(films.squares[start : start + 16])[:, None].float() / 255.0
-            pixels = normalise(seen_as(pixels, view), recipe.mean, recipe.std)
-            parts.append(pooled(extractor, pixels.contiguous(memory_format=torch.channels_last)).numpy())
-        rows.append(np.concatenate(parts))
-    features = np.stack(rows)
-    save_whole(stored, {"features": features, "of": np.array(of)})
-    return features
+def pooled_features(
+    extractor: nn.Module, squares: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], view: View = VIEWS[0]
+) -> np.ndarray:
+    """Features of images, pooled over cells: squares uint8, or float32 in 0..1, (N, S, S) to float32 (N, D)."""
+    parts = []
+    for start in track(range(0, len(squares), 32), "Features", disable=len(squares) <= 32):
+        pixels = torch.from_numpy(squares[start : start + 32])[:, None]
+        pixels = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels
+        parts.append(pooled(extractor, normalise(seen_as(pixels, view), mean, std)).numpy())
+    return np.concatenate(parts)
 
 
 def judge_probe(
@@ -400,13 +376,24 @@ def judge_probe(
     """
     began = time.monotonic()
     films = BoneBreakData(recipe, data, cache)
-    run.mkdir(parents=True, exist_ok=True)
-    features = _features(recipe, how, films, run, init)
+    network = network_of(recipe)
+    initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
+    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
+        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
+    _keep_start(run, recipe, films, initial)
+    paths = [film.path for film in films.films]
+    key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)
+    # Beside the folds, which all read them.
+    stored = run.parent / f"features-{key}.npy"
+    if not stored.is_file():
+        extractor = stage_features(network.body, how.stages)
+        seen = [pooled_features(extractor, films.squares, recipe.mean, recipe.std, view) for view in SHOWN]
+        with aside(stored) as partial:
+            np.save(partial, np.stack(seen))
+    features = np.load(stored)
     indices = getattr(films.split, part)
     known = films.split.train
     views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
-    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
-    (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
     keep_effort(run, 0, time.monotonic() - began, "32-true", processor())
     return {
         "films": indices,

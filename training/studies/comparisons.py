@@ -88,7 +88,7 @@ def ablate(
         return cross_validate(recipe, data, where, folds=plan.folds, init=init, precision=precision, cache=cache)
 
     base = judged("base")
-    views = replace(base, logits=averaged_views(base.views), presence=[], fractured=[], peaks=[], minutes=0.0)
+    views = replace(base, logits=averaged_views(base.views), places=[], minutes=0.0)
     own = {"base": ("base", base), VIEWS: ("base, test-time augmentation over ten views", views)}
     rows: dict[str, Any] = {}
     for name in (*own, *(names or plan.switches)):
@@ -119,12 +119,6 @@ def averaged(members: Sequence[np.ndarray], temperatures: Sequence[float]) -> np
     return np.logaddexp.reduce(said, axis=0) - np.log(len(said))
 
 
-def _sorted(found: OutOfFold) -> OutOfFold:
-    order = np.argsort(found.films)
-    names = ("films", "labels", "groups", "logits")
-    return replace(found, views=found.views[:, order], **{name: getattr(found, name)[order] for name in names})
-
-
 def ensemble(
     recipes: Sequence[Recipe], folds: Path, seeds: Path, results: Path = RESULTS / "ensembles.json"
 ) -> dict[str, Any]:
@@ -145,7 +139,7 @@ def ensemble(
         ValueError: members were judged on different images.
     """
     common = set.intersection(*(set(finished_folds(folds / recipe.name, recipe)) for recipe in recipes))
-    found = [_sorted(read_folds(folds / recipe.name, recipe, partial=True, only=tuple(common))) for recipe in recipes]
+    found = [read_folds(folds / recipe.name, recipe, partial=True, only=tuple(common)) for recipe in recipes]
     first = found[0]
     if any(not np.array_equal(first.films, other.films) for other in found):
         raise ValueError("the members were judged on different images")

@@ -151,9 +151,8 @@ def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path, cache
     assert found.views.shape[0] == len(SHOWN) == 2
     assert np.array_equal(found.views[0], found.logits)
     assert len(np.unique(found.films)) == len(found.films)
-    stored = tmp_path / "folds/probe/features.npz"
-    with np.load(stored) as known:
-        assert known["features"].shape[2] == 2 * (128 + 256)
+    (stored,) = (tmp_path / "folds/probe").glob("features-*.npy")
+    assert np.load(stored).shape[2] == 2 * (128 + 256)
     before = stored.stat().st_mtime_ns
     spread = seeds(PROBE, [0, 1], drawn_set, tmp_path / "seeds/probe", init=layers, results=tmp_path, cache=cache)
     assert spread["spread"] is None
