@@ -37,11 +37,12 @@ def stem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """A run of one epoch that was stopped, then resumed for the remaining two."""
+    """A run of one epoch that was stopped and kept as ``first.ckpt``, then resumed for the remaining two."""
     folder = tmp_path_factory.mktemp("run")
     options = {"init": stem, "precision": "32-true", "cache": cache, "progress": False}
     fitting.fit(TINY.model_copy(update={"tune_epochs": 0}), drawn_set, folder, **options)
     assert torch.load(folder / "last.ckpt", weights_only=False)["epoch"] == 0
+    shutil.copy(folder / "last.ckpt", folder / "first.ckpt")
     fitting.fit(TINY, drawn_set, folder, resume=True, **options)
     return folder
 

@@ -14,6 +14,7 @@ from app.imaging.letterbox import Placement
 from app.model.classifier import Prediction, possible_types
 from app.model.weights import PredictionSets
 from tests.training.toys import film
+from training.evaluation import metrics
 from training.evaluation.metrics import (
     LEVEL,
     SCORES,
@@ -41,6 +42,13 @@ def judged() -> tuple[np.ndarray, np.ndarray]:
     return logits, np.array([rng.choice(10, p=p) for p in chances])
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer resamples than figures are made with, where hundreds of intervals or thousands of images are judged."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 1000)
+
+
+@pytest.mark.usefixtures("few")
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
     covered = 0
@@ -61,6 +69,7 @@ def test_copies_make_no_interval_narrower() -> None:
     assert blind["high"] - blind["low"] < 0.3 * (once["high"] - once["low"])
 
 
+@pytest.mark.usefixtures("few")
 def test_groups_of_any_size_are_covered_as_often_as_said() -> None:
     rng = np.random.default_rng(6)
     covered = 0
@@ -90,6 +99,7 @@ def test_calibration_error_by_hand() -> None:
     assert error["value"] == pytest.approx(0.5 * abs(0.95 - 0.5) + 0.5 * abs(0.65 - 1.0))
 
 
+@pytest.mark.usefixtures("few")
 def test_the_report_agrees_with_counting(judged: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = judged
     figures = report(logits, labels, NAMES, temperature=2.0)
