@@ -89,7 +89,7 @@ def ablate(
 
     base = judged("base")
     views = replace(base, logits=averaged_views(base.views), places=[], minutes=0.0)
-    own = {"base": ("base", base), VIEWS: ("base, test-time augmentation over ten views", views)}
+    own = {"base": ("base recipe", base), VIEWS: ("test-time augmentation, ten views", views)}
     rows: dict[str, Any] = {}
     for name in (*own, *(names or plan.switches)):
         says, found = own.get(name) or (plan.switches[name].says, judged(name))
@@ -102,7 +102,7 @@ def ablate(
     return rows
 
 
-WHOLE = ", over all films"
+WHOLE = ", over all images"
 
 
 def averaged(members: Sequence[np.ndarray], temperatures: Sequence[float]) -> np.ndarray:
