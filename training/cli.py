@@ -213,9 +213,9 @@ def localise(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> Non
     """Judge where a model looks, by the fracture boxes of FracAtlas' validation images, against trivial baselines."""
     _model(model, weights)
     _sets(data, "fracatlas")
-    from training.evaluation import localisation
+    from training.evaluation import heatmaps
 
-    for name, row in localisation.localise(model, data, weights)["maps"].items():
+    for name, row in heatmaps.localise(model, data, weights)["maps"].items():
         near, energy = row["near"]["value"], row["energy"]["value"]
         inside = _interval(row["inside"])
         typer.echo(f"{name}: pointing game {inside}, near a box {near:.1%}, energy in boxes {energy:.1%}")
@@ -268,30 +268,13 @@ def faithfulness(
     _known("method", methods, METHODS)
     _model(model, weights)
     _sets(data, "fracatlas")
-    from training.evaluation import faithfulness as judging
+    from training.evaluation import heatmaps
 
-    found = judging.faithfulness(model, data, weights, images=images, methods=tuple(methods or ()), runs=runs)
+    found = heatmaps.faithfulness(model, data, weights, images=images, methods=tuple(methods or ()), runs=runs)
     for name, row in found["methods"].items():
         shares = row["margins"].items()
         margins = ", ".join(f"{k} {m['value']:+.3f} ({m['low']:+.3f} to {m['high']:+.3f})" for k, m in shares)
         typer.echo(f"{name}: better than random by {margins}; {row['seconds']:.2f} s an image")
-
-
-@command()
-def gallery(
-    model: Model,
-    fold: Annotated[Path, typer.Argument(help="A fold of its cross-validation, such as runs/folds/resnet18/fold0")],
-    out: Annotated[Path, typer.Option(help="Folder for the page")] = Path("build/gallery"),
-    data: Data = DATA,
-    weights: Weights = WEIGHTS,
-) -> None:
-    """Show where a model looks, by predicted type and when it is wrong: a page with images, for your own disk."""
-    _model(model, weights)
-    _run(fold)
-    _sets(data, "bone-break")
-    from training.evaluation import classification
-
-    typer.echo(f"{classification.gallery(model, fold, data, weights, out)} holds images; keep it to yourself")
 
 
 @command()
@@ -312,27 +295,6 @@ def ablate(
     rows = comparisons.ablate(chosen, data, runs, init, names=tuple(names or ()), precision=precision)
     for name, row in rows.items():
         typer.echo(f"{name}: {row['accuracy']['value']:.1%}, against the base {row['difference']['value']:+.1%}")
-
-
-@command()
-def tune(
-    recipe: RecipeFile,
-    trials: Annotated[int, typer.Option(help="Trials wanted in all, those of earlier calls included", min=1)] = 20,
-    data: Data = DATA,
-    init: Init = None,
-    runs: Runs = None,
-    fold: Annotated[int, typer.Option(help="Fold of the training images that judges")] = 0,
-    precision: Precise = "auto",
-) -> None:
-    """Search for learning rates, decay and strength of augmentation; a stopped search goes on where it was."""
-    chosen = load_recipe(recipe)
-    load_recipe(recipe, fold=fold)
-    _to_train(chosen, data, init)
-    from training.studies import comparisons
-
-    where = runs or Path("runs/tune") / chosen.name
-    found = comparisons.tune(chosen, data, where, trials=trials, fold=fold, init=init, precision=precision)
-    typer.echo(f"best of {len(found['trials'])} trials: {found['best']}")
 
 
 @command()
@@ -384,18 +346,17 @@ def split(
 @command()
 def audit(
     name: SetName,
-    out: Annotated[Path, typer.Option(help="Folder for the page with thumbnails; never commit it")],
+    out: Annotated[Path, typer.Option(help="Folder for the counts")] = Path("training/data/audits"),
     data: Data = DATA,
     init: Annotated[Path | None, typer.Option(help="Pretrained ResNet-18 layers for the label check")] = None,
-    summary: Annotated[Path, typer.Option(help="Folder for the summary without images")] = Path("training/data/audits"),
 ) -> None:
-    """Count what is duplicated, leaked, contradictory or marked in a data set."""
+    """Count what is duplicated, leaked, contradictory or marked in a data set; no image is written."""
     _sets(data, name)
     _layers(init)
     from training.studies import audit as auditing
 
-    found = auditing.audit(SETS[name].load(data), init)
-    typer.echo(f"{auditing.write_page(found, out)} and {auditing.write_summary(found, summary)}")
+    near = auditing.audit(SETS[name].load(data), out, init)["near_duplicates"]
+    typer.echo(f"{out / name}.json: {near['different_films']} different images")
 
 
 @command()
@@ -406,21 +367,19 @@ def replications(
     only: Annotated[
         str | None, typer.Option(help="published or leak_free: re-run this side and keep the other; both if not given")
     ] = None,
-    table_only: Annotated[bool, typer.Option("--table", help="Print the table of what was run, run nothing")] = False,
 ) -> None:
-    """Replicate published accuracies, on their own split and without its leak."""
+    """Replicate published accuracies, on their own split and without its leak; `report` writes the table."""
     recipes = load_replications()
     _known("replication", names, recipes)
     _known("side", [only] if only else [], ("published", "leak_free"))
-    chosen = () if table_only else tuple(names or recipes)
+    chosen = names or list(recipes)
     _sets(data, *sorted({recipes[name].data for name in chosen}))
     _layers(init)
     from training.studies import replications as replicating
 
     for name in chosen:
         for kind, found in replicating.replicate(name, data, init, only=only):
-            typer.echo(f"{name}, {kind}: {found}", err=True)
-    typer.echo(replicating.markdown(replicating.load_rows(recipes)))
+            typer.echo(f"{name}, {kind}: accuracy {_interval(found['accuracy'])}")
 
 
 @command("cross-source")

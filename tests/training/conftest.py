@@ -15,10 +15,9 @@ from torchvision import models
 from tests.conftest import varied
 from tests.training.toys import COLUMNS, JOINT, TINY, picture
 from training.data import multi_region, splits
-from training.data.image import DataSet
+from training.data.image import DataSet, LabelledImage
 from training.evaluation.classification import evaluate
-from training.evaluation.faithfulness import faithfulness
-from training.evaluation.localisation import localise
+from training.evaluation.heatmaps import faithfulness, localise
 from training.evaluation.presence import presence
 from training.fitting import fit as fitting
 from training.fitting.cross_validation import cross_validate, read_folds, record, seeds
@@ -38,11 +37,12 @@ def stem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(drawn_set: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """A run of one epoch that was stopped, then resumed for the remaining two."""
+    """A run of one epoch that was stopped and kept as ``first.ckpt``, then resumed for the remaining two."""
     folder = tmp_path_factory.mktemp("run")
     options = {"init": stem, "precision": "32-true", "cache": cache, "progress": False}
     fitting.fit(TINY.model_copy(update={"tune_epochs": 0}), drawn_set, folder, **options)
     assert torch.load(folder / "last.ckpt", weights_only=False)["epoch"] == 0
+    shutil.copy(folder / "last.ckpt", folder / "first.ckpt")
     fitting.fit(TINY, drawn_set, folder, resume=True, **options)
     return folder
 
@@ -77,11 +77,10 @@ def repository(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory, cach
     seeds(recipe, range(2), drawn_atlas, trained, results=results / "seeds", **options)
     export(trained / "seed0", folds, drawn_atlas, weights, cache)
     evaluate("resnet18", drawn_atlas, weights, cache)
-    localise("resnet18", drawn_atlas, weights)
+    localise("resnet18", drawn_atlas, weights, cache=cache)
     presence("resnet18", drawn_atlas, weights, cache)
-    faithfulness(
-        "resnet18", drawn_atlas, weights, images=1, methods=["gradcam", "layercam"], runs=root / "faithfulness"
-    )
+    kept = {"runs": root / "faithfulness", "cache": cache}
+    faithfulness("resnet18", drawn_atlas, weights, images=1, methods=["gradcam", "layercam"], **kept)
     ensemble([recipe, recipe], root / "folds", root / "seeds", results / "ensembles.json")
     return root
 
@@ -147,3 +146,14 @@ def grouped(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.unique(stems, return_inverse=True)[1], ["train"] * len(stems)
 
     monkeypatch.setattr(splits, "committed", committed)
+
+
+@pytest.fixture
+def dealt() -> tuple[DataSet, np.ndarray]:
+    """400 of ten classes in 200 groups of two; a group has one label and lies on both official sides at times."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(400) // 2
+    labels = rng.integers(0, 10, 200)[groups]
+    parts = np.where(rng.random(400) < 0.15, "test", "train")
+    listed = tuple(LabelledImage(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(400))
+    return DataSet("bone-break", "", tuple("abcdefghij"), listed, ()), groups

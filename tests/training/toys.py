@@ -48,18 +48,7 @@ TINY = Recipe(
 )
 
 
-SMALL = Recipe(
-    name="small",
-    architecture="custom-cnn",
-    size=64,
-    stride=8,
-    folds=2,
-    batch_size=8,
-    head_epochs=0,
-    tune_epochs=1,
-    tune=(),
-    augment=Augment(),
-)
+SMALL = JOINT.model_copy(update={"name": "small", "head": "mean", "places": None, "augment": Augment()})
 
 
 PROBE = Recipe(

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.data.image import DataSet, LabelledImage, Problem, missing, once, pictures_in, published_digests
+from training.data.image import DataSet, LabelledImage, Problem, missing, once, pictures_of, published_digests
 
 KAGGLE_HANDLE = "pkdarabi/bone-break-classification-image-dataset"
 
@@ -92,15 +92,11 @@ def load(data: Path) -> DataSet:
     published = published_digests(root, lambda row: f"{row['class']}/{row['split']}/{Path(row['file']).stem}")
     films: list[LabelledImage] = []
     problems: list[Problem] = []
-    for label, folder in enumerate(CLASSES.values()):
-        for split in ("Train", "Test"):
-            place = root / folder / split
-            if not place.is_dir():
-                problems.append(Problem(f"{folder}/{split}", "The folder is missing."))
-                continue
-            for path in pictures_in(place, problems):
-                name = f"{folder}/{split}/{path.stem}"
-                films.append(LabelledImage(name, path, label, split.lower(), published.get(name, "")))
+    labels = {f"{kind}/{part}": label for label, kind in enumerate(CLASSES.values()) for part in ("Train", "Test")}
+    for folder, path in pictures_of(root, labels, problems):
+        name = f"{folder}/{path.stem}"
+        part = Path(folder).name.lower()
+        films.append(LabelledImage(name, path, labels[folder], part, published.get(name, "")))
     films = once(films, problems)
     problems += missing(published, films)
     return DataSet(

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, T
 
 from app.imaging.letterbox import Placement
 from training.data import bone_break, fracatlas, splits
-from training.data.duplicates import find_groups
-from training.data.image import CACHE, LabelledImage, placements, readable, squares
+from training.data.image import CACHE, LabelledImage, placements, squares
 from training.data.splits import Split, split_images
 from training.recipe import Places, Recipe
 
@@ -42,6 +42,14 @@ def box_mask(film: LabelledImage, placement: Placement) -> np.ndarray:
     return mask
 
 
+def _digest(films: Iterable[LabelledImage]) -> str:
+    digest = hashlib.sha256()
+    for film in films:
+        digest.update(film.name.encode())
+        digest.update(hashlib.sha256(film.path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 class BoxedImages:
     """One part of FracAtlas, letterboxed.
 
@@ -58,20 +66,13 @@ class BoxedImages:
 
     def __init__(self, data: Path, part: str, size: int, cache: Path = CACHE, equalise: bool = False) -> None:
         whole = fracatlas.load(data)
-        known = splits.committed(whole, unlisted=0.2)
-        if known is not None and (spare := known[1].count("unlisted")):
-            log.warning(
-                "%d images are not in the committed split and are left out, so that no twin is on two sides", spare
-            )
-        if known is None:
-            log.warning("these images are not the ones of the committed split; looking for near-duplicates anew")
-            whole, decoded = readable(whole)
-            cases = find_groups(whole, decoded, cache).cases
-            known = cases, splits.part_images(whole, cases)
+        whole, groups, parts = splits.dealt(whole, cache, unlisted=0.2)
+        if spare := int((parts == "unlisted").sum()):
+            log.warning("%d images are not in the committed split and are left out: they may be near-duplicates", spare)
         self.part = part
-        chosen = [index for index, its in enumerate(known[1]) if its == part]
+        chosen = np.flatnonzero(parts == part)
         self.films = tuple(whole.films[index] for index in chosen)
-        self.groups = np.asarray(known[0])[chosen]
+        self.groups = groups[chosen]
         self.size = size
         self.cache = cache
         self.equalise = equalise
@@ -106,16 +107,12 @@ class BoxedImages:
 
     def as_card(self) -> dict[str, Any]:
         """Number of images and one hash over their names and bytes."""
-        digest = hashlib.sha256()
-        for film in self.films:
-            digest.update(film.name.encode())
-            digest.update(hashlib.sha256(film.path.read_bytes()).digest())
         return {
             "set": "fracatlas",
             "part": self.part,
             "films": len(self.films),
             "fractured": int(self.fractured.sum()),
-            "sha256": digest.hexdigest(),
+            "sha256": _digest(self.films),
         }
 
 
@@ -139,19 +136,12 @@ class BoneBreakData(lightning.LightningDataModule):
         super().__init__()
         self.recipe = recipe
         self.cache = cache
-        self.set = bone_break.load(data)
         self.boxed = BoxedImages(data, "train", recipe.size, cache, recipe.equalise) if recipe.places else None
-        known = splits.committed(self.set)
-        if known is not None:
-            self.groups = known[0]
-        else:
-            log.warning("these images are not the ones of the committed split; looking for near-duplicates anew")
-            self.set, decoded = readable(self.set)
-            self.groups = find_groups(self.set, decoded, cache).cases
+        self.set, self.groups, _ = splits.dealt(bone_break.load(data), cache)
         for problem in self.set.problems:
             log.warning("%s: %s", problem.image, problem.what)
         self.films = self.set.films
-        self.labels = np.array([film.label for film in self.films])
+        self.labels = self.set.labels
 
     @cached_property
     def squares(self) -> np.ndarray:
@@ -202,12 +192,7 @@ class BoneBreakData(lightning.LightningDataModule):
         parts: dict[str, dict[str, Any]] = {}
         for part in ("train", "validation", "test", "leaked"):
             indices = getattr(self.split, part)
-            digest = hashlib.sha256()
-            for index in indices:
-                film = self.films[index]
-                digest.update(film.name.encode())
-                digest.update(hashlib.sha256(film.path.read_bytes()).digest())
-            parts[part] = {"films": len(indices), "sha256": digest.hexdigest()}
+            parts[part] = {"films": len(indices), "sha256": _digest(self.films[i] for i in indices)}
         parts["leaked"]["meaning"] = "training films left out because a near-duplicate of theirs is a test film"
         return {
             "set": self.set.name,

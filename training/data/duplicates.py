@@ -20,8 +20,6 @@ thresholds lean towards grouping.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +40,7 @@ from threadpoolctl import threadpool_limits
 
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import Radiograph
+from training import aside, read_json, write_json
 from training.data.image import CACHE, LENIENT, NEIGHBOURS, DataSet, Thresholds, key_of
 
 HASH_SIDE = 16
@@ -70,16 +69,17 @@ def _trim(film: np.ndarray) -> np.ndarray:
     return film[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
+def grey_square(image: Radiograph, size: int = 256) -> np.ndarray:
+    """An image letterboxed, in whole grey levels: uint8 (size, size)."""
+    return np.round(letterbox(image, size)[0] * 255.0).astype(np.uint8)
+
+
 def hashes(film: np.ndarray) -> np.ndarray:
     """The eight orientations' perceptual hashes, the upright one first: uint8 (H, W) to bool (8, 256)."""
     square = cv2.resize(_trim(film), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     orientations = [np.rot90(side, turns) for turns in range(4) for side in (square, square[:, ::-1])]
-    return np.stack(
-        [
-            imagehash.phash(Image.fromarray(np.ascontiguousarray(view)), hash_size=HASH_SIDE).hash.ravel()
-            for view in orientations
-        ]
-    )
+    views = [Image.fromarray(np.ascontiguousarray(view)) for view in orientations]
+    return np.stack([imagehash.phash(view, hash_size=HASH_SIDE).hash.ravel() for view in views])
 
 
 def hash_distances(some: np.ndarray, all_: np.ndarray) -> np.ndarray:
@@ -261,7 +261,7 @@ def find_links(
         Links sorted by indices, at most one a pair.
     """
     cv2.setNumThreads(1)
-    boxed = [np.round(letterbox(Radiograph(film, (0, 255)), 256)[0] * 255.0).astype(np.uint8) for film in films]
+    boxed = [grey_square(Radiograph(film, (0, 255))) for film in films]
     hashed = np.stack([hashes(film) for film in track(films, "Hashing")])
     small = np.stack([cv2.resize(square, (128, 128), interpolation=cv2.INTER_AREA) for square in boxed])
     spectra = polar_spectra(small)
@@ -329,14 +329,11 @@ def find_groups(data: DataSet, decoded: Sequence[Radiograph], folder: Path = CAC
     first = [indices[0] for indices in copies]
     key = key_of([data.films[i].path for i in first], data.thresholds, Path(__file__).read_text(encoding="utf-8"))
     target = folder / f"links-{key}.json"
-    if target.exists():
-        links = [Link(**row) for row in json.loads(target.read_text())]
-    else:
-        links = find_links([decoded[i].display() for i in first], data.thresholds)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps([asdict(link) for link in links]))
-        partial.replace(target)
+    if not target.exists():
+        found = find_links([decoded[i].display() for i in first], data.thresholds)
+        with aside(target) as partial:
+            write_json(partial, [asdict(link) for link in found])
+    links = [Link(**row) for row in read_json(target)]
     of_unique = group(len(first), links)
     groups = np.zeros(len(data.films), int)
     for number, indices in zip(of_unique, copies, strict=True):

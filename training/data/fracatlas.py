@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from training.data.image import DataSet, LabelledImage, Problem, Thresholds, pictures_in
+from training.data.image import DataSet, LabelledImage, Problem, Thresholds, pictures_of
 
 DOI = "10.6084/m9.figshare.22363012"
 CLASSES = ("not fractured", "fractured")
@@ -28,7 +28,7 @@ STRICT = Thresholds(bits=36, matches=25, detail_matches=30)
 ROUNDING = 0.005
 """Share of the side that a box may reach past the image before it is a problem."""
 
-FOLDERS = {"Non_fractured": 0, "Fractured": 1}
+FOLDERS = {"images/Non_fractured": 0, "images/Fractured": 1}
 
 
 def find(data: Path) -> Path:
@@ -60,17 +60,11 @@ def load(data: Path) -> DataSet:
         rows = {Path(row["image_id"]).stem: row for row in csv.DictReader(file)}
     pictures: dict[str, tuple[Path, int]] = {}
     problems: list[Problem] = []
-    for folder, label in FOLDERS.items():
-        if not (root / "images" / folder).is_dir():
-            problems.append(Problem(f"images/{folder}", "The folder is missing."))
-            continue
-        for path in pictures_in(root / "images" / folder, problems):
-            if path.stem in pictures:
-                kept = pictures[path.stem][0]
-                words = f"There twice; {kept.parent.name}/{kept.name} is used, {path.parent.name}/{path.name} left out."
-                problems.append(Problem(path.stem, words))
-                continue
-            pictures[path.stem] = (path, label)
+    for folder, path in pictures_of(root, FOLDERS, problems):
+        kept, _ = pictures.setdefault(path.stem, (path, FOLDERS[folder]))
+        if kept != path:
+            words = f"There twice; {kept.parent.name}/{kept.name} is used, {path.parent.name}/{path.name} left out."
+            problems.append(Problem(path.stem, words))
     authors = _authors_split(root)
     films = []
     for name in sorted(rows.keys() | pictures.keys()):

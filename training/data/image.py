@@ -8,8 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from rich.progress import track
 
 from app.errors import ImageError
 from app.imaging.radiograph import Radiograph, read
+from training import aside
 
 if TYPE_CHECKING:
     from app.imaging.letterbox import Placement
@@ -119,6 +119,11 @@ class DataSet:
     thresholds: Thresholds = LENIENT
     same_case: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int (N,)."""
+        return np.array([film.label for film in self.films])
+
 
 def published_digests(root: Path, name_of: Callable[[dict[str, str]], str]) -> dict[str, str]:
     """SHA-256 of originals by image name, where ``root/originals.csv`` lists them; ``name_of`` names a row's image."""
@@ -138,6 +143,15 @@ def pictures_in(folder: Path, problems: list[Problem]) -> list[Path]:
         elif path.name.lower() not in LEFT_BEHIND and not path.name.startswith("._"):
             problems.append(Problem(f"{folder.name}/{path.name}", "Not a picture of a kind that is read, so left out."))
     return found
+
+
+def pictures_of(root: Path, folders: Iterable[str], problems: list[Problem]) -> Iterator[tuple[str, Path]]:
+    """Each folder's pictures, with the folder's name; folders that are missing join the problems."""
+    for folder in folders:
+        if (root / folder).is_dir():
+            yield from ((folder, path) for path in pictures_in(root / folder, problems))
+        else:
+            problems.append(Problem(folder, "The folder is missing."))
 
 
 def once(films: Iterable[LabelledImage], problems: list[Problem]) -> list[LabelledImage]:
@@ -199,11 +213,8 @@ def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: boo
         except ImageError as error:
             raise ValueError(f"{path}: {error} Mend it or take it away.") from None
     values = (np.stack(boxed) * 255.0 + 0.5).astype(np.uint8)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Written under another name first, so that an interrupted run leaves no half file.
-    partial = target.with_suffix(f".{os.getpid()}.npy")
-    np.save(partial, values)
-    partial.replace(target)
+    with aside(target) as partial:
+        np.save(partial, values)
     return values
 
 

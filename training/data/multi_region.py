@@ -29,7 +29,7 @@ from training.data.image import (
     Thresholds,
     missing,
     once,
-    pictures_in,
+    pictures_of,
     published_digests,
     readable,
 )
@@ -67,18 +67,13 @@ def load(data: Path) -> DataSet:
     published = published_digests(root, lambda row: f"{row['split']}/{row['label']}/{row['file']}")
     films: list[LabelledImage] = []
     problems: list[Problem] = []
-    for folder, part in PARTS.items():
-        for label, kind in enumerate(CLASSES):
-            place = root / folder / kind
-            if not place.is_dir():
-                problems.append(Problem(f"{folder}/{kind}", "The folder is missing."))
-                continue
-            for path in pictures_in(place, problems):
-                # Re-encoded copies of the set keep the whole published name before their own ending.
-                original = path.stem if Path(path.stem).suffix.lower() in PICTURES else path.name
-                name = f"{folder}/{kind}/{original}"
-                turned = "rotated" in original
-                films.append(LabelledImage(name, path, label, part, published.get(name, ""), turned=turned))
+    for folder, path in pictures_of(root, (f"{part}/{kind}" for part in PARTS for kind in CLASSES), problems):
+        part, kind = folder.split("/")
+        # Re-encoded copies of the set keep the whole published name before their own ending.
+        original = path.stem if Path(path.stem).suffix.lower() in PICTURES else path.name
+        name = f"{folder}/{original}"
+        label, turned = CLASSES.index(kind), "rotated" in original
+        films.append(LabelledImage(name, path, label, PARTS[part], published.get(name, ""), turned=turned))
     films = once(films, problems)
     problems += missing(published, films)
     return DataSet("multi-region", "Fracture Multi-Region X-ray Data", CLASSES, tuple(films), tuple(problems), TURNED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from training.data.image import DataSet
+from training.data.duplicates import find_groups
+from training.data.image import CACHE, DataSet, readable
 from training.recipe import Protocol
+
+log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).resolve().parent.parent / "splits"
 
@@ -82,7 +86,7 @@ def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
     judge by never train; of multi-region, one image a group stays and the others are "copy". A group whose images carry
     different labels is "contradictory" in multi-region, where labels are all there is to learn.
     """
-    labels = np.array([film.label for film in data.films])
+    labels = data.labels
     if data.name == "bone-break":
         official = np.array([film.part == "test" for film in data.films])
         twin = np.isin(groups, groups[official])
@@ -156,6 +160,24 @@ def committed(data: DataSet, folder: Path = FOLDER, *, unlisted: float = 0.0) ->
     return np.array(groups), parts
 
 
+def dealt(data: DataSet, cache: Path = CACHE, *, unlisted: float = 0.0) -> tuple[DataSet, np.ndarray, np.ndarray]:
+    """A set with its groups, int (N,), and parts, str (N,): as committed, else searched for and dealt out anew.
+
+    Args:
+        unlisted: as of ``committed``.
+
+    Returns:
+        Of a set that was searched, the images that can be read.
+    """
+    known = committed(data, unlisted=unlisted)
+    if known is None:
+        log.warning("these images are not the ones of the committed split; looking for near-duplicates anew")
+        data, decoded = readable(data)
+        groups = find_groups(data, decoded, cache).cases
+        known = groups, part_images(data, groups)
+    return data, known[0], np.array(known[1])
+
+
 SEEDS = (1, 2)
 
 
@@ -169,10 +191,6 @@ class Sides(NamedTuple):
         """SHA-256 of the names of the images on both sides, so that figures made with others are recognised."""
         sides = [sorted(data.films[i].name for i in side) for side in self]
         return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
-
-
-def _labels(data: DataSet) -> np.ndarray:
-    return np.array([film.label for film in data.films])
 
 
 def _official(data: DataSet) -> Sides:
@@ -198,7 +216,7 @@ def published(data: DataSet, protocol: Protocol, groups: np.ndarray, share: floa
         return Sides(np.sort(np.random.default_rng(SEEDS[1]).choice(others, len(train), replace=False)), judge)
     if protocol == "official":
         return _official(data)
-    labels = _labels(data)
+    labels = data.labels
     if protocol == "random":
         return _shuffled(labels, share, SEEDS[0])
     return Sides(_shuffled(labels, share, SEEDS[0]).train, _shuffled(labels, share, SEEDS[1]).judge)
@@ -206,7 +224,7 @@ def published(data: DataSet, protocol: Protocol, groups: np.ndarray, share: floa
 
 def _one_a_group(data: DataSet, groups: np.ndarray, share: float) -> Sides:
     """Only images that nobody turned judge: in multi-region most whole bones were turned and hardly any broken one."""
-    labels = _labels(data)
+    labels = data.labels
     first = unturned(data, groups)
     rng = np.random.default_rng(SEEDS[0])
     by_label = [rng.permutation(first[labels[first] == label]) for label in np.unique(labels)]
@@ -223,7 +241,7 @@ def leak_free(data: DataSet, protocol: Protocol, groups: np.ndarray, share: floa
     of every label, since an image that is there hundreds of times would otherwise decide alone. Where the split is our
     draw, groups are dealt out anew.
     """
-    labels = _labels(data)
+    labels = data.labels
     if protocol == "twins":
         return _one_a_group(data, groups, share)
     if protocol == "official":

@@ -6,32 +6,28 @@ check the card. Nothing may be chosen by these images.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import matplotlib
 import numpy as np
 from scipy.special import softmax
+from sklearn.metrics import ConfusionMatrixDisplay
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from app.explain.overlay import heatmap, overlay
-from app.model.classifier import Classifier, Explanation
-from app.model.weights import ModelCard, load_card, write_card
+from app.model.classifier import Classifier
+from app.model.weights import ModelCard, with_interval, write_card
 from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData
 from training.data.image import CACHE
 from training.evaluation.metrics import bootstrap, expected_calibration_error, holds, report
-from training.fitting.fit import network_of
-from training.fitting.task import load_kept
 from training.recipe import Recipe
 from training.release.export import explain_part
-from training.templates import picture, write_page
 
 
 def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
@@ -102,14 +98,10 @@ def plot_reliability(parts: dict[str, list[dict]], target: Path) -> None:
             filled = [row for row in bins if row["films"]]
             films = sum(row["films"] for row in filled)
             error = sum(row["films"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
-            axes.plot(
-                [row["confidence"] for row in filled],
-                [row["accuracy"] for row in filled],
-                marker="o",
-                label=f"{name}: {films} images, error {error:.3f}",
-            )
-            for row in filled:
-                axes.annotate(str(row["films"]), (row["confidence"], row["accuracy"]), fontsize=7, alpha=0.7)
+            points = [(row["confidence"], row["accuracy"]) for row in filled]
+            axes.plot(*zip(*points, strict=True), marker="o", label=f"{name}: {films} images, error {error:.3f}")
+            for row, point in zip(filled, points, strict=True):
+                axes.annotate(str(row["films"]), point, fontsize=7, alpha=0.7)
         axes.set_xlabel("confidence")
         axes.set_ylabel("share right (numbers: images in the bin)")
         axes.legend(frameon=False, fontsize=8)
@@ -126,23 +118,12 @@ def _plot_curve(rows: list[dict], target: Path) -> None:
 
 
 def _plot_confusion(figures: dict, titles: list[str], target: Path) -> None:
-    counts = np.array(figures["confusion"])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with drawn(target, figsize=(8.5, 7.5)) as axes:
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(counts.shape):
-            if counts[row, column]:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(titles)), titles, rotation=45, ha="right")
-        axes.set_yticks(range(len(titles)), titles)
+        shown = ConfusionMatrixDisplay(np.array(figures["confusion"]), display_labels=titles)
+        shown.plot(ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45)
         axes.set_xlabel("predicted")
         axes.set_ylabel("labelled")
-        accuracy = figures["accuracy"]
-        axes.set_title(
-            f"{figures['films']} test images, accuracy {accuracy['value']:.1%} "
-            f"(95 % interval {accuracy['low']:.1%} to {accuracy['high']:.1%})"
-        )
+        axes.set_title(f"{figures['films']} test images, top-1 accuracy {with_interval(figures['accuracy'])}")
 
 
 def _plot_classes(figures: dict, target: Path) -> None:
@@ -156,78 +137,3 @@ def _plot_classes(figures: dict, target: Path) -> None:
         axes.set_xlim(0, 1)
         axes.set_xlabel("on test images; their number in brackets")
         axes.legend()
-
-
-SIDE = 224
-MOST = 60
-"""Wrong verdicts shown, the surest first."""
-
-
-def mean_heat(explained: Sequence[Explanation]) -> np.ndarray:
-    """Mean heat for the predicted type over the model's square, float32 (h, w) in 0..1; empty input is refused.
-
-    Images are aligned by nothing but the letterbox, so only habits of the whole set show: the middle, an edge, a
-    corner.
-
-    Raises:
-        ValueError: no explanation.
-    """
-    if not explained:
-        raise ValueError("there is no mean of no images")
-    heats = [np.clip(e.evidence(e.prediction.best) / e.full_colour, 0.0, 1.0) for e in explained]
-    return np.mean(heats, axis=0).astype(np.float32)
-
-
-def _mistake(explained: Explanation, labelled: str, titles: dict[str, str]) -> list[dict[str, str]]:
-    """The evidence for the predicted type and that for the label, as two pictures."""
-    film, best, its = explained.radiograph.display(), explained.prediction.best, explained.prediction
-    predicted = f"predicted {titles[best].lower()}, {its.probability(best):.0%}"
-    was = f"labelled {titles[labelled].lower()}, given {its.probability(labelled):.0%}"
-    return [picture(overlay(film, explained.heat(k)), SIDE, words) for k, words in ((best, predicted), (labelled, was))]
-
-
-def gallery(name: str, run: Path, data: Path, weights: Path, folder: Path, cache: Path = CACHE) -> Path:
-    """Writes ``index.html`` with images and heat.
-
-    Returns:
-        The page.
-
-    Raises:
-        FileNotFoundError: no such run, or it kept no weights.
-        ValueError: the run is not a fold, or not of the model's recipe.
-        WeightsError: no such model.
-    """
-    card = load_card(name, weights)
-    if not (run / "recipe.json").is_file():
-        raise FileNotFoundError(f"{run} holds no run; name a fold, such as runs/folds/{name}/fold0")
-    recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
-    known = Recipe.model_validate(card.recipe)
-    if recipe.fold is None or recipe.model_copy(update={"fold": known.fold, "seed": known.seed}) != known:
-        raise ValueError(f"{run} is not a fold of the cross-validation of {name}")
-    films = BoneBreakData(recipe, data, cache)
-    network = load_kept(network_of(recipe), run).eval().requires_grad_(False)
-    explained, _, labels = explain_part(Classifier(network, card), films, films.split.validation)
-    titles = {kind.name: kind.title for kind in card.classes}
-    names = list(CLASSES)
-    said = [e.prediction.best for e in explained]
-    means = []
-    for kind in names:
-        chosen = [e for e, best in zip(explained, said, strict=True) if best == kind]
-        if not chosen:
-            continue
-        right = sum(best == kind == names[label] for best, label in zip(said, labels, strict=True))
-        square = cv2.resize(mean_heat(chosen), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        drawn = heatmap(np.clip(square / max(float(square.max()), 1e-6), 0.0, 1.0))
-        means.append(picture(drawn, SIDE, f"{titles[kind]}: {len(chosen)} images, {right} labelled so"))
-    wrong = [i for i, (best, label) in enumerate(zip(said, labels, strict=True)) if best != names[label]]
-    wrong.sort(key=lambda i: -explained[i].prediction.probability(said[i]))
-    return write_page(
-        "gallery.html.j2",
-        folder,
-        title=card.title,
-        side=SIDE,
-        count=len(explained),
-        wrong=len(wrong),
-        means=means,
-        mistakes=[_mistake(explained[i], names[labels[i]], titles) for i in wrong[:MOST]],
-    )

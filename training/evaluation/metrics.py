@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from scipy.stats import rankdata
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from app.imaging.letterbox import Placement
@@ -21,12 +22,11 @@ from app.model.weights import PredictionSets
 from training.data.image import LabelledImage
 
 RESAMPLES = 10_000
+INTERVAL = (1 - 0.95) / 2, (1 + 0.95) / 2
 
 
-def bootstrap(
-    correct: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0, level: float = 0.95
-) -> dict[str, float]:
-    """Mean of per-image values with its percentile bootstrap interval (Efron, 1979).
+def bootstrap(correct: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float]:
+    """Mean of per-image values with its 95 % percentile bootstrap interval (Efron, 1979).
 
     Copies of one image stand or fall together, so groups are drawn whole (Field and Welsh, 2007): else a test of three
     images, each there a hundred times, would look as sure as one of three hundred.
@@ -34,7 +34,6 @@ def bootstrap(
     Args:
         correct: float or bool (N,), one value an image.
         groups: int (N,), near-duplicates share a number; every image is its own group where not given.
-        level: of the interval, 0 to 1.
 
     Returns:
         "value", "low", "high", "n" images and, where groups are given, how many of them.
@@ -45,7 +44,7 @@ def bootstrap(
     sums = np.bincount(of, weights=values)
     drawn = np.random.default_rng(seed).integers(0, len(sizes), (RESAMPLES, len(sizes)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, INTERVAL)
     share = {"value": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
     return share if groups is None else {**share, "groups": len(sizes)}
 
@@ -77,11 +76,17 @@ def area(
     for chosen in rng.integers(0, len(members), (RESAMPLES // 10, len(members))):
         drawn = np.concatenate([members[number] for number in chosen])
         if 0 < fractured[drawn].sum() < len(drawn):
-            areas.append(roc_auc_score(fractured[drawn], scores[drawn]))
+            areas.append(_area(scores[drawn], fractured[drawn]))
     low, high = np.quantile(areas, [0.025, 0.975])
-    value = float(roc_auc_score(fractured, scores))
-    share = {"value": value, "low": float(low), "high": float(high), "n": len(scores)}
+    share = {"value": _area(scores, fractured), "low": float(low), "high": float(high), "n": len(scores)}
     return share if groups is None else {**share, "groups": len(members)}
+
+
+def _area(scores: np.ndarray, fractured: np.ndarray) -> float:
+    """By the sum of ranks (Mann and Whitney, 1947): scikit-learn's, which draws the curve, takes ten times as long."""
+    count = int(fractured.sum())
+    above = rankdata(scores)[fractured].sum() - count * (count + 1) / 2
+    return float(above / (count * (len(scores) - count)))
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, Any]:
@@ -214,10 +219,6 @@ LEVEL = 0.9
 REPEATS = 200
 
 
-def _lac(probabilities: np.ndarray) -> np.ndarray:
-    return 1.0 - probabilities
-
-
 def _aps(probabilities: np.ndarray) -> np.ndarray:
     order = np.argsort(-probabilities, axis=1, kind="stable")
     mass = np.cumsum(np.take_along_axis(probabilities, order, axis=1), axis=1)
@@ -226,7 +227,7 @@ def _aps(probabilities: np.ndarray) -> np.ndarray:
     return scores
 
 
-SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"LAC": _lac, "APS": _aps}
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"LAC": lambda probabilities: 1.0 - probabilities, "APS": _aps}
 """Non-conformity of every type: probabilities (N, C) to float (N, C), low for what belongs into the set first."""
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,18 +27,19 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from app.errors import ImageError
-from app.imaging.letterbox import letterbox, normalise
+from app.imaging.letterbox import letterbox
 from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import Radiograph, read
 from app.model.network import build_network
-from app.model.ood import FOLDER, MEAN, STD, DetectorCard, backbone, pooled, stage_features
-from training.data import bone_break, fracatlas, splits
-from training.data.duplicates import find_groups
-from training.data.image import CACHE, DataSet, readable
+from app.model.ood import FOLDER, MEAN, STD, DetectorCard, backbone, stage_features
+from training import write_json
+from training.data import bone_break, fracatlas
+from training.data.image import CACHE
 from training.data.image import squares as cached_squares
 from training.data.multi_region import external_set
+from training.data.splits import dealt
 from training.evaluation.metrics import bootstrap
-from training.fitting.fit import load_initial, local_layers
+from training.fitting.fit import load_initial, local_layers, pooled_features
 
 __all__ = ["measure", "tampered"]
 
@@ -58,22 +59,17 @@ MOST = 600
 """Images of one source and part, so that the features take minutes."""
 ELSEWHERE = ("bone-break-more", "ca1len", "hbfmid", "veda")
 
+Key = tuple[str, str]
+_pooled = partial(pooled_features, mean=MEAN, std=STD)
 
-@dataclass(frozen=True)
-class Images:
+
+class Images(NamedTuple):
     """One source: features, float32 (N, D), near-duplicate groups, int (N,), names, what is in colour, bool (N,)."""
 
     features: np.ndarray
     groups: np.ndarray
     names: tuple[str, ...]
     coloured: np.ndarray
-
-    @classmethod
-    def of(
-        cls, paths: Sequence[Path], groups: np.ndarray, names: Sequence[str], extractor: torch.nn.Module, cache: Path
-    ) -> Images:
-        coloured = np.array([IN_COLOUR in read(path).notes for path in paths], dtype=bool)
-        return cls(_features(extractor, cached_squares(paths, SIZE, cache)), groups, tuple(names), coloured)
 
 
 @dataclass(frozen=True)
@@ -88,14 +84,10 @@ class Fitted:
 
 
 def tampered(films: Sequence[Radiograph], size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """What people may drop in that no camera took so, made from films and from nothing: float32 (M, S, S) in 0..1 each.
+    """What people may drop in that no detector took so, made from X-rays and from nothing: by name, float32 (M, S, S).
 
-    Films are changed before they are letterboxed, as they would come: a negative with a white border gives itself away.
-
-    Args:
-        films: of any sizes.
-        size: side of the square.
-        seed: of the noise.
+    Values are in 0..1. X-rays are changed before they are letterboxed, as they would come: a negative with a white
+    border gives itself away.
     """
 
     def changed(how: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -130,49 +122,38 @@ def _extractor(init: Path | None) -> tuple[torch.nn.Sequential, dict[str, object
     return layers.eval(), initial.as_card()
 
 
-def _features(extractor: torch.nn.Module, squares: np.ndarray) -> np.ndarray:
-    """float32 (N, D) of squares, uint8 or float32 in 0..1, (N, S, S)."""
-    parts = []
-    for start in range(0, len(squares), 32):
-        some = squares[start : start + 32]
-        some = some / np.float32(255.0) if some.dtype == np.uint8 else some
-        parts.append(pooled(extractor, normalise(torch.from_numpy(some)[:, None], MEAN, STD)).numpy())
-    return np.concatenate(parts)
+def _images(
+    extractor: torch.nn.Module, cache: Path, paths: Sequence[Path], names: Iterable[str], groups: np.ndarray
+) -> Images:
+    features = _pooled(extractor, cached_squares(paths, SIZE, cache))
+    return Images(features, groups, tuple(names), _in_colour([read(path) for path in paths]))
 
 
-def _parts(whole: DataSet, cache: Path) -> tuple[DataSet, np.ndarray, np.ndarray]:
-    """A set with its groups, int (N,), and parts, str (N,); searched for where no split is committed."""
-    known = splits.committed(whole, unlisted=0.2)
-    if known is None:
-        whole, decoded = readable(whole)
-        families = find_groups(whole, decoded, cache).cases
-        known = families, splits.part_images(whole, families)
-    return whole, np.asarray(known[0]), np.asarray(known[1])
+def _in_colour(pictures: Sequence[Radiograph]) -> np.ndarray:
+    return np.array([IN_COLOUR in picture.notes for picture in pictures], dtype=bool)
 
 
-def _radiographs(extractor: torch.nn.Module, data: Path, cache: Path) -> tuple[dict[str, Images], dict[str, Images]]:
+def _radiographs(look: Callable[..., Images], data: Path, cache: Path) -> tuple[dict[str, Images], dict[str, Images]]:
     """The sources of the reference set, and test images of the same sources that have no near-duplicate in it."""
     reference, test = {}, {}
     for title, whole in (("bone-break", bone_break.load(data)), ("FracAtlas", fracatlas.load(data))):
-        whole, groups, parts = _parts(whole, cache)
+        whole, groups, parts = dealt(whole, cache, unlisted=0.2)
         for part, into in (("train", reference), ("test", test)):
-            found = np.flatnonzero(parts == part)
-            chosen = np.sort(np.random.default_rng(0).permutation(found)[:MOST])
+            chosen = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(parts == part))[:MOST])
             films = [whole.films[i] for i in chosen]
-            paths, names = [film.path for film in films], [film.name for film in films]
             if films:
-                into[title] = Images.of(paths, groups[chosen], names, extractor, cache)
+                into[title] = look([film.path for film in films], [film.name for film in films], groups[chosen])
     try:
         films = external_set(data)
     except FileNotFoundError:
         log.warning("there are no multi-region images under %s, so the reference set has two sources", data)
     else:
-        paths, names = [film.path for film in films], [film.name for film in films]
-        reference["multi-region"] = Images.of(paths, np.arange(len(films)), names, extractor, cache)
+        names = [film.name for film in films]
+        reference["multi-region"] = look([film.path for film in films], names, np.arange(len(films)))
     return reference, test
 
 
-def _key(source: str, name: str) -> tuple[str, str]:
+def _key(source: str, name: str) -> Key:
     """One name for an image in the list of images and in its own set."""
     path = Path(name.removesuffix(".webp"))
     if not source.startswith("multi-region"):
@@ -181,7 +162,7 @@ def _key(source: str, name: str) -> tuple[str, str]:
     return "multi-region", f"{path.parts[-2]}/{path.stem if source == 'multi-region' else path.name}"
 
 
-def _elsewhere(extractor: torch.nn.Module, data: Path, cache: Path) -> dict[str, tuple[Images, set[tuple[str, str]]]]:
+def _elsewhere(look: Callable[..., Images], data: Path) -> dict[str, tuple[Images, set[Key]]]:
     """Sets that train nothing, one file an image, and the images of other sets that they show too."""
     listed = data / "films.csv"
     if not listed.is_file():
@@ -192,22 +173,18 @@ def _elsewhere(extractor: torch.nn.Module, data: Path, cache: Path) -> dict[str,
     found = {}
     for name in ELSEWHERE:
         first = {int(row["film"]): row["file"] for row in reversed(rows) if row["set"] == name}
-        numbers = np.array(sorted(first))
-        chosen = np.sort(np.random.default_rng(0).permutation(numbers)[:MOST])
-        folders = (data / name, data / name / "train", data / name / "train" / "images")
-        paths = [next((p for its in folders if (p := its / first[n]).is_file()), None) for n in chosen]
-        at_hand = [n for n, path in zip(chosen, paths, strict=True) if path is not None]
-        if not at_hand:
-            continue
-        there = [path for path in paths if path is not None]
-        images = Images.of(there, np.array(at_hand), [first[n] for n in at_hand], extractor, cache)
-        shared = {_key(row["set"], row["file"]) for row in rows if row["set"] != name and int(row["film"]) in first}
-        found[name] = images, shared
+        chosen = np.sort(np.random.default_rng(0).permutation(sorted(first))[:MOST]).astype(int).tolist()
+        folders = (data / name / "train" / "images", data / name / "train", data / name)
+        there = {n: path for n in chosen for folder in folders if (path := folder / first[n]).is_file()}
+        if there:
+            images = look(list(there.values()), [first[n] for n in there], np.array(list(there)))
+            shared = {_key(row["set"], row["file"]) for row in rows if row["set"] != name and int(row["film"]) in first}
+            found[name] = images, shared
     return found
 
 
-def _pictures(folder: Path) -> tuple[list[Radiograph], list[str]]:
-    """Pictures that are no radiographs, each content once, and their hashes, in the order of the hashes."""
+def _pictures(folder: Path) -> tuple[list[Radiograph], str]:
+    """Pictures that are no radiographs, each content once, in the order of their hashes, and one hash over these."""
     found: dict[str, Radiograph] = {}
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -218,11 +195,7 @@ def _pictures(folder: Path) -> tuple[list[Radiograph], list[str]]:
     if not found:
         raise FileNotFoundError(f"no pictures under {folder}; put some there that are no radiographs")
     order = sorted(found)
-    return [found[digest] for digest in order], order
-
-
-def _in_colour(pictures: Sequence[Radiograph]) -> np.ndarray:
-    return np.array([IN_COLOUR in picture.notes for picture in pictures], dtype=bool)
+    return [found[digest] for digest in order], hashlib.sha256("".join(order).encode()).hexdigest()
 
 
 def _parts_of(picture: Radiograph, rng: np.random.Generator) -> list[np.ndarray]:
@@ -243,12 +216,8 @@ def _parts_of(picture: Radiograph, rng: np.random.Generator) -> list[np.ndarray]
 def _fit(sources: Sequence[np.ndarray], others: np.ndarray) -> Fitted:
     """Logistic regression in which radiographs and other pictures weigh alike, and so do all sources."""
     features = np.concatenate([*sources, others])
-    weights = np.concatenate(
-        [
-            *(np.full(len(its), 0.5 / len(sources) / len(its)) for its in sources),
-            np.full(len(others), 0.5 / len(others)),
-        ]
-    )
+    shares = [(len(its), 0.5 / len(sources) / len(its)) for its in sources] + [(len(others), 0.5 / len(others))]
+    weights = np.concatenate([np.full(count, share) for count, share in shares])
     scaler = StandardScaler().fit(features)
     labels = np.r_[np.zeros(len(features) - len(others)), np.ones(len(others))]
     model = LogisticRegression(C=PENALTY, max_iter=3000)
@@ -269,15 +238,13 @@ def _out_of_fold(reference: dict[str, Images], others: np.ndarray) -> dict[str, 
     return found
 
 
-def _unseen(
-    reference: dict[str, Images], others: np.ndarray, left_out: str, shared: set[tuple[str, str]]
-) -> Fitted | None:
-    """The detector without one source, or without images that a judged set shares; None where no source is left."""
+def _without(reference: dict[str, Images], others: np.ndarray, left_out: set[Key]) -> Fitted | None:
+    """The detector without some of the reference images; None where none is left."""
     sources = []
     for name, its in reference.items():
-        alone = np.array([_key(name, film) not in shared for film in its.names])
-        if name != left_out and alone.any():
-            sources.append(its.features[alone])
+        kept = np.array([_key(name, film) not in left_out for film in its.names])
+        if kept.any():
+            sources.append(its.features[kept])
     return _fit(sources, others) if sources else None
 
 
@@ -304,24 +271,23 @@ class _Judge:
         reference: dict[str, Images],
         test: dict[str, Images],
         inside: dict[str, np.ndarray],
-        elsewhere: dict[str, tuple[Images, set[tuple[str, str]]]],
+        elsewhere: dict[str, tuple[Images, set[Key]]],
         others: np.ndarray,
     ) -> dict[str, Any]:
         """Shares of real images that are kept, by set, and by source with that source left out."""
-        found = {
-            f"{name}, training images out of fold": self._kept(inside[name], its, "chose the thresholds")
-            for name, its in reference.items()
-        }
+        found, left_out = {}, {}
+        for name, its in reference.items():
+            row = self._kept(inside[name], its, "chose the thresholds")
+            found[f"{name}, training images out of fold"] = row
         for name, its in test.items():
-            how = "unseen images of a known source"
-            found[f"{name}, test"] = self._kept(self.fitted.scores(its.features), its, how)
+            scores = self.fitted.scores(its.features)
+            found[f"{name}, test"] = self._kept(scores, its, "unseen images of a known source")
         for name, (its, shared) in elsewhere.items():
-            if (alone := _unseen(reference, others, "", shared)) is not None:
+            if alone := _without(reference, others, shared):
                 how = "a set that trained nothing; the images it shares were left out of the reference set"
                 found[name] = self._kept(alone.scores(its.features), its, how)
-        left_out = {}
         for name, its in reference.items():
-            if (alone := _unseen(reference, others, name, set())) is not None:
+            if alone := _without(reference, others, {_key(name, film) for film in its.names}):
                 left_out[name] = self._kept(alone.scores(its.features), its, "left out of the reference set")
         return {"radiographs": found, "source_left_out": left_out}
 
@@ -363,21 +329,22 @@ def measure(data: Path, weights: Path, init: Path | None = None, cache: Path = C
     Raises:
         FileNotFoundError: images are not there.
     """
-    pictures, digests = _pictures(data / "other-pictures")
-    judging, judges = _pictures(data / "not-xray")
+    pictures, digest = _pictures(data / "other-pictures")
+    judging, judging_digest = _pictures(data / "not-xray")
     layers, initial = _extractor(init)
     extractor = stage_features(layers, ("layer3",))
     rng = np.random.default_rng(0)
-    every = [_features(extractor, np.stack(_parts_of(picture, rng))) for picture in pictures]
+    every = [_pooled(extractor, np.stack(_parts_of(picture, rng))) for picture in pictures]
     third = np.arange(len(every)) % 3 == 2
     others = np.concatenate([its for its, judged in zip(every, third, strict=True) if not judged])
     held_out = np.concatenate([its[:1] for its, judged in zip(every, third, strict=True) if judged])
-    foreign = _features(extractor, np.stack([letterbox(picture, SIZE)[0] for picture in judging]))
+    foreign = _pooled(extractor, np.stack([letterbox(picture, SIZE)[0] for picture in judging]))
     strange = {
         "not-xray": (foreign, _in_colour(judging)),
         "held out of other-pictures": (held_out, _in_colour(pictures)[third]),
     }
-    reference, test = _radiographs(extractor, data, cache)
+    look = partial(_images, extractor, cache)
+    reference, test = _radiographs(look, data, cache)
     inside = _out_of_fold(reference, others)
     rejection, warning = (
         max(float(np.quantile(each, 1.0 - share, method="higher")) for each in inside.values())
@@ -386,29 +353,20 @@ def measure(data: Path, weights: Path, init: Path | None = None, cache: Path = C
     fitted = _fit([its.features for its in reference.values()], others)
     known = {film.name: film.path for film in fracatlas.load(data).films}
     shown = [read(known[name]) for name in test["FracAtlas"].names[:TAMPERED]]
-    changed = {name: _features(extractor, squares) for name, squares in tampered(shown, SIZE).items()}
+    changed = {name: _pooled(extractor, squares) for name, squares in tampered(shown, SIZE).items()}
     judge = _Judge(fitted, warning, rejection)
     metrics: dict[str, Any] = {
         "reference": {name: len(its.names) for name, its in reference.items()},
         "initial": initial,
-        "others_trained_on": {"pictures": int((~third).sum()), "sha256": _digest(digests)},
-        "others_sha256": _digest(judges),
-        **judge.radiographs(reference, test, inside, _elsewhere(extractor, data, cache), others),
+        "others_trained_on": {"pictures": int((~third).sum()), "sha256": digest},
+        "others_sha256": judging_digest,
+        **judge.radiographs(reference, test, inside, _elsewhere(look, data), others),
         **judge.others(strange, changed, inside),
     }
-    card = DetectorCard(file=FILE, sha256="0" * 64, size=SIZE, warning=warning, rejection=rejection, metrics=metrics)
-    return _write(layers, fitted, card, weights / FOLDER)
-
-
-def _digest(digests: Sequence[str]) -> str:
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _write(layers: torch.nn.Module, fitted: Fitted, card: DetectorCard, folder: Path) -> DetectorCard:
     state = {key: its.half() if its.is_floating_point() else its for key, its in layers.state_dict().items()}
     blob = save({**state, "weight": torch.from_numpy(fitted.weight), "bias": torch.tensor(fitted.bias)})
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / card.file).write_bytes(blob)
-    card = card.model_copy(update={"sha256": hashlib.sha256(blob).hexdigest()})
-    (folder / "detector.json").write_text(json.dumps(card.model_dump(), indent=1) + "\n", encoding="utf-8")
+    folder, sha256 = weights / FOLDER, hashlib.sha256(blob).hexdigest()
+    card = DetectorCard(file=FILE, sha256=sha256, size=SIZE, warning=warning, rejection=rejection, metrics=metrics)
+    write_json(folder / "detector.json", card.model_dump())
+    (folder / FILE).write_bytes(blob)
     return card

@@ -8,7 +8,6 @@ one to export, which is settled before anything is judged.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +20,14 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from app.model.backbones import ARCHITECTURES
-from training import write_json
+from training import read_json, write_json
 from training.data.augmentation import VIEWS, View, averaged_views, seen_as
 from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData, BoxedImages
 from training.data.image import CACHE, placements
 from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, hit, report
-from training.fitting.fit import read_groups, refuse_another, save_whole, trained
-from training.fitting.linear_probe import judge_probe
-from training.fitting.task import FractureTypes
+from training.fitting.fit import fit, judge_probe, load_task, read_groups, recipe_of, refuse_another, save_whole
+from training.fitting.task import FractureTypes, keep
 from training.recipe import Precision, Recipe
 
 log = logging.getLogger(__name__)
@@ -44,16 +42,15 @@ class OutOfFold:
     """What models said of images they were not trained on.
 
     Attributes:
-        images: indices into the set's images, int (N,), each at most once.
+        films: indices into the set's images, int (N,), ascending.
         labels: int (N,).
         groups: int (N,), near-duplicates share a number.
         logits: float32 (N, C).
         views: the same for every view of the images, float32 (V, N, C).
         evidence: strongest evidence for the predicted type on the image, float32 (N,), in logits.
-        presence: a fold's scores of FracAtlas' validation images, float (M,); empty for networks without a fracture
-            map.
-        fractured: bool (M,), of the same images.
-        peaks: of the fractured ones and each fold: fracture map's peak in a box, predicted type's peak in a box.
+        places: of FracAtlas' validation images, a fold: "presence", scores, float (M,), "fractured", bool (M,), and of
+            the fractured ones "peaks", bool (F, 2): fracture map's peak in a box, predicted type's peak in a box. Empty
+            for networks without a fracture map.
         minutes: of training, all folds together.
         folds: which were judged.
         started: what training started from, as the folds' initial layers name it, or "random".
@@ -66,9 +63,7 @@ class OutOfFold:
     logits: np.ndarray
     views: np.ndarray
     evidence: np.ndarray
-    presence: list[np.ndarray]
-    fractured: list[np.ndarray]
-    peaks: list[np.ndarray]
+    places: list[dict[str, np.ndarray]]
     minutes: float
     folds: tuple[int, ...]
     started: str
@@ -107,20 +102,51 @@ def judge_types(task: FractureTypes, films: BoneBreakData, indices: np.ndarray) 
     }
 
 
-def _judge(task: FractureTypes, films: BoneBreakData, data: Path, cache: Path) -> dict[str, np.ndarray]:
-    judged = judge_types(task, films, films.split.validation)
-    if task.recipe.places:
-        boxed = BoxedImages(data, "validation", task.recipe.size, cache, task.recipe.equalise)
-        _, maps, fracture = _see(task, boxed.squares)
-        judged["presence"] = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
-        judged["fractured"] = boxed.fractured
-        judged["peaks"] = np.array(
-            [
-                [hit(m, boxed.films[i], boxed.placements[i]).inside for m in (fracture[i], maps[i])]
-                for i in np.flatnonzero(boxed.fractured)
-            ]
-        )
-    return judged
+def _judge_places(task: FractureTypes, data: Path, cache: Path) -> dict[str, np.ndarray]:
+    """What ``OutOfFold.places`` holds of a fold."""
+    boxed = BoxedImages(data, "validation", task.recipe.size, cache, task.recipe.equalise)
+    _, maps, fracture = _see(task, boxed.squares)
+    peaks = [
+        [hit(m, boxed.films[i], boxed.placements[i]).inside for m in (fracture[i], maps[i])]
+        for i in np.flatnonzero(boxed.fractured)
+    ]
+    presence = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
+    return {"presence": presence, "fractured": boxed.fractured, "peaks": np.array(peaks)}
+
+
+FILES = {"validation": "judged.npz", "test": "test.npz"}
+"""What a run's model says of a part of the images, in the run's folder."""
+
+
+def _judged(
+    recipe: Recipe, data: Path, run: Path, part: str, init: Path | None, precision: Precision, cache: Path
+) -> dict[str, np.ndarray]:
+    """What a recipe's model says of one part of the images, trained and judged unless that was done.
+
+    The teacher's run lies beside the student's; for a run on all training images it is that of the first seed.
+    """
+    refuse_another(run, recipe)
+    if not (run / FILES[part]).is_file():
+        if recipe.frozen:
+            found = judge_probe(recipe, recipe.frozen, data, run, part, init=init, cache=cache)
+        else:
+            beside = "seed0" if part == "test" else run.name
+            teacher = run.parent.parent / recipe.distil.teacher / beside if recipe.distil else None
+            how = {"init": init, "precision": precision, "cache": cache, "teacher": teacher}
+            fit(recipe, data, run, resume=True, progress=False, **how)
+            task, films, _ = load_task(run, data, cache)
+            keep(task.network, run)
+            found = judge_types(task, films, getattr(films.split, part))
+            if recipe.places and part == "validation":
+                found |= _judge_places(task, data, cache)
+        save_whole(run / FILES[part], found)
+    return read_judged(run, part)
+
+
+def read_judged(run: Path, part: str) -> dict[str, np.ndarray]:
+    """What a run's model said of "validation" or "test" images: arrays as of ``OutOfFold``."""
+    with np.load(run / FILES[part]) as stored:
+        return {**stored, "groups": read_groups(run)[stored["films"]]}
 
 
 def cross_validate(
@@ -132,7 +158,6 @@ def cross_validate(
     init: Path | None = None,
     precision: Precision = "auto",
     cache: Path = CACHE,
-    progress: bool = False,
 ) -> OutOfFold:
     """Trains and judges a model a fold.
 
@@ -142,28 +167,17 @@ def cross_validate(
     Raises:
         ValueError: the folder holds folds of another recipe.
     """
-    chosen_folds = tuple(folds if folds is not None else range(recipe.folds))
-    for fold in chosen_folds:
-        chosen = recipe.model_copy(update={"fold": fold})
+    chosen = tuple(range(recipe.folds) if folds is None else folds)
+    for fold in chosen:
         where = run / f"fold{fold}"
-        refuse_another(where, chosen)
-        if not (where / "judged.npz").is_file():
-            if chosen.frozen:
-                judged = judge_probe(chosen, chosen.frozen, data, where, "validation", init=init, cache=cache)
-            else:
-                teacher = run.parent / chosen.distil.teacher / where.name if chosen.distil else None
-                task, films = trained(
-                    chosen, data, where, init=init, precision=precision, cache=cache, progress=progress, teacher=teacher
-                )
-                judged = _judge(task, films, data, cache)
-            save_whole(where / "judged.npz", judged)
-            (where / "last.ckpt").unlink(missing_ok=True)
-    return _join(run, chosen_folds)
+        _judged(recipe.model_copy(update={"fold": fold}), data, where, "validation", init, precision, cache)
+        (where / "last.ckpt").unlink(missing_ok=True)
+    return _join(run, chosen)
 
 
 def finished_folds(run: Path, recipe: Recipe) -> tuple[int, ...]:
     """The folds of a cross-validation that were trained and judged."""
-    return tuple(fold for fold in range(recipe.folds) if (run / f"fold{fold}" / "judged.npz").is_file())
+    return tuple(fold for fold in range(recipe.folds) if (run / f"fold{fold}" / FILES["validation"]).is_file())
 
 
 def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequence[int] | None = None) -> OutOfFold:
@@ -185,44 +199,35 @@ def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequen
         )
     for fold in finished:
         where = run / f"fold{fold}"
-        theirs = Recipe.model_validate_json((where / "recipe.json").read_text())
+        theirs = recipe_of(where)
         if theirs != recipe.model_copy(update={"fold": fold, "seed": theirs.seed}):
             raise ValueError(f"{where} holds a run of another recipe")
     return _join(run, finished)
 
 
-def _read(where: Path) -> dict[str, np.ndarray]:
-    with np.load(where / "judged.npz") as stored:
-        return {**stored, "groups": read_groups(where)[stored["films"]]}
-
-
 def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
     wheres = [run / f"fold{fold}" for fold in folds]
-    parts = [_read(where) for where in wheres]
-    efforts = [json.loads((where / "effort.json").read_text()) for where in wheres]
+    parts = [read_judged(where, "validation") for where in wheres]
+    efforts = [read_json(where / "effort.json") for where in wheres]
 
-    def joined(key: str) -> np.ndarray:
-        return np.concatenate([part[key] for part in parts])
-
-    def listed(key: str) -> list[np.ndarray]:
-        return [part[key] for part in parts if key in part]
-
-    films = joined("films")
+    films = np.concatenate([part["films"] for part in parts])
     if len(np.unique(films)) < len(films):
         raise ValueError(f"folds in {run} judged the same images, so they were dealt differently; train them again")
+
+    def joined(key: str) -> np.ndarray:
+        return np.concatenate([part[key] for part in parts])[np.argsort(films)]
+
     return OutOfFold(
-        films=films,
+        films=np.sort(films),
         labels=joined("labels"),
         groups=joined("groups"),
         logits=joined("logits"),
-        views=np.concatenate([part["views"] for part in parts], axis=1),
+        views=np.concatenate([part["views"] for part in parts], axis=1)[:, np.argsort(films)],
         evidence=joined("evidence"),
-        presence=listed("presence"),
-        fractured=listed("fractured"),
-        peaks=listed("peaks"),
+        places=[part for part in parts if "presence" in part],
         minutes=round(sum(effort["minutes"] for effort in efforts), 1),
         folds=folds,
-        started=json.loads((wheres[0] / "initial.json").read_text())["source"],
+        started=read_json(wheres[0] / "initial.json")["source"],
         device=efforts[0]["device"],
     )
 
@@ -262,14 +267,11 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
         "minutes": found.minutes,
         "folds": list(found.folds),
     }
-    if found.presence:
+    if found.places:
         # Folds share these images, so intervals are over images, each the mean of the folds' models.
-        peaks = np.stack(found.peaks).mean(axis=0)
+        peaks = np.stack([its["peaks"] for its in found.places]).mean(axis=0)
         summary["places"] = {
-            "presence_auroc": [
-                float(roc_auc_score(fractured, score))
-                for fractured, score in zip(found.fractured, found.presence, strict=True)
-            ],
+            "presence_auroc": [float(roc_auc_score(its["fractured"], its["presence"])) for its in found.places],
             "fracture_peak_in_box": bootstrap(peaks[:, 0]),
             "type_peak_in_box": bootstrap(peaks[:, 1]),
         }
@@ -279,10 +281,9 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
 def _beside(found: OutOfFold, run: Path) -> dict[str, float] | None:
     """How much oftener than the reference the labelled type was named, image by image, if its folds are there."""
     other = run.parent / REFERENCE
-    if other == run or any(not (other / f"fold{fold}" / "judged.npz").is_file() for fold in found.folds):
+    if other == run or any(not (other / f"fold{fold}" / FILES["validation"]).is_file() for fold in found.folds):
         return None
-    known = Recipe.model_validate_json((other / f"fold{found.folds[0]}" / "recipe.json").read_text())
-    theirs = read_folds(other, known, partial=True, only=found.folds)
+    theirs = read_folds(other, recipe_of(other / f"fold{found.folds[0]}"), partial=True, only=found.folds)
     if not np.array_equal(found.films, theirs.films):
         return None
     right, reference = (each.logits.argmax(axis=1) == each.labels for each in (found, theirs))
@@ -312,14 +313,18 @@ def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS)
         **summarise(found),
     }
     target = results / ("whole" if recipe.whole else "folds") / f"{recipe.name}.json"
-    known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {"folds": []}
-    if len(known["folds"]) > len(found.folds):
-        log.warning("%s holds %d folds and is left as it is", target, len(known["folds"]))
-    else:
-        # The reference's folds may be gone since.
-        kept = {"against_reference": written["against_reference"] or known.get("against_reference")}
-        write_json(target, {**written, **kept})
+    # The reference's folds may be gone since.
+    kept = written["against_reference"] or (read_json(target) or {}).get("against_reference")
+    _write_unless_more(target, {**written, "against_reference": kept}, "folds")
     return written
+
+
+def _write_unless_more(target: Path, found: dict[str, Any], counted: str) -> None:
+    known = (read_json(target) or {counted: ()})[counted]
+    if len(known) > len(found[counted]):
+        log.warning("%s holds %d %s and is left as it is", target, len(known), counted)
+    else:
+        write_json(target, found)
 
 
 def seeds(
@@ -344,36 +349,20 @@ def seeds(
     """
     rows: dict[str, Any] = {}
     for number in numbers:
-        chosen = recipe.model_copy(update={"seed": number, "fold": None})
         where = runs / f"seed{number}"
-        refuse_another(where, chosen)
-        if not (where / "test.npz").is_file():
-            if chosen.frozen:
-                found = judge_probe(chosen, chosen.frozen, data, where, "test", init=init, cache=cache)
-            else:
-                teacher = runs.parent / chosen.distil.teacher / "seed0" if chosen.distil else None
-                task, films = trained(chosen, data, where, init=init, precision=precision, cache=cache, teacher=teacher)
-                found = judge_types(task, films, films.split.test)
-            save_whole(where / "test.npz", found)
-        with np.load(where / "test.npz") as judged:
-            logits, views, labels = judged["logits"], judged["views"], judged["labels"]
-            groups = read_groups(where)[judged["films"]]
-        figures = report(logits, labels, list(CLASSES), 1.0, groups)
-        all_views = report(averaged_views(views), labels, list(CLASSES), 1.0, groups)
+        chosen = recipe.model_copy(update={"seed": number, "fold": None})
+        judged = _judged(chosen, data, where, "test", init, precision, cache)
+        labels, groups = judged["labels"], judged["groups"]
+        figures = report(judged["logits"], labels, list(CLASSES), 1.0, groups)
         rows[str(number)] = {
             "accuracy": figures["accuracy"],
             "top3": figures["top3"],
-            "views_averaged": all_views["accuracy"],
-            "minutes": json.loads((where / "effort.json").read_text())["minutes"],
+            "views_averaged": bootstrap(averaged_views(judged["views"]).argmax(axis=1) == labels, groups),
+            "minutes": read_json(where / "effort.json")["minutes"],
         }
     values = [row["accuracy"]["value"] for row in rows.values()]
     # A linear probe is the same for every seed.
     spread = float(np.std(values, ddof=1)) if len(values) > 1 and not recipe.frozen else None
     found = {"recipe": recipe.name, "mean": float(np.mean(values)), "spread": spread, "seeds": rows}
-    target = results / f"{recipe.name}.json"
-    known = json.loads(target.read_text(encoding="utf-8"))["seeds"] if target.is_file() else {}
-    if len(known) > len(rows):
-        log.warning("%s holds %d seeds and is left as it is", target, len(known))
-    else:
-        write_json(target, found)
+    _write_unless_more(results / f"{recipe.name}.json", found, "seeds")
     return found

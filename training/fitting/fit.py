@@ -1,8 +1,12 @@
-"""Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml --data FOLDER [--init FILE] [--resume]``.
+"""Trains one recipe, a network or a linear probe: ``python -m training fit training/recipes/resnet18.yaml``.
 
 Everything lands in ``runs/<name>/``: the last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
 ``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation images
 would only make those useless for judging. ``export`` makes the model under ``weights/`` out of it.
+
+A linear probe is logistic regression on what pretrained layers see of an image: so few images teach a large network
+little that it does not know already (Razavian et al., 2014, "CNN features off-the-shelf: an astounding baseline for
+recognition"). Nothing else learns, so that folds cost seconds once the features are there.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,17 +27,25 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.progress import track
 from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torchvision import models
 
+from app.imaging.letterbox import normalise
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
+from app.model.ood import pooled, stage_features
+from training import aside, read_json
+from training.data.augmentation import VIEWS, View, seen_as
 from training.data.bone_break import CLASSES
 from training.data.datamodule import BoneBreakData
-from training.data.image import CACHE
-from training.fitting.task import FractureTypes, Teacher, keep, load_kept
-from training.recipe import Distil, Precision, Recipe
+from training.data.image import CACHE, key_of
+from training.fitting.task import FractureTypes, Teacher, load_kept
+from training.recipe import Distil, Frozen, Precision, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -86,20 +98,19 @@ def load_initial(network: FractureNetwork, architecture: str, file: Path | None)
             raise FileNotFoundError(f"no initial layers at {file}")
         return _fill(network, load_file(file), file.name, hashlib.sha256(file.read_bytes()).hexdigest())
     published = ARCHITECTURES[architecture].published
-    if not published:
-        log.warning("NO PRETRAINED LAYERS for %s: training starts from RANDOM weights.", architecture)
-        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
-    try:
-        state = models.get_weight(published).get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        log.warning(
-            "NO PRETRAINED LAYERS: %s could not be downloaded (%s). Training starts from RANDOM weights and will be "
-            "far worse; give a local file with --init.",
-            published,
-            error,
-        )
-        return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
-    return _fill(network, state, published, "")
+    reason = f"{architecture} has none published"
+    if published:
+        try:
+            state = models.get_weight(published).get_state_dict(progress=False, check_hash=True)
+            return _fill(network, state, published, "")
+        except (URLError, OSError, RuntimeError) as error:
+            reason = f"{published} could not be downloaded ({error})"
+    log.warning(
+        "NO PRETRAINED LAYERS: %s. Training starts from RANDOM weights and will be far worse; give a local file with "
+        "--init.",
+        reason,
+    )
+    return Initial("random", "", 0, tuple(name for name, _ in network.body.named_parameters()))
 
 
 def _fill(network: FractureNetwork, state: dict[str, torch.Tensor], source: str, sha256: str) -> Initial:
@@ -162,7 +173,7 @@ def _build(
 
 
 def _teacher(recipe: Recipe, how: Distil, run: Path, student: nn.Module, split_table: str) -> Teacher:
-    theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
+    theirs = recipe_of(run)
     if (run / "split.csv").read_text(encoding="utf-8") != split_table:
         raise ValueError(f"the teacher in {run} was trained on other images, some of which would judge the student")
     network = load_kept(network_of(theirs), run)
@@ -180,7 +191,6 @@ def fit(
     precision: Precision = "auto",
     cache: Path = CACHE,
     progress: bool = True,
-    callbacks: Sequence[Callback] = (),
     teacher: Path | None = None,
 ) -> Path:
     """Trains for the recipe's epochs.
@@ -206,24 +216,21 @@ def fit(
     last = run / "last.ckpt"
     going_on = resume and last.is_file()
     if going_on:
-        theirs = Recipe.model_validate_json((run / "recipe.json").read_text())
+        theirs = recipe_of(run)
         # More epochs are what a run may be resumed for.
         if theirs.model_copy(update={"tune_epochs": recipe.tune_epochs}) != recipe:
             raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
     (run / "effort.json").unlink(missing_ok=True)
-    known = Initial(**json.loads((run / "initial.json").read_text())) if going_on else None
+    known = Initial(**read_json(run / "initial.json")) if going_on else None
     task, initial = _build(recipe, films, known, init, teacher)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "initial.json").write_text(json.dumps(vars(initial)))
-    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
-    (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
+    _keep_start(run, recipe, films, initial)
     if precision == "auto":
         precision = faster_precision(recipe)
     # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
     attempt = 1 + len(list(run.glob("logs/csv-*")))
     newest = ModelCheckpoint(run, "last", enable_version_counter=False)
     timer = Timer(duration=None)
-    watching: list[Callback] = [newest, timer, *callbacks, *([RichProgressBar()] if progress else [])]
+    watching: list[Callback] = [newest, timer, *([RichProgressBar()] if progress else [])]
     trainer = lightning.Trainer(
         max_epochs=recipe.head_epochs + recipe.tune_epochs,
         precision=precision,
@@ -241,6 +248,18 @@ def fit(
     return last
 
 
+def _keep_start(run: Path, recipe: Recipe, films: BoneBreakData, initial: Initial) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "initial.json").write_text(json.dumps(vars(initial)))
+    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
+
+
+def recipe_of(run: Path) -> Recipe:
+    """The recipe that a run was started with."""
+    return Recipe.model_validate_json((run / "recipe.json").read_text())
+
+
 def processor() -> str:
     """The processor, by the threads that torch takes of it."""
     threads = torch.get_num_threads()
@@ -255,16 +274,14 @@ def keep_effort(run: Path, epochs: int, seconds: float, precision: str, device: 
 
 def refuse_another(run: Path, recipe: Recipe) -> None:
     """Raises ValueError where a folder holds a run of another recipe."""
-    known = run / "recipe.json"
-    if known.is_file() and Recipe.model_validate_json(known.read_text()) != recipe:
+    if (run / "recipe.json").is_file() and recipe_of(run) != recipe:
         raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
 
 
 def save_whole(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays aside and renames, so that a file that is there is never a torn one."""
-    aside = path.with_name(f"writing-{path.name}")
-    np.savez(aside, **arrays)  # ty: ignore[invalid-argument-type]
-    aside.rename(path)
+    """Writes arrays so that a file that is there is never a torn one."""
+    with aside(path) as partial:
+        np.savez(partial, **arrays)  # ty: ignore[invalid-argument-type]
 
 
 def curve(run: Path) -> list[dict[str, float]]:
@@ -277,31 +294,6 @@ def curve(run: Path) -> list[dict[str, float]]:
                 if losses:
                     rows.setdefault(int(row["epoch"]), {}).update(losses)
     return [{"epoch": epoch, **rows[epoch]} for epoch in sorted(rows)]
-
-
-def trained(
-    recipe: Recipe,
-    data: Path,
-    run: Path,
-    *,
-    init: Path | None,
-    precision: Precision,
-    cache: Path,
-    progress: bool = False,
-    teacher: Path | None = None,
-) -> tuple[FractureTypes, BoneBreakData]:
-    """Trains, or goes on where training stopped, and keeps the weights for networks that learn from this one.
-
-    Args:
-        as of ``fit``.
-
-    Returns:
-        The trained network and its images, ready to judge.
-    """
-    fit(recipe, data, run, init=init, resume=True, precision=precision, cache=cache, progress=progress, teacher=teacher)
-    task, films, _ = load_task(run, data, cache)
-    keep(task.network, run)
-    return task, films
 
 
 def read_groups(run: Path) -> np.ndarray:
@@ -320,8 +312,8 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     effort = run / "effort.json"
     if not effort.is_file():
         raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
-    recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
-    initial = Initial(**json.loads((run / "initial.json").read_text()))
+    recipe = recipe_of(run)
+    initial = Initial(**read_json(run / "initial.json"))
     films = BoneBreakData(recipe, data, cache)
     if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
         raise ValueError(
@@ -332,3 +324,81 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     state = torch.load(run / "last.ckpt", map_location="cpu", weights_only=False)["state_dict"]
     task.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("teacher.")})
     return task.eval(), films, initial
+
+
+SHOWN: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 and view.scale == 1.0)
+"""The image as it is and its mirror image; the probe learns from both."""
+
+
+def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
+    """Logits of images by multinomial logistic regression on standardised features, every type weighing alike.
+
+    Args:
+        features: float (V, N, D) of the images to learn from, every view of them.
+        labels: int (N,), every type among them.
+        judged: float (V, M, D), of the images to judge.
+        decay: weight of the squared coefficients in the loss.
+
+    Returns:
+        float32 (V, M, C).
+    """
+    known = np.concatenate(list(features))
+    # scikit-learn sums the loss over images and halves the penalty.
+    strength = 0.5 / (decay * len(known))
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
+    probe = make_pipeline(StandardScaler(), model).fit(known, np.tile(labels, len(features)))
+    return np.stack([probe.decision_function(view) for view in judged]).astype(np.float32)
+
+
+def pooled_features(
+    extractor: nn.Module, squares: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], view: View = VIEWS[0]
+) -> np.ndarray:
+    """Features of images, pooled over cells: squares uint8, or float32 in 0..1, (N, S, S) to float32 (N, D)."""
+    parts = []
+    for start in track(range(0, len(squares), 32), "Features", disable=len(squares) <= 32):
+        pixels = torch.from_numpy(squares[start : start + 32])[:, None]
+        pixels = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels
+        parts.append(pooled(extractor, normalise(seen_as(pixels, view), mean, std)).numpy())
+    return np.concatenate(parts)
+
+
+def judge_probe(
+    recipe: Recipe, how: Frozen, data: Path, run: Path, part: str, *, init: Path | None, cache: Path = CACHE
+) -> dict[str, np.ndarray]:
+    """Fits the probe on a recipe's training images and judges others by it.
+
+    Returns:
+        "images", "labels", "logits" (N, C), "views" (V, N, C) and "evidence" (N,), which is not known here (nan).
+
+    Raises:
+        FileNotFoundError: images or initial layers are not there.
+        ValueError: a stage has no pretrained layers.
+    """
+    began = time.monotonic()
+    films = BoneBreakData(recipe, data, cache)
+    network = network_of(recipe)
+    initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
+    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
+        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
+    _keep_start(run, recipe, films, initial)
+    paths = [film.path for film in films.films]
+    key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)
+    # Beside the folds, which all read them.
+    stored = run.parent / f"features-{key}.npy"
+    if not stored.is_file():
+        extractor = stage_features(network.body, how.stages)
+        seen = [pooled_features(extractor, films.squares, recipe.mean, recipe.std, view) for view in SHOWN]
+        with aside(stored) as partial:
+            np.save(partial, np.stack(seen))
+    features = np.load(stored)
+    indices = getattr(films.split, part)
+    known = films.split.train
+    views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
+    keep_effort(run, 0, time.monotonic() - began, "32-true", processor())
+    return {
+        "films": indices,
+        "labels": films.labels[indices],
+        "logits": views[0],
+        "views": views,
+        "evidence": np.full(len(indices), np.nan, np.float32),
+    }

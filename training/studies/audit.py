@@ -1,21 +1,19 @@
-"""What is duplicated, leaked or contradictory in a data set: ``python -m training audit NAME --out DIR``.
+"""What is duplicated, leaked or contradictory in a data set: ``python -m training audit NAME``.
 
-``DIR/index.html`` shows it with thumbnails and stays on the user's disk; ``training/data/audits/NAME.json`` holds
-counts and names only, is the same from run to run, and is committed. How far the search for near-duplicates is to be
-believed is measured on the images themselves: ``brute_force`` counts what it overlooked, ``recall_of_planted`` how many
-copies of a known kind it finds. Labels are suspected by confident learning (Northcutt, Jiang and Chuang, 2021,
-"Confident learning: estimating uncertainty in dataset labels"): suspicions to look at, not corrections.
+``training/data/audits/NAME.json`` holds counts and names only, is the same from run to run, and is committed. How far
+the search for near-duplicates is to be believed is measured on the images themselves: ``brute_force`` counts what it
+overlooked, ``recall_of_planted`` how many copies of a known kind it finds. Labels are suspected by confident learning
+(Northcutt, Jiang and Chuang, 2021, "Confident learning: estimating uncertainty in dataset labels"): suspicions to look
+at, not corrections.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +30,17 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from app.explain.shortcuts import mark_boxes
-from app.imaging.letterbox import letterbox, normalise
+from app.imaging.letterbox import normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import build_network, channels_last
+from app.model.ood import MEAN, STD
 from training import write_json
 from training.data.duplicates import (
     Features,
-    Grouping,
     describe,
     find_groups,
     find_links,
+    grey_square,
     group,
     hash_distances,
     hashes,
@@ -51,8 +50,6 @@ from training.data.duplicates import (
 )
 from training.data.image import CACHE, DataSet, Thresholds, readable
 from training.fitting.fit import Initial, load_initial
-from training.templates import picture
-from training.templates import write_page as fill_page
 
 MOST_PAIRS = 250_000
 """A pair costs a millisecond, a tenth of a large set against all of it hours; there the tenth meets itself alone."""
@@ -72,10 +69,6 @@ def _turned(film: np.ndarray, degrees: float) -> np.ndarray:
 def _cropped(film: np.ndarray, share: float) -> np.ndarray:
     height, width = film.shape
     return film[int(height * share) :, : int(width * (1 - share))]
-
-
-def _square(film: np.ndarray) -> np.ndarray:
-    return np.round(letterbox(Radiograph(film, (0, 255)), 256)[0] * 255.0).astype(np.uint8)
 
 
 COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -117,7 +110,7 @@ def brute_force(
     size = max(1, round(len(different) / 10))
     sample = np.sort(np.random.default_rng(seed).choice(different, size, replace=False))
     others = different if size * len(different) <= MOST_PAIRS else sample
-    boxed = {i: _square(films[i]) for i in others.tolist()}
+    boxed = {i: grey_square(Radiograph(films[i], (0, 255))) for i in others.tolist()}
     hashed = {i: hashes(films[i]) for i in others.tolist()}
     bits = hash_distances(np.stack([hashed[i] for i in sample]), np.stack([hashed[i] for i in others]))
     small = np.stack([cv2.resize(boxed[i], (128, 128), interpolation=cv2.INTER_AREA) for i in others])
@@ -129,18 +122,18 @@ def brute_force(
     described = dict(zip(boxed, describe(list(boxed.values())), strict=True))
     with ThreadPoolExecutor() as pool, threadpool_limits(1):
 
-        def twins(pair: tuple[int, int]) -> bool:
+        def alike(pair: tuple[int, int]) -> bool:
             one, other = described[sample[pair[0]]], described[others[pair[1]]]
             return bool(near[pair]) or matches(one, other) >= thresholds.detail_matches
 
-        found = list(track(pool.map(twins, pairs, chunksize=256), "Brute force", total=len(pairs)))
+        found = list(track(pool.map(alike, pairs, chunksize=256), "Brute force", total=len(pairs)))
     apart = [bool(groups[sample[i]] != groups[others[j]]) for i, j in pairs]
     return {
         "films": size,
         "against": len(others),
         "pairs": len(pairs),
         "twins": sum(found),
-        "missed_by_search": sum(twin and split for twin, split in zip(found, apart, strict=True)),
+        "missed_by_search": sum(map(bool.__and__, found, apart)),
     }
 
 
@@ -162,11 +155,10 @@ def recall_of_planted(decoded: Sequence[Radiograph], thresholds: Thresholds, see
     return found
 
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FOLDS = 5
 
 
-def pooled_features(squares: np.ndarray, init: Path | None, batch: int = 64) -> tuple[np.ndarray, Initial]:
+def mean_and_max(squares: np.ndarray, init: Path | None, batch: int = 64) -> tuple[np.ndarray, Initial]:
     """Average- and max-pooled features after ResNet-18's third stage: uint8 (N, S, S) to float32 (N, 512)."""
     torch.manual_seed(0)
     network = build_network("resnet18", 2).eval()
@@ -202,18 +194,6 @@ def suspects(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 AUDITS = Path(__file__).resolve().parents[1] / "data" / "audits"
 
 
-@dataclass(frozen=True)
-class Audit:
-    """A data set, what was found in it, and the summary that is committed."""
-
-    data: DataSet
-    decoded: list[Radiograph]
-    grouping: Grouping
-    suspected: np.ndarray
-    probabilities: np.ndarray
-    summary: dict[str, Any]
-
-
 def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, int]:
     """How images of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
     tied: Counter[str] = Counter()
@@ -246,11 +226,44 @@ def is_tinted(picture: np.ndarray) -> bool:
     return float((spread > 24).mean()) > 0.005
 
 
-def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit:
-    """Everything that is wrong with a data set, as far as it can be counted."""
+def _suspected(
+    data: DataSet, decoded: Sequence[Radiograph], once: np.ndarray, cases: np.ndarray, init: Path | None
+) -> dict[str, Any]:
+    """Labels that are likely wrong, among the images ``once``, int (M,), of which no two are near-duplicates."""
+    squares = np.stack([grey_square(decoded[i], 160) for i in once])
+    labels = data.labels[once]
+    features, initial = mean_and_max(squares, init)
+    probabilities = out_of_fold(features, labels, cases[once])
+    found = suspects(labels, probabilities)
+    return {
+        "method": "confident learning on grouped 5-fold logistic regression over pooled ResNet-18 features, "
+        "one film a group",
+        "features": initial.source,
+        "judged": len(once),
+        "accuracy_of_the_judge": float((probabilities.argmax(axis=1) == labels).mean()),
+        "accuracy_of_naming_the_commonest": float(np.bincount(labels).max() / len(once)),
+        "suspected": len(found),
+        "most_doubtful": [
+            {
+                "film": data.films[once[i]].name,
+                "label": data.classes[labels[i]],
+                "judged": data.classes[int(probabilities[i].argmax())],
+            }
+            for i in found[:20]
+        ],
+    }
+
+
+def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache: Path = CACHE) -> dict[str, Any]:
+    """Counts what is wrong with a data set, and writes counts and names as ``NAME.json``.
+
+    Args:
+        folder: to write into; what a person said of pairs looked at is read from there.
+        init: ResNet-18's layers for the label check; torchvision's where not given.
+    """
     data, decoded = readable(data)
     grouping = find_groups(data, decoded, cache)
-    labels = np.array([film.label for film in data.films])
+    labels = data.labels
     members = [np.flatnonzero(grouping.groups == number) for number in np.unique(grouping.groups)]
     several = [group for group in members if len(group) > 1]
     contradictory = [group for group in several if len(set(labels[group])) > 1]
@@ -260,10 +273,6 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
     once = np.sort([int(group[0]) for group in members])
     marked = [len(mark_boxes(film.display())) > 0 for film in track(decoded, "Looking for marks")]
     coloured = [is_tinted(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.films]
-    squares = np.stack([np.round(letterbox(decoded[i], 160)[0] * 255.0).astype(np.uint8) for i in once])
-    features, initial = pooled_features(squares, init)
-    probabilities = out_of_fold(features, labels[once], grouping.cases[once])
-    suspected = suspects(labels[once], probabilities)
     summary = {
         "set": data.name,
         "title": data.title,
@@ -297,6 +306,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
             ],
             "brute_force": brute_force(decoded, grouping.groups, data.thresholds),
             "recall_of_planted_copies": recall_of_planted(decoded, data.thresholds),
+            "looked_at": looked_at(data.name, folder),
         },
         "same_case": {
             "method": "file names that share eight hexadecimal digits: cut from one picture, or from one article",
@@ -306,91 +316,7 @@ def audit(data: DataSet, init: Path | None = None, cache: Path = CACHE) -> Audit
             "across_parts": _crossing(data, related, "a film of the same case"),
         },
         "marks": {"films_with_letters_or_arrows": int(sum(marked)), "films_with_colour": int(sum(coloured))},
-        "suspected_labels": {
-            "method": "confident learning on grouped 5-fold logistic regression over pooled ResNet-18 features, "
-            "one film a group",
-            "features": initial.source,
-            "judged": len(once),
-            "accuracy_of_the_judge": float((probabilities.argmax(axis=1) == labels[once]).mean()),
-            "accuracy_of_naming_the_commonest": float(np.bincount(labels[once]).max() / len(once)),
-            "suspected": len(suspected),
-            "most_doubtful": [
-                {
-                    "film": data.films[once[i]].name,
-                    "label": data.classes[labels[once[i]]],
-                    "judged": data.classes[int(probabilities[i].argmax())],
-                }
-                for i in suspected[:20]
-            ],
-        },
+        "suspected_labels": _suspected(data, decoded, once, grouping.cases, init),
     }
-    return Audit(data, decoded, grouping, once[suspected], probabilities, json.loads(json.dumps(summary)))
-
-
-def write_summary(audit: Audit, folder: Path = AUDITS) -> Path:
-    """Writes the counts and names that are committed, with what a person said of pairs looked at."""
-    near = {**audit.summary["near_duplicates"], "looked_at": looked_at(audit.data.name, folder)}
-    target = folder / f"{audit.data.name}.json"
-    write_json(target, {**audit.summary, "near_duplicates": near}, ascii_only=False)
-    return target
-
-
-THUMBNAIL = 120
-MOST = 60
-"""Groups shown in a section; the counts beside them are of all."""
-EIGHT = 8
-"""Images shown of a group."""
-
-
-def write_page(audit: Audit, folder: Path) -> Path:
-    """Writes ``index.html`` with thumbnails into a folder and names it; the page is never to be committed."""
-    summary, films, near = audit.summary, audit.data.films, audit.summary["near_duplicates"]
-    numbers, classes = audit.grouping.groups, audit.data.classes
-    members = sorted((np.flatnonzero(numbers == n) for n in np.unique(numbers)), key=len, reverse=True)
-    several = [group for group in members if len(group) > 1]
-    contradictory = [group for group in several if len({films[i].label for i in group}) > 1]
-    crossing = [group for group in several if len({films[i].part for i in group} - {""}) > 1]
-    judged = {row["film"]: row["judged"] for row in summary["suspected_labels"]["most_doubtful"]}
-
-    def thumbnail(index: int, caption: str) -> dict[str, str]:
-        return picture(audit.decoded[index].display(), THUMBNAIL, caption, films[index].name)
-
-    def drawn(groups: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        return [
-            {
-                "pictures": [
-                    thumbnail(i, f"{classes[films[i].label]}, {films[i].part or 'no part'}") for i in group[:EIGHT]
-                ],
-                "more": max(len(group) - EIGHT, 0),
-            }
-            for group in groups[:MOST]
-        ]
-
-    return fill_page(
-        "audit.html.j2",
-        folder,
-        title=audit.data.title,
-        side=THUMBNAIL,
-        summary=summary,
-        problems=audit.data.problems,
-        overview=[
-            ("images", summary["films"]),
-            ("files that are byte for byte another one", summary["exact_copies"]["files_that_are_copies"]),
-            ("different images, near-duplicates counted once", near["different_films"]),
-            ("images with a near-duplicate", near["films_in_groups_of_several"]),
-            *near["across_parts"].items(),
-            ("groups with contradictory labels", len(contradictory)),
-            ("images with letters or arrows (estimate)", summary["marks"]["films_with_letters_or_arrows"]),
-            ("images with colour", summary["marks"]["films_with_colour"]),
-            ("labels that look wrong (suspicion)", summary["suspected_labels"]["suspected"]),
-        ],
-        sections=[
-            (f"Contradictory: near-duplicates, different labels ({len(contradictory)})", drawn(contradictory)),
-            (f"On several sides of the published split ({len(crossing)})", drawn(crossing)),
-            (f"Largest groups ({len(several)} of several images)", drawn(several[:20])),
-        ],
-        doubtful=[
-            thumbnail(i, f"labelled {classes[films[i].label]}, judged {judged[films[i].name]}")
-            for i in audit.suspected[:20]
-        ],
-    )
+    write_json(folder / f"{data.name}.json", summary, ascii_only=False)
+    return summary

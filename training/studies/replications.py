@@ -9,7 +9,6 @@ performance of a deep learning model to detect pneumonia in chest radiographs").
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,7 +30,8 @@ from torchvision import models
 from app.imaging.letterbox import normalise
 from app.model.backbones import ARCHITECTURES, CustomCNN
 from app.model.network import channels_last
-from training import write_json
+from app.model.ood import MEAN, STD
+from training import read_json, write_json
 from training.data import SETS
 from training.data.augmentation import augment
 from training.data.datamodule import BoxedImages
@@ -45,21 +45,18 @@ Number = Literal["32-true", "bf16-mixed"]
 
 
 def _custom_cnn(classes: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        *CustomCNN(dropout).children(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128 * 16, classes)
-    )
+    layers = CustomCNN(dropout).children()
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128 * 16, classes))
 
 
 def _attention_fusion(classes: int, dropout: float) -> nn.Sequential:
     entry = ARCHITECTURES["efficientnet-b3-attention"]
-    body = entry.backbone(32)
-    return nn.Sequential(
-        body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(entry.channels, classes)
-    )
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(entry.channels, classes))
+    return nn.Sequential(entry.backbone(32), *head)
 
 
-def _resnet(build: Callable[..., models.ResNet], classes: int, dropout: float) -> models.ResNet:
-    network = build(weights=None)
+def _resnet(build: Callable[[], models.ResNet], classes: int, dropout: float) -> models.ResNet:
+    network = build()
     head = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, classes))
     network.fc = head  # ty: ignore[invalid-assignment]
     return network
@@ -69,10 +66,8 @@ NETWORKS: dict[str, Callable[[int, float], nn.Module]] = {
     "custom-cnn": _custom_cnn,
     "resnet18": partial(_resnet, models.resnet18),
     "resnet50": partial(_resnet, models.resnet50),
-    "mobilenet-v2": lambda classes, dropout: models.mobilenet_v2(weights=None, num_classes=classes, dropout=dropout),
-    "convnext-tiny": lambda classes, dropout: models.convnext_tiny(
-        weights=None, num_classes=classes, stochastic_depth_prob=dropout
-    ),
+    "mobilenet-v2": lambda classes, dropout: models.mobilenet_v2(num_classes=classes, dropout=dropout),
+    "convnext-tiny": lambda classes, dropout: models.convnext_tiny(num_classes=classes, stochastic_depth_prob=dropout),
     "efficientnet-b3-attention": _attention_fusion,
 }
 
@@ -99,10 +94,7 @@ def load_initial(network: nn.Module, file: Path | None) -> str:
     if not usable:
         raise ValueError(f"{file.name} holds nothing for this network")
     network.load_state_dict(usable, strict=False)
-    return f"{file.stem}"
-
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return file.stem
 
 
 class ReplicationTask(lightning.LightningModule):
@@ -175,12 +167,7 @@ def _trainer(recipe: ShortRecipe, precision: Number) -> lightning.Trainer:
 
 
 def train(
-    recipe: ShortRecipe,
-    squares: np.ndarray,
-    labels: np.ndarray,
-    classes: int,
-    init: Path | None,
-    precision: Number,
+    recipe: ShortRecipe, squares: np.ndarray, labels: np.ndarray, classes: int, init: Path | None, precision: Number
 ) -> tuple[ReplicationTask, str]:
     """Trains once.
 
@@ -193,8 +180,8 @@ def train(
     """
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     counts = torch.bincount(torch.from_numpy(labels), minlength=classes)
-    weights = counts.sum() / (len(counts) * counts.clamp(min=1)) if recipe.class_weighted else torch.ones(len(counts))
-    network = NETWORKS[recipe.network](len(counts), recipe.dropout)
+    weights = counts.sum() / (classes * counts.clamp(min=1)) if recipe.class_weighted else torch.ones(classes)
+    network = NETWORKS[recipe.network](classes, recipe.dropout)
     start = load_initial(network, init)
     task = ReplicationTask(recipe, channels_last(network), weights.float())
     _trainer(recipe, precision).fit(task, _loader(recipe, squares, labels, True))
@@ -266,7 +253,7 @@ def replicate(name: str, data: Path, init: Path | None, *, only: str | None = No
     if known is None:
         raise ValueError(f"These are not the images of training/splits/{recipe.data}.csv.")
     pixels = squares([film.path for film in dataset.films], recipe.size)
-    labels = np.array([film.label for film in dataset.films])
+    labels = dataset.labels
     # Depthwise convolutions in bf16 are slow on processors.
     precision: Number = "32-true" if recipe.network == "mobilenet-v2" else "bf16-mixed"
     for kind, deal in (("published", published), ("leak_free", leak_free)):
@@ -277,7 +264,7 @@ def replicate(name: str, data: Path, init: Path | None, *, only: str | None = No
             # Read again, since another run may have written meanwhile.
             rows = load_rows(recipes)
             rows[name][kind] = found
-            save(rows)
+            write_json(RESULTS, rows)
             yield kind, found
 
 
@@ -286,47 +273,12 @@ RESULTS = REPLICATIONS / "results.json"
 
 def load_rows(recipes: dict[str, ReplicationRecipe], path: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """One row a recipe: its claim, and what was run of it; "published" and "leak_free" are None where it was not."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = read_json(path) or {}
     rows = {}
     for name, recipe in recipes.items():
         run = {kind: known.get(name, {}).get(kind) for kind in ("published", "leak_free")}
         rows[name] = {**recipe.model_dump(include={"title", "claim", "claimed", "data", "protocol"}), **run}
     return rows
-
-
-def save(rows: dict[str, dict[str, Any]], path: Path = RESULTS) -> None:
-    """Writes all rows, those that were not run too."""
-    write_json(path, rows)
-
-
-def _cell(run: dict[str, Any] | None) -> str:
-    if run is None:
-        return "not run"
-    share = run["accuracy"]
-    low, high = (f"{100 * share[key]:.1f}" for key in ("low", "high"))
-    films = f"{share['n']} films"
-    if share.get("groups", share["n"]) < share["n"]:
-        films += f" of {share['groups']} cases"
-    if "commonest" in run:
-        films += f"; commonest label {100 * run['commonest']:.0f} %"
-    return f"{100 * share['value']:.1f} % ({low} to {high}; {films})"
-
-
-def markdown(rows: dict[str, dict[str, Any]]) -> str:
-    """The table, one line a row."""
-    lines = [
-        "| recipe | data set | claimed | its own split | without the leak | run here |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows.values():
-        claimed = "" if row["claimed"] is None else f"{100 * row['claimed']:.1f} %"
-        run = row["published"]
-        start = "from scratch" if run and run["start"] == "from scratch" else "from ImageNet layers"
-        how = f"{run['epochs']} epoch{'s' * (run['epochs'] > 1)} {start}" if run else ""
-        lines.append(
-            f"| {row['title']} | {row['data']} | {claimed} | {_cell(run)} | {_cell(row['leak_free'])} | {how} |"
-        )
-    return "\n".join(lines)
 
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "cross-source" / "resnet18.yaml"

@@ -1,49 +1,146 @@
 """Figures into text: ``python -m training report``.
 
-Reads what the other commands committed (cards, cross-validations, seeds, studies, audits, benchmarks) and writes the
-pages of ``docs/`` from ``training/templates``, every model's card for people, and the marked table of the README.
+Reads what the other commands committed (cards, cross-validations, seeds, studies, audits, benchmarks) and fills the
+templates of ``training/templates``: the pages of ``docs/``, every model's card for people, and the README's table.
+
+Sections of ``weights/<model>/README.md`` follow the model cards of the Hugging Face hub (Mitchell et al., 2019, "Model
+cards for model reporting") and the items of CLAIM, the checklist for artificial intelligence in medical imaging (Mongan
+et al., 2020; Tejani et al., 2024).
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from app.model.weights import load_card, ranked
-from training.evaluation.classification import plot_reliability
-from training.release.model_card import MEASURED, model_card
-from training.studies.tables import read, read_all, read_detector, render
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-__all__ = ["PAGES", "fill", "pages", "report"]
+from app.explain.faithfulness import depends_on_model, depends_on_type, lost_to_random
+from app.explain.methods import DEFAULT, METHODS
+from app.model.ood import FOLDER as OOD
+from app.model.ood import real_images_kept
+from app.model.weights import ModelCard, load_card, percent, ranked, with_interval
+from training import read_json
+from training.evaluation.classification import plot_reliability
+from training.evaluation.heatmaps import ASKED, best_baseline
+
+__all__ = ["PAGES", "fill", "model_card", "pages", "render", "report"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("results", "faithfulness", "data", "training")
 """Templates of ``docs/``."""
 AUDITED = ("bone-break", "fracatlas", "multi-region")
+MEASURED = ("localisation", "presence", "faithfulness")
+"""Files beside a card that commands of ``training`` write, without suffix."""
+HELPERS: dict[str, Any] = {
+    "ASKED": ASKED,
+    "DEFAULT": DEFAULT,
+    "METHODS": METHODS,
+    "best_baseline": best_baseline,
+    "depends_on_model": depends_on_model,
+    "depends_on_type": depends_on_type,
+    "lost_to_random": lost_to_random,
+    "real_images_kept": real_images_kept,
+}
+"""What templates may use besides filters."""
+
+
+def _commonest(figures: dict[str, Any], count: int) -> float:
+    """Top-``count`` accuracy of always naming the commonest types among the images that were judged."""
+    sizes = sorted((row["films"] for row in figures["per_class"]), reverse=True)
+    return sum(sizes[:count]) / sum(sizes)
+
+
+def _confusions(figures: dict[str, Any]) -> list[tuple[float, str, str]]:
+    """Share of a type, the type, what it was called instead; the commonest first."""
+    names = [row["name"] for row in figures["per_class"]]
+    shares = [
+        (count / max(1, sum(row)), names[truth], names[named])
+        for truth, row in enumerate(figures["confusion"])
+        for named, count in enumerate(row)
+        if named != truth
+    ]
+    return sorted(shares, reverse=True)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).resolve().parents[1] / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, of this project's own figures
+    )
+    made.filters.update(
+        percent=partial(percent, digits=1), with_interval=with_interval, commonest=_commonest, confusions=_confusions
+    )
+    made.globals.update(HELPERS)
+    return made
+
+
+def render(template: str, **context: Any) -> str:
+    """A template of ``training/templates`` with its figures, as Markdown.
+
+    Raises:
+        jinja2.UndefinedError: it names a figure that the context lacks.
+    """
+    return _environment().get_template(f"{template}.md.j2").render(context)
+
+
+def _read_all(folder: Path) -> dict[str, Any]:
+    return {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
+
+
+def _beside(card: ModelCard, root: Path) -> dict[str, Any]:
+    """What was measured of a model and lies beside its card, by name; None where it was not."""
+    return {kind: read_json(root / "weights" / card.name / f"{kind}.json") for kind in MEASURED}
+
+
+def _detector(root: Path) -> dict[str, Any] | None:
+    found = read_json(root / "weights" / OOD / "detector.json")
+    return found["metrics"] if found else None
 
 
 def _figures(root: Path) -> dict[str, Any]:
     """Everything the pages show, by the name that the templates use; None or empty where it was not measured."""
     cards = [load_card(name, root / "weights") for name in ranked(root / "weights")]
     results = root / "training" / "results"
-    audits = (read(root / "training" / "data" / "audits" / f"{name}.json") for name in AUDITED)
+    audits = (read_json(root / "training" / "data" / "audits" / f"{name}.json") for name in AUDITED)
     return {
         "cards": cards,
         "shipped": cards[0],
-        "beside": {
-            card.name: {kind: read(root / "weights" / card.name / f"{kind}.json") for kind in MEASURED}
-            for card in cards
-        },
-        **{name: read_all(results / name) for name in ("folds", "whole", "seeds", "tuning")},
-        "detector": read_detector(root),
-        "ensembles": read(results / "ensembles.json"),
-        "ablation": read(results / "ablation.json"),
-        "crossed": read(results / "cross_source.json"),
-        "replications": read(root / "training" / "recipes" / "replications" / "results.json"),
+        "beside": {card.name: _beside(card, root) for card in cards},
+        **{name: _read_all(results / name) for name in ("folds", "whole", "seeds")},
+        "detector": _detector(root),
+        "ensembles": read_json(results / "ensembles.json"),
+        "ablation": read_json(results / "ablation.json"),
+        "crossed": read_json(results / "cross_source.json"),
+        "replications": read_json(root / "training" / "recipes" / "replications" / "results.json"),
         "audits": [audit for audit in audits if audit],
-        "costs": read_all(root / "benchmarks" / "results"),
+        "costs": _read_all(root / "benchmarks" / "results"),
     }
+
+
+def model_card(card: ModelCard, root: Path) -> str:
+    """A model's card for people, in Markdown, with the hub's metadata in front.
+
+    Args:
+        card: of a model that was exported; what was not measured is said to be missing.
+        root: of the repository, for what was measured beside the card.
+    """
+    return render(
+        "model_card",
+        card=card,
+        detector=_detector(root),
+        seeds=read_json(root / "training" / "results" / "seeds" / f"{card.name}.json"),
+        audit=read_json(root / "training" / "data" / "audits" / "bone-break.json"),
+        plots=[path.name for path in (root / "weights" / card.name).glob("*.png")],
+        **_beside(card, root),
+    )
 
 
 def pages(root: Path = ROOT) -> dict[Path, str]:
@@ -75,19 +172,16 @@ def fill(text: str, contents: dict[str, str]) -> str:
 
 
 def report(root: Path = ROOT) -> list[Path]:
-    """Writes the pages, the cards and the README's table.
+    """Writes the pages, the cards and the README's table, and names what was written.
 
     Args:
         root: of the repository.
-
-    Returns:
-        What was written.
     """
     made = pages(root)
     (root / "docs").mkdir(exist_ok=True)
     for path, text in made.items():
         path.write_text(text, encoding="utf-8")
-    for name, found in read_all(root / "training" / "results" / "whole").items():
+    for name, found in _read_all(root / "training" / "results" / "whole").items():
         if "reliability" in found:
             plot_reliability(found["reliability"], root / "docs" / f"reliability-{name}.png")
     return list(made)

@@ -33,12 +33,12 @@ def centre(film: torch.Tensor) -> tuple[float, float]:
     return float((rows * weight).sum() / weight.sum()), float((columns * weight).sum() / weight.sum())
 
 
-def test_nothing_asked_nothing_changed() -> None:
+def test_without_changes_nothing_changes() -> None:
     films = torch.rand(3, 1, 32, 32)
     torch.testing.assert_close(augment(films, STILL), films, rtol=0, atol=1e-5)
 
 
-def test_each_film_is_changed_differently_and_stays_in_range() -> None:
+def test_each_image_is_changed_differently_and_stays_in_range() -> None:
     torch.manual_seed(0)
     changed = augment(blob(20, 40, 8), Augment(rotation=30, zoom=0.3, shift=0.1, brightness=0.3, contrast=0.5))
     assert changed.shape == (8, 1, 64, 64)
@@ -84,7 +84,7 @@ def test_the_padding_stays_black() -> None:
     assert changed[:, :, :, :10].max() < 1e-5
 
 
-def test_masks_move_with_their_films() -> None:
+def test_masks_move_with_their_images() -> None:
     torch.manual_seed(6)
     films = blob(20, 40, 10)
     how = STILL.model_copy(update={"rotation": 30.0, "shift": 0.1, "flip": True})
@@ -95,7 +95,7 @@ def test_masks_move_with_their_films() -> None:
         assert abs(x - u) < 0.5
 
 
-def test_views_show_the_same_film() -> None:
+def test_views_show_the_same_image() -> None:
     """The first view changes nothing; turns undo each other; sizes and mirrors are what they say."""
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     film = torch.exp(-(((rows - 26) / 9) ** 2) - ((columns - 36) / 4) ** 2)[None, None]

@@ -55,7 +55,7 @@ def test_odd_files_are_named_not_dropped_in_silence(atlas: Path, tmp_path: Path)
     assert ("IMG99", "Has a box file, but there is no such image.") in problems
 
 
-def test_views_cut_from_one_picture_are_kin(tmp_path: Path) -> None:
+def test_views_cut_from_one_picture_share_a_case(tmp_path: Path) -> None:
     names = [
         "Spiral Fracture/Train/leg_jpg.rf.c31b74efca3394ab4c71a1e5ac50306",
         "Spiral Fracture/Train/leg_jpg.rf.c31b74efca3394ab54c71a1e5ac50306",

@@ -36,7 +36,7 @@ def test_the_planted_leak_is_left_out(run: Path) -> None:
     assert all(len(parts) == 1 for parts in sides.values())
 
 
-def test_a_whole_cross_validation_deals_the_test_films_out(drawn_set: Path, run: Path, cache: Path) -> None:
+def test_a_whole_cross_validation_deals_the_test_images_out(drawn_set: Path, run: Path, cache: Path) -> None:
     films = BoneBreakData(TINY.model_copy(update={"fold": 0, "whole": True}), drawn_set, cache)
     assert len(films.split.test) == len(films.split.leaked) == 0
     groups = films.groups
@@ -58,7 +58,7 @@ def test_training_and_app_see_the_same_pixels(
         assert np.abs(films.squares[index] / 255.0 - square).max() <= 0.5 / 255 + 1e-6
 
 
-def test_films_with_a_contested_label_can_be_left_out_of_training(
+def test_images_with_a_contested_label_can_be_left_out_of_training(
     drawn_set: Path, run: Path, tmp_path: Path, cache: Path
 ) -> None:
     contested = tmp_path / "films"

@@ -36,7 +36,7 @@ def known() -> dict[bytes, Features]:
     return {}
 
 
-def test_a_white_frame_hides_no_copy_but_may_join_strangers(
+def test_a_white_frame_hides_no_copy_but_may_join_others(
     originals: list[np.ndarray], known: dict[bytes, Features]
 ) -> None:
     framed = [np.pad(film, 20, constant_values=255) for film in originals]
@@ -65,7 +65,7 @@ def test_links_are_sorted_and_name_their_measure(originals: list[np.ndarray]) ->
     assert find_links([originals[0]]) == []
 
 
-def test_measures_tell_a_film_from_strangers(originals: list[np.ndarray]) -> None:
+def test_measures_tell_a_image_from_others(originals: list[np.ndarray]) -> None:
     hashed = np.stack([hashes(film) for film in originals])
     bits = hash_distances(hashed, hashed)
     assert not np.diag(bits).any()

@@ -13,21 +13,21 @@ from training.data import SETS, fracatlas
 from training.data.image import readable, squares
 
 
-def test_films_that_cannot_be_decoded_are_named_and_left_out(atlas: Path) -> None:
+def test_images_that_cannot_be_decoded_are_named_and_left_out(atlas: Path) -> None:
     data, decoded = readable(fracatlas.load(atlas))
     assert "IMG6" not in {film.name for film in data.films}
     assert len(decoded) == len(data.films) == 4
     assert any(problem.image == "IMG6" and "damaged" in problem.what for problem in data.problems)
 
 
-def test_a_film_that_cannot_be_read_stops_training_by_name(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_stops_training_by_name(tmp_path: Path) -> None:
     picture(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"bad\.png: "):
         squares([tmp_path / "good.png", tmp_path / "bad.png"], 64, tmp_path / "cache")
 
 
-def test_the_cache_notices_a_changed_film(tmp_path: Path, drawn_set: Path, cache: Path) -> None:
+def test_the_cache_notices_a_changed_image(tmp_path: Path, drawn_set: Path, cache: Path) -> None:
     source = sorted(drawn_set.glob("bone-break/*/Train/*.png"))
     film = tmp_path / "film.png"
     shutil.copy(source[0], film)

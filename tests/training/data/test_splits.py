@@ -37,7 +37,7 @@ def test_no_group_is_on_two_sides(films: tuple[np.ndarray, np.ndarray, np.ndarra
     assert 0.12 < len(split.validation) / (len(split.train) + len(split.validation)) < 0.28
 
 
-def test_folds_validate_every_film_once(films: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_folds_validate_every_image_once(films: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     labels, official, groups = films
     parts = [split_images(labels, official, groups, folds=5, fold=f, seed=3).validation for f in range(5)]
     together = np.concatenate(parts)
@@ -58,7 +58,7 @@ def test_a_fold_that_does_not_exist_is_refused(films: tuple[np.ndarray, np.ndarr
         split_images(*films, folds=5, fold=5, seed=0)
 
 
-def test_films_of_one_case_are_in_one_committed_group() -> None:
+def test_images_of_one_case_are_in_one_committed_group() -> None:
     with (FOLDER / "bone-break.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["film"]: row for row in csv.DictReader(file)}
     pairs = same_case(list(rows))
@@ -83,24 +83,13 @@ def test_no_committed_split_has_a_group_on_two_sides(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.csv")))
-def test_committed_splits_cover_the_real_films(name: str, real_films: Path) -> None:
+def test_committed_splits_cover_the_real_images(name: str, real_films: Path) -> None:
     data = SETS[name].load(real_films)
     known = committed(data)
     assert known is not None
     if name == "fracatlas":
         theirs = {part for film, part in zip(data.films, known[1], strict=True) if film.part == "validation"}
         assert "train" not in theirs
-
-
-@pytest.fixture
-def dealt() -> tuple[DataSet, np.ndarray]:
-    """400 films of ten classes in 200 groups of two; twins carry one label and straddle the official split at times."""
-    rng = np.random.default_rng(0)
-    groups = np.arange(400) // 2
-    labels = rng.integers(0, 10, 200)[groups]
-    parts = np.where(rng.random(400) < 0.15, "test", "train")
-    listed = tuple(LabelledImage(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(400))
-    return DataSet("bone-break", "", tuple("abcdefghij"), listed, ()), groups
 
 
 @pytest.mark.parametrize("protocol", ["official", "random", "overlapping"])
@@ -116,7 +105,7 @@ def test_the_published_split_leaks_and_ours_does_not(protocol: str, dealt: tuple
         assert not np.isin(theirs.judge, theirs.train).any()
 
 
-def test_films_there_many_times_do_not_judge_alone() -> None:
+def test_images_there_many_times_do_not_judge_alone() -> None:
     """Of groups so large that the publisher's test films leave nothing to train on, each judges with one film."""
     rng = np.random.default_rng(1)
     sizes = rng.integers(1, 40, 100)
@@ -130,7 +119,7 @@ def test_films_there_many_times_do_not_judge_alone() -> None:
     assert set(groups[sides.train]) == set(range(100)) - set(groups[sides.judge])
 
 
-def test_with_and_without_twins_the_same_films_judge_and_as_many_train() -> None:
+def test_with_and_without_near_duplicates_the_same_images_judge_and_as_many_train() -> None:
     rng = np.random.default_rng(2)
     groups = np.repeat(np.arange(60), 6)
     labels = (groups % 3 == 0).astype(int)

@@ -8,12 +8,13 @@ from mapie.classification import SplitConformalClassifier
 from mapie.conformity_scores.sets.aps import APSConformityScore
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import roc_auc_score, top_k_accuracy_score
 
 from app.imaging.letterbox import Placement
 from app.model.classifier import Prediction, possible_types
 from app.model.weights import PredictionSets
 from tests.training.toys import film
+from training.evaluation import metrics
 from training.evaluation.metrics import (
     LEVEL,
     SCORES,
@@ -41,6 +42,13 @@ def judged() -> tuple[np.ndarray, np.ndarray]:
     return logits, np.array([rng.choice(10, p=p) for p in chances])
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer resamples than figures are made with, where hundreds of intervals or thousands of images are judged."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 1000)
+
+
+@pytest.mark.usefixtures("few")
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
     covered = 0
@@ -61,6 +69,7 @@ def test_copies_make_no_interval_narrower() -> None:
     assert blind["high"] - blind["low"] < 0.3 * (once["high"] - once["low"])
 
 
+@pytest.mark.usefixtures("few")
 def test_groups_of_any_size_are_covered_as_often_as_said() -> None:
     rng = np.random.default_rng(6)
     covered = 0
@@ -90,6 +99,7 @@ def test_calibration_error_by_hand() -> None:
     assert error["value"] == pytest.approx(0.5 * abs(0.95 - 0.5) + 0.5 * abs(0.65 - 1.0))
 
 
+@pytest.mark.usefixtures("few")
 def test_the_report_agrees_with_counting(judged: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = judged
     figures = report(logits, labels, NAMES, temperature=2.0)
@@ -101,12 +111,12 @@ def test_the_report_agrees_with_counting(judged: tuple[np.ndarray, np.ndarray]) 
     assert figures["per_class"][3]["films"] == (labels == 3).sum()
 
 
-@pytest.mark.slow
-def test_twins_make_no_area_look_surer() -> None:
+def test_near_duplicates_make_no_area_look_surer() -> None:
     rng = np.random.default_rng(0)
     fractured = rng.random(60) < 0.4
-    scores = rng.normal(size=60) + fractured
+    scores = (rng.normal(size=60) + fractured).round(1)
     alone = area(scores, fractured)
+    assert alone["value"] == pytest.approx(roc_auc_score(fractured, scores), abs=1e-12)
     twice = np.repeat(np.arange(60), 5)
     blind = area(scores[twice], fractured[twice])
     told = area(scores[twice], fractured[twice], twice)
@@ -168,7 +178,7 @@ def test_adaptive_scores_are_those_of_mapie_before_it_draws_lots() -> None:
     np.testing.assert_allclose(ours, theirs[:, 0])
 
 
-def test_sets_cover_what_they_say_on_new_films() -> None:
+def test_sets_cover_what_they_say_on_new_images() -> None:
     probabilities, labels = drawn(1500, 2)
     sets, judged = calibrate(probabilities, labels, np.arange(1500))
     for its in judged.values():
@@ -180,7 +190,7 @@ def test_sets_cover_what_they_say_on_new_films() -> None:
     assert 0.87 <= (scores[np.arange(1500), truth] <= sets.limit).mean() <= 0.93
 
 
-def test_twins_on_both_sides_would_look_surer_than_they_are() -> None:
+def test_near_duplicates_on_both_sides_would_look_surer_than_they_are() -> None:
     probabilities, labels = drawn(60, 4)
     copies = np.repeat(np.arange(60), 10)
     apart = judge_sets(probabilities[copies], labels[copies], np.arange(600))["LAC"]["coverage"]
@@ -188,7 +198,7 @@ def test_twins_on_both_sides_would_look_surer_than_they_are() -> None:
     assert together["high"] - together["low"] > 1.5 * (apart["high"] - apart["low"])
 
 
-def test_too_few_films_leave_every_type_possible() -> None:
+def test_too_few_images_leave_every_type_possible() -> None:
     assert quantile(np.array([0.1, 0.2, 0.3])) == float("inf")
     assert quantile(np.linspace(0.1, 1.0, 10), 0.5) == pytest.approx(0.6)
 

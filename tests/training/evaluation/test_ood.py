@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -19,14 +20,21 @@ from training.evaluation.ood import measure as measure_detector
 from training.evaluation.ood import tampered
 
 
-def test_the_detector_is_judged_by_pictures_that_trained_nothing(drawn_atlas: Path, tmp_path: Path) -> None:
-    data, weights = tmp_path / "data", tmp_path / "weights"
-    shutil.copytree(drawn_atlas, data)
+@pytest.fixture
+def beside(drawn_atlas: Path) -> Iterator[Path]:
+    """The drawn sets, where other pictures may be put: the groups of their images are in the cache."""
+    yield drawn_atlas
+    for name in ("other-pictures", "not-xray"):
+        shutil.rmtree(drawn_atlas / name)
+
+
+def test_the_detector_is_judged_by_pictures_that_trained_nothing(beside: Path, tmp_path: Path, cache: Path) -> None:
+    data, weights = beside, tmp_path / "weights"
     torch.manual_seed(0)
     layers = {key: its for key, its in models.resnet18(weights=None).state_dict().items() if not key.startswith("fc")}
     save_file(layers, tmp_path / "resnet18-layers.safetensors")
     with pytest.raises(FileNotFoundError, match="no pictures"):
-        measure_detector(data, weights, tmp_path, tmp_path / "cache")
+        measure_detector(data, weights, tmp_path, cache)
     rng = np.random.default_rng(0)
     for name, count in (("other-pictures", 9), ("not-xray", 3)):
         (data / name).mkdir()
@@ -34,7 +42,7 @@ def test_the_detector_is_judged_by_pictures_that_trained_nothing(drawn_atlas: Pa
             cv2.imwrite(str(data / name / f"{number}.png"), rng.integers(0, 255, (90, 90), np.uint8))
         (data / name / "words.txt").write_text("not a picture")
     shutil.copy(data / "other-pictures" / "0.png", data / "other-pictures" / "again.png")
-    card = measure_detector(data, weights, tmp_path, tmp_path / "cache")
+    card = measure_detector(data, weights, tmp_path, cache)
     found = card.metrics
     assert found["others_trained_on"]["pictures"] == 6
     assert found["others"]["rejected"]["n"] == 6
@@ -51,11 +59,11 @@ def test_the_detector_is_judged_by_pictures_that_trained_nothing(drawn_atlas: Pa
     assert detector.card == card
     assert detector.likeness(Radiograph(rng.integers(0, 255, (90, 90), np.uint8), (0, 255))) == "out-of-distribution"
     before = (weights / "ood" / "detector.json").read_bytes()
-    measure_detector(data, weights, tmp_path, tmp_path / "cache")
+    measure_detector(data, weights, tmp_path, cache)
     assert (weights / "ood" / "detector.json").read_bytes() == before
 
 
-def test_what_people_may_drop_in_is_made_from_films() -> None:
+def test_what_people_may_drop_in_is_made_from_images() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 48, 30), np.uint8)
     films = [Radiograph(each, (0, 255)) for each in pixels]
     squares = np.stack([letterbox(film, 48)[0] for film in films])

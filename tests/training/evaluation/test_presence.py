@@ -30,7 +30,7 @@ def test_operating_points_reach_what_they_were_chosen_for() -> None:
     assert found["high"] - found["low"] < 0.1
 
 
-def test_presence_is_judged_on_films_that_chose_nothing(
+def test_presence_is_judged_on_images_that_chose_nothing(
     repository: Path, drawn_atlas: Path, tmp_path: Path, cache: Path
 ) -> None:
     shutil.copytree(repository / "weights", tmp_path / "weights")

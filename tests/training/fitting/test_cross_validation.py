@@ -43,7 +43,7 @@ def test_folds_of_another_recipe_calibrate_nothing(
         export(run, tmp_path, drawn_set, tmp_path / "weights", cache)
 
 
-def test_every_training_film_is_judged_once_by_a_model_that_never_saw_it(
+def test_every_training_image_is_judged_once_by_a_model_that_never_saw_it(
     run: Path, folds: Path, drawn_set: Path, cache: Path
 ) -> None:
     found = read_folds(folds, TINY)
@@ -75,7 +75,7 @@ def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path, ca
         fit(TAUGHT, drawn_set, tmp_path / "run", **options)
 
 
-def test_seeds_are_judged_on_the_test_films(repository: Path, drawn_atlas: Path, cache: Path) -> None:
+def test_seeds_are_judged_on_the_test_images(repository: Path, drawn_atlas: Path, cache: Path) -> None:
     found = json.loads((repository / "training/results/seeds/resnet18.json").read_text())
     films = BoneBreakData(JOINT, drawn_atlas, cache)
     shares = []

@@ -18,7 +18,7 @@ from training.fitting.task import KEPT, FractureTypes, Teacher, cell_targets, ke
 from training.recipe import Distil
 
 
-def test_what_a_place_is_asked_for() -> None:
+def test_what_a_cell_learns() -> None:
     masks = torch.zeros(3, 1, 32, 32)
     masks[0, 0, 8:16, 6:16] = 1.0
     masks[1, 0, 17, 18] = 1.0
@@ -32,7 +32,7 @@ def test_what_a_place_is_asked_for() -> None:
     assert not touched[2].any()
 
 
-def test_early_epochs_see_smaller_films_and_keep_every_box() -> None:
+def test_early_epochs_see_smaller_images_and_keep_every_box() -> None:
     recipe = JOINT.model_copy(update={"early_size": 32, "early_epochs": 1})
     seen = []
     network = build_network("custom-cnn", 10, stride=8, head="attended", places=True)
@@ -111,7 +111,7 @@ def test_where_loss_wants_the_peak_in_the_box() -> None:
     assert even == pytest.approx(np.log(16), abs=1e-5)
 
 
-def test_where_loss_asks_nothing_of_films_without_a_box() -> None:
+def test_where_loss_wants_nothing_of_images_without_a_box() -> None:
     fracture = torch.randn(3, 4, 4, requires_grad=True)
     loss = where_loss(fracture, torch.zeros(3, 1, 64, 64))
     loss.backward()

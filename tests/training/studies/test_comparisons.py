@@ -1,4 +1,4 @@
-"""Searches, ablations and ensembles on drawn images."""
+"""Ablations and ensembles on drawn images."""
 
 from __future__ import annotations
 
@@ -7,68 +7,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 
-from tests.training.toys import JOINT, SMALL
+from tests.training.toys import JOINT
 from training.fitting.cross_validation import read_folds
-from training.recipe import Ablation, Switch, load_recipe
-from training.studies.comparisons import ablate, averaged, ensemble, suggest, tune
-
-BRIEF = SMALL.model_copy(update={"tune_epochs": 2})
-
-
-def test_a_stopped_search_goes_on_where_it_was(drawn_set: Path, tmp_path: Path, cache: Path) -> None:
-    options = {"precision": "32-true", "results": tmp_path / "results", "cache": cache}
-    tune(BRIEF, drawn_set, tmp_path / "study", trials=2, **options)
-    found = tune(BRIEF, drawn_set, tmp_path / "study", trials=3, **options)
-    assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]
-    assert found["trials"][1]["rotation"] != found["trials"][2]["rotation"]
-    first = found["trials"][0]
-    assert found["base"] == first
-    assert 0.0 <= first["accuracy"] <= 1.0
-    assert first["body_rate"] == pytest.approx(BRIEF.body_rate)
-    assert first["rotation"] == pytest.approx(BRIEF.augment.rotation)
-    assert found["best"]["loss"] == min(t["loss"] for t in found["trials"] if t["state"] == "complete")
-    assert all(trial["epochs"] <= 2 for trial in found["trials"])
-    assert json.loads((tmp_path / "results" / "small.json").read_text()) == found
-    assert not list(tmp_path.rglob("last.ckpt"))
-
-
-def test_the_recipe_itself_is_tried_although_the_first_trial_was_killed(
-    drawn_set: Path, tmp_path: Path, cache: Path
-) -> None:
-    options = {"precision": "32-true", "results": tmp_path / "results", "cache": cache}
-
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("training.studies.comparisons.fit", killed)
-        with pytest.raises(KeyboardInterrupt):
-            tune(BRIEF, drawn_set, tmp_path / "study", trials=1, **options)
-    found = tune(BRIEF, drawn_set, tmp_path / "study", trials=1, **options)
-    assert found["base"]["number"] == 1
-    assert found["base"]["body_rate"] == pytest.approx(BRIEF.body_rate)
-    with pytest.raises(ValueError, match="another recipe or fold"):
-        tune(BRIEF.model_copy(update={"tune_epochs": 3}), drawn_set, tmp_path / "study", trials=2, **options)
-
-
-@pytest.mark.parametrize("path", sorted(Path("training/recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_lies_within_what_is_searched(path: Path) -> None:
-    from training.studies.comparisons import _start
-
-    base = load_recipe(path)
-    start = _start(base)
-    fixed = optuna.trial.FixedTrial(start)
-    again = suggest(fixed, base)
-    assert again == base
-    for name, value in start.items():
-        assert fixed.distributions[name]._contains(value), name
+from training.recipe import Ablation, Switch
+from training.studies.comparisons import ablate, averaged, ensemble
 
 
 @pytest.mark.slow
-def test_switches_are_paired_by_film_and_not_repeated(drawn_atlas: Path, tmp_path: Path, cache: Path) -> None:
+def test_switches_are_paired_by_image_and_not_repeated(drawn_atlas: Path, tmp_path: Path, cache: Path) -> None:
     plan = Ablation(
         base=JOINT,
         folds=(0,),
@@ -110,7 +58,7 @@ def test_members_who_agree_say_together_what_they_say_alone(repository: Path) ->
     np.testing.assert_allclose(np.exp(cooled).sum(axis=1), 1.0)
 
 
-def test_members_judged_on_other_films_are_refused(repository: Path, tmp_path: Path) -> None:
+def test_members_judged_on_other_images_are_refused(repository: Path, tmp_path: Path) -> None:
     shutil.copytree(repository / "folds" / "resnet18", tmp_path / "resnet18")
     shutil.copytree(repository / "folds" / "resnet18", tmp_path / "other")
     recipe = JOINT.model_copy(update={"name": "resnet18"})
