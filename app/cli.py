@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from app import __version__
 from app.errors import ChoiceError, ImageError, Progress, RejectedError, WeightsError
-from app.explain.method_list import DEFAULT, METHODS
+from app.explain import DEFAULT, METHODS
 from app.result_folders import STDIN, ResultFolders
 
 if TYPE_CHECKING:

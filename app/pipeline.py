@@ -22,8 +22,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import ChoiceError, ImageError, Progress
-from app.explain import methods
-from app.explain.method_list import DEFAULT, METHODS
+from app.explain import DEFAULT, METHODS, methods
 from app.explain.overlay import heatmap, overlay, panel
 from app.imaging.dicom import is_dicom, parse
 from app.imaging.radiograph import MAX_BYTES, Radiograph, decode, dicom_image, load

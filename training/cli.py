@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from app.errors import WeightsError
-from app.explain.method_list import METHODS
+from app.explain import METHODS
 from training.data import SETS
 from training.recipe import Precision, Recipe, load_ablation, load_recipe, load_replications
 

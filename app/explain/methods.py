@@ -1,4 +1,4 @@
-"""Every method of ``app.explain.method_list``, by name, behind one function: ``draw``.
+"""Every method of ``app.explain``, by name, behind one function: ``draw``.
 
 All answer the same question, which parts of the X-ray speak for a class, with a map of the model's square that is at
 least 0.
@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from app.errors import Progress
-from app.explain import cam, perturbation
-from app.explain.method_list import DEFAULT, METHODS, Cost, Method
+from app.explain import DEFAULT, METHODS, Cost, Method, cam, perturbation
 from app.imaging.letterbox import Placement
 from app.imaging.radiograph import Radiograph
 from app.model.backbones import ARCHITECTURES

@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 
 from app.errors import Cancelled, ChoiceError, ImageError, Progress
-from app.explain.method_list import DEFAULT
+from app.explain import DEFAULT
 from app.imaging.radiograph import load
 from app.model.classifier import Classifier
 from app.pipeline import Result, explain_image
