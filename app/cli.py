@@ -5,6 +5,7 @@ Only what ``--help`` needs is imported up here: torch and Gradio take seconds, a
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -199,7 +200,12 @@ def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultF
     except OSError as error:
         warn(f"cannot write the results ({error.strerror or 'unknown reason'}).")
         return False
-    typer.echo(f"{_printable(path)}: {_line(result)}")
+    try:
+        typer.echo(f"{_printable(path)}: {_line(result)}")
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read has had enough, which typer ends quietly
+            raise
+        raise _fail(f"The standard output cannot be written to ({error.strerror or 'unknown reason'}).") from None
     if result.ood.words:
         warn(result.ood.words)
     return True

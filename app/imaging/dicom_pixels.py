@@ -39,7 +39,7 @@ from pydicom.uid import (
 
 from app.errors import ImageError
 from app.imaging.dicom_read import counted, held, number, numbers, word
-from app.imaging.pixels import PNG, Stored, StreamHeader, headers
+from app.imaging.pixels import PNG, Stored, StreamHeader, headers, shows_sign
 
 __all__ = ["MONOCHROME", "PALETTES", "PixelFormat", "decode_lossless", "decode_pixels", "pixel_format"]
 
@@ -100,8 +100,12 @@ class PixelFormat:
     @property
     def words(self) -> bool:
         """Whether decoders give whole words, unused bits included."""
-        closed = self.syntax in JPEG2000TransferSyntaxes or self.syntax in JPEGLSTransferSyntaxes
-        return self.keyword == "PixelData" and not closed
+        return self.keyword == "PixelData" and not _closed(self.syntax)
+
+
+def _closed(syntax: UID) -> bool:
+    """Whether a packed picture tells itself how many bits a value has."""
+    return syntax in JPEG2000TransferSyntaxes or syntax in JPEGLSTransferSyntaxes
 
 
 def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
@@ -135,7 +139,7 @@ def pixel_format(dataset: Dataset, notes: list[str]) -> PixelFormat:
         frames, short = _completed(dataset, keyword, area * allocated, notes)
     stored, high = _bits(dataset, header, allocated, notes) if keyword == "PixelData" else (allocated, allocated - 1)
     planar = 0 if header is not None else int(number(dataset, "PlanarConfiguration") == 1)
-    signed = _signed(dataset, stored, allocated, notes)
+    signed = _signed(dataset, header, syntax, notes)
     encoded = photometric
     if samples == 3 and photometric in GREY:
         lossy = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit)
@@ -239,7 +243,8 @@ def _photometric(dataset: Dataset, samples: int, notes: list[str]) -> str:
     if photometric is None:
         photometric = _meant(stated, samples)
         if samples == 1 and photometric != "PALETTE COLOR":
-            bright = "dark" if photometric == "MONOCHROME1" else "bright"
+            inverse = word(dataset, "PresentationLUTShape").upper() == "INVERSE"
+            bright = "dark" if photometric == "MONOCHROME1" or inverse else "bright"
             notes.append(f"The file does not say clearly whether high values are bright; they are shown {bright}.")
     if samples == 1 and photometric not in GREY:
         return "MONOCHROME2"
@@ -275,6 +280,8 @@ def _allocated(
         return runs
     stated = int(number(dataset, "BitsAllocated") or 0)
     length = len(_bytes(dataset, "PixelData"))
+    if stated > ALLOCATED[-1] and length == values * stated // 8:
+        raise ImageError(f"The DICOM file holds values of {stated} bits, which cannot be read here.")
     needed = {bits: math.ceil(values * bits / 8) for bits in ALLOCATED}
     fitting = [bits for bits, need in needed.items() if length in (need, need + need % 2)]
     plain = not dataset.file_meta.TransferSyntaxUID.is_encapsulated and photometric != "YBR_FULL_422"
@@ -299,9 +306,13 @@ def _bits(dataset: Dataset, header: StreamHeader | None, allocated: int, notes: 
     return stored, int(high) if high is not None and stored - 1 <= high < room else stored - 1
 
 
-def _signed(dataset: Dataset, stored: int, allocated: int, notes: list[str]) -> bool | None:
-    """Whether values have a sign; None where the file does not say and unused bits may show it."""
+def _signed(dataset: Dataset, header: StreamHeader | None, syntax: UID, notes: list[str]) -> bool | None:
+    """Whether values have a sign; None where the file does not say and the values may show it."""
     stated = number(dataset, "PixelRepresentation")
+    if header is not None and header.signed:
+        if stated != 1:
+            notes.append("The file does not say that pixels may be negative; the picture inside does.")
+        return True
     if stated in (0, 1):
         return stated == 1
     if any(held(dataset, name) is not None for name in FLOATS):
@@ -311,7 +322,7 @@ def _signed(dataset: Dataset, stored: int, allocated: int, notes: list[str]) -> 
         notes.append("The file does not say whether pixels may be negative; the value of its background is.")
         return True
     notes.append("The file does not say whether pixels may be negative; the pixels themselves show it.")
-    return None if stored < allocated else False
+    return False if _closed(syntax) else None
 
 
 def decode_pixels(dataset: Dataset, form: PixelFormat, index: int, notes: list[str]) -> Stored:
@@ -337,7 +348,7 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int, notes: list[s
     short = form.short if index == form.frames - 1 else 0
     if not form.words:
         return Stored(words >> shift if shift else words, 0, 0, bool(form.signed), short)
-    signed = _extended(words, form) if form.signed is None else form.signed
+    signed = shows_sign(words, form.stored, form.high) if form.signed is None else form.signed
     found = Stored(words, shift, form.stored, signed, short)
     if form.photometric == "PALETTE COLOR" or not found.runs_over():
         return found
@@ -347,6 +358,8 @@ def decode_pixels(dataset: Dataset, form: PixelFormat, index: int, notes: list[s
 
 def _unpacked(frame: bytes, form: PixelFormat, options: dict[str, Any]) -> np.ndarray:
     found = headers(frame)
+    if form.syntax != RLELossless and not found:
+        raise ImageError("The picture inside the DICOM file is damaged, or packed in a way that cannot be read here.")
     if form.syntax != RLELossless and {header[:3] for header in found} != {(form.rows, form.columns, form.samples)}:
         raise ImageError("The DICOM file states one size of its picture and holds another.")
     if form.syntax in (JPEGLossless, JPEGLosslessSV1):
@@ -376,15 +389,6 @@ def _options(form: PixelFormat, representation: str) -> dict[str, Any]:
         "pixel_keyword": form.keyword,
         "pixel_vr": representation,
     }
-
-
-def _extended(words: np.ndarray, form: PixelFormat) -> bool:
-    """Whether unused high bits repeat the highest used one, as those of negative numbers do."""
-    if form.high + 1 > form.stored or words.dtype.kind != "u":
-        return False
-    upper = words >> form.high
-    ones = (1 << (8 * words.dtype.itemsize - form.high)) - 1
-    return bool(upper.any()) and bool(((upper == 0) | (upper == ones)).all())
 
 
 def decode_lossless(stream: bytes, header: StreamHeader) -> np.ndarray:
@@ -432,7 +436,7 @@ def decode_lossless(stream: bytes, header: StreamHeader) -> np.ndarray:
 
 def _decode_by_gdcm() -> None:
     """From standard input to standard output, in a process of its own."""
-    rows, columns, colours, bits, _ = json.loads(sys.argv[1])
+    rows, columns, colours, bits, *_ = json.loads(sys.argv[1])
     photometric, room = "MONOCHROME2" if colours == 1 else "RGB", 8 if bits <= 8 else 16
     size = "PixelData", JPEGLossless, rows, columns, 1, colours
     form = PixelFormat(*size, room, room, room - 1, False, photometric, photometric, 0)

@@ -254,10 +254,12 @@ def _meta(data: bytes, start: int) -> tuple[str, int]:
 
 def _unfolded(data: bytes, start: int) -> tuple[bytes, int]:
     """A deflated data set, which pydicom would unfold whatever its size; the same bytes where it is not deflated."""
-    unfold = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        flat = unfold.decompress(data[start:], INFLATED)
-    except zlib.error:
+    for kind in (-zlib.MAX_WBITS, zlib.MAX_WBITS):  # as the standard has it, and wrapped as zlib does
+        unfold = zlib.decompressobj(kind)
+        with suppress(zlib.error):
+            flat = unfold.decompress(data[start:], INFLATED)
+            break
+    else:
         return data, start
     if unfold.unconsumed_tail:
         raise ImageError(f"The file unfolds to more than {INFLATED // 2**20} MB.")

@@ -50,7 +50,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_COLOURS = {0: 1, 4: 1}
 """Values a pixel by the type of colour, without opacity; 3 for all others (PNG 1.2, 4.1.1)."""
 
-TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_PHOTOMETRIC = 256, 257, 262
 TIFF_SHORT, TIFF_LONG = 3, 4
 
 
@@ -121,6 +121,25 @@ class Stored:
         return steps[0] < steps[1] or (shapes[0] < SMOOTH and shapes[1] > NOISE)
 
 
+def shows_sign(words: np.ndarray, stored: int, high: int) -> bool:
+    """Whether values are negative: unused high bits repeat the highest used one, or else neighbours then differ less.
+
+    Args:
+        words: uint (rows, columns) or more, unused bits included.
+        stored, high: bits of a value, and the highest of them, from 0.
+    """
+    if high + 1 > stored or words.dtype.kind != "u":
+        return False
+    if stored == 8 * words.dtype.itemsize:
+        some = words[:: 1 + words.size // SAMPLE]
+        with_sign = some.view(words.dtype.str.replace("u", "i"))
+        steps = [float(np.abs(np.diff(each.astype(np.int64), axis=1)).mean()) for each in (some, with_sign)]
+        return steps[1] < steps[0]
+    upper = words >> high
+    ones = (1 << (8 * words.dtype.itemsize - high)) - 1
+    return bool(upper.any()) and bool(((upper == 0) | (upper == ones)).all())
+
+
 class StreamHeader(NamedTuple):
     """What a packed picture states of itself.
 
@@ -129,6 +148,7 @@ class StreamHeader(NamedTuple):
         colours: values a pixel.
         bits: of one value.
         marker: second byte of the marker that states it, which is the kind of JPEG; 0x51 for JPEG 2000, 0x89 for PNG.
+        signed: whether values may be negative, which JPEG 2000 alone tells.
     """
 
     rows: int
@@ -136,6 +156,7 @@ class StreamHeader(NamedTuple):
     colours: int
     bits: int
     marker: int
+    signed: bool = False
 
 
 def headers(stream: bytes) -> set[StreamHeader]:
@@ -148,7 +169,7 @@ def headers(stream: bytes) -> set[StreamHeader]:
     found = set()
     for match in JPEG_2000.finditer(stream):
         width, height, left, top, colours, depth = (int.from_bytes(part, "big") for part in match.groups())
-        found.add(StreamHeader(height - top, width - left, colours, (depth & 0x7F) + 1, SIZE))
+        found.add(StreamHeader(height - top, width - left, colours, (depth & 0x7F) + 1, SIZE, depth > 0x7F))
     return found
 
 
@@ -157,20 +178,35 @@ def tiff_sizes(data: bytes) -> set[tuple[int, int]]:
 
     Nothing is found in a BigTIFF or a damaged file.
     """
+    found: dict[int, set[int]] = {TIFF_WIDTH: set(), TIFF_HEIGHT: set()}
+    for _, tag, value in _tiff_entries(data):
+        if tag in found:
+            found[tag].add(value)
+    return {(width, height) for width in found[TIFF_WIDTH] for height in found[TIFF_HEIGHT]}
+
+
+def black_is_zero(data: bytes) -> bytes | None:
+    """The same TIFF, but for its claim that zero is white (tag 262); None where it claims no such thing."""
+    for entry, tag, value in _tiff_entries(data):
+        if tag == TIFF_PHOTOMETRIC and value == 0:
+            one = (1).to_bytes(2, "big" if data[:2] == b"MM" else "little")
+            return data[: entry + 8] + one + data[entry + 10 :]
+    return None
+
+
+def _tiff_entries(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Where each entry of a TIFF's first directory stands, its tag, and its value where that is one number."""
     order: Literal["little", "big"] = "big" if data[:2] == b"MM" else "little"
 
     def number(at: int, length: int) -> int:
         return int.from_bytes(data[at : at + length], order)
 
-    if number(2, 2) != 42:
-        return set()
+    if data[:2] not in (b"II", b"MM") or number(2, 2) != 42:
+        return
     start = number(4, 4)
-    found: dict[int, set[int]] = {TIFF_WIDTH: set(), TIFF_HEIGHT: set()}
     for entry in range(start + 2, start + 2 + 12 * number(start, 2), 12):
-        tag, kind = number(entry, 2), number(entry + 2, 2)
-        if tag in found:
-            found[tag].add(number(entry + 8, {TIFF_SHORT: 2, TIFF_LONG: 4}.get(kind, 1)))
-    return {(width, height) for width in found[TIFF_WIDTH] for height in found[TIFF_HEIGHT]}
+        kind = number(entry + 2, 2)
+        yield entry, number(entry, 2), number(entry + 8, {TIFF_SHORT: 2, TIFF_LONG: 4}.get(kind, 1))
 
 
 def _of_jpeg(stream: bytes) -> set[StreamHeader]:

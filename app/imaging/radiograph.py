@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,15 @@ from PIL import Image
 
 from app.errors import ImageError
 from app.imaging.dicom import DicomFile, is_dicom, parse
-from app.imaging.pixels import IN_COLOUR, count_coloured, is_coloured, strips, tiff_sizes
+from app.imaging.pixels import (
+    IN_COLOUR,
+    TIFF_PHOTOMETRIC,
+    black_is_zero,
+    count_coloured,
+    is_coloured,
+    strips,
+    tiff_sizes,
+)
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "Radiograph", "decode", "dicom_image", "load", "read"]
 
@@ -47,8 +56,12 @@ SQUARE = 0.98, 1.02
 MOST_OBLONG = 5.0
 """A longer pixel is a slip of the file; interlaced pictures and digitised films have about 2."""
 TIFF_BITS = 258
-TIFF_PHOTOMETRIC = 262
-WHITE_IS_ZERO = 0
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_PLANAR = 284
+TIFF_EXTRA = 338
+TIFF_SIGN = 339
+PLANES, OPACITY, SIGNED, UNSIGNED = 2, (1, 2), 2, 1
+"""Values of the last three tags: a plane a colour; kinds of opacity; two's complement, or no sign."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,16 +165,20 @@ def decode(data: bytes) -> Radiograph:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # Pillow knows few kinds of TIFF whose zero is white, and inverts fewer.
+            inverted = black_is_zero(data)
+            data = inverted or data
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 _check_size(*picture.size)
                 tall = _density(picture)
                 pixels = _grey(picture, data, notes)
+                if inverted:
+                    pixels = (pixels.max() if pixels.dtype == np.uint16 else 255) - pixels
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        raise ImageError(
-            "This file is not a picture that can be read here. Please use PNG, JPEG, WebP, TIFF or DICOM."
-        ) from None
+        kind = "This kind of TIFF cannot" if data.startswith(TIFF_STARTS) else "This file is not a picture that can"
+        raise ImageError(f"{kind} be read here. Please use PNG, JPEG, WebP, TIFF or DICOM.") from None
     except Image.DecompressionBombError:
         raise ImageError(_too_many_pixels()) from None
     except Exception as error:  # noqa: BLE001 - what decoders raise on damaged files is not documented
@@ -266,9 +283,15 @@ def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
             raise ImageError(DAMAGED)
         if _has_second(picture):
             notes.append("The file holds several pictures; only the first one is shown.")
+    tags = getattr(picture, "tag_v2", {})
     if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         pixels = _deep(picture)
-    elif _is_wide(picture, data) and (wide := _wide_colour(data)) is not None:
+    elif picture.mode == "L" and SIGNED in tags.get(TIFF_SIGN, ()):
+        pixels = np.asarray(picture) ^ 0x80
+    elif _is_wide(picture, data) and tags.get(TIFF_PLANAR) == PLANES:
+        # OpenCV reads the first plane, and leaves in the others what memory held.
+        raise ImageError("This kind of TIFF, with a plane a colour and 16 bits, cannot be read here.")
+    elif _is_wide(picture, data) and (wide := _wide_colour(data, tags.get(TIFF_EXTRA, OPACITY))) is not None:
         pixels = wide
     else:
         pixels = _shallow(picture, notes)
@@ -278,8 +301,10 @@ def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
 
 def _deep(picture: Image.Image) -> np.ndarray:
     """One channel of more than 8 bits; floats and 32-bit integers are spread over 16 bits."""
-    white_is_zero = getattr(picture, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO
     pixels = np.asarray(picture)
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode == "I" and tags.get(TIFF_BITS) == (32,) and tags.get(TIFF_SIGN, (UNSIGNED,)) == (UNSIGNED,):
+        pixels = pixels.view(np.uint32)  # Pillow has no mode for them
     if picture.mode in ("I", "F") and not (pixels.min() >= 0 and pixels.max() <= 65535 and picture.mode == "I"):
         if not np.isfinite(pixels).all():
             raise ImageError("The picture holds pixels without a value, so it cannot be shown truthfully.")
@@ -289,7 +314,8 @@ def _deep(picture: Image.Image) -> np.ndarray:
             spread[rows] = (pixels[rows].astype(np.float64) - low) / max(high - low, 1e-12) * 65535.0
         pixels = spread
     pixels = pixels.astype(np.uint16, copy=False)
-    return pixels.max() - pixels if white_is_zero else pixels
+    # Of a BigTIFF, which is opened as it is.
+    return pixels.max() - pixels if tags.get(TIFF_PHOTOMETRIC) == 0 else pixels
 
 
 def _has_second(picture: Image.Image) -> bool:
@@ -313,8 +339,11 @@ def _is_wide(picture: Image.Image, data: bytes) -> bool:
     )
 
 
-def _wide_colour(data: bytes) -> np.ndarray | None:
-    """16 bits with colour or alpha, which Pillow would cut to 8, in grey; None where OpenCV cannot read them either."""
+def _wide_colour(data: bytes, extra: Sequence[int]) -> np.ndarray | None:
+    """16 bits with colour or alpha, which Pillow would cut to 8, in grey; None where OpenCV cannot read them either.
+
+    ``extra`` says what a fourth value of a pixel is, by TIFF's tag 338.
+    """
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         return None
@@ -323,7 +352,7 @@ def _wide_colour(data: bytes) -> np.ndarray | None:
     grey = np.empty(pixels.shape[:2], np.uint16)
     for rows in strips(*grey.shape):
         colours = pixels[rows]
-        if pixels.shape[2] == 4:
+        if pixels.shape[2] == 4 and extra[0] in OPACITY:
             opacity = colours[:, :, 3:].astype(np.float32) / 65535.0
             colours = (colours[:, :, :3] * opacity).astype(np.uint16)
         grey[rows] = cv2.cvtColor(np.ascontiguousarray(colours[:, :, :3]), cv2.COLOR_BGR2GRAY)

@@ -377,3 +377,17 @@ def test_a_name_of_several_lines_steers_no_terminal(drawing: Path, tmp_path: Pat
     assert result.output.count("\n") == 1
     assert "\x1b" not in result.output
     assert summaries(tmp_path / "out")[0]["source"]["name"] == film.name
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_an_output_that_is_full_is_a_sentence(tiny_weights: Path, drawing: Path, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "app", "explain", str(drawing), "--out", str(tmp_path / "out")],
+            env={**os.environ, "FRACTURE_WEIGHTS": str(tiny_weights)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr == "The standard output cannot be written to (No space left on device).\n"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    MPEG2MPML,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -386,3 +387,30 @@ def test_without_gdcm_many_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     stream = lossless(of_bits(12), 12)
     with pytest.raises(ImageError, match="not installed"):
         decode_lossless(stream, headers(stream).pop())
+
+
+WIDE_WINDOW = {"WindowCenter": "0", "WindowWidth": "4096"}
+
+
+@pytest.mark.parametrize("stated", [None, 0])
+def test_a_packed_picture_s_own_sign_is_believed(stated: int | None) -> None:
+    elements = plain(CENTRED, BitsStored=16, HighBit=15, PixelRepresentation=stated, **WIDE_WINDOW)
+    elements["PixelData"] = [encapsulate([packed("J2K", CENTRED)])]
+    notes = near(dicom_bytes(elements, JPEG2000Lossless), GREY)
+    assert "The file does not say that pixels may be negative; the picture inside does." in notes
+
+
+def test_words_that_are_all_used_show_whether_they_have_a_sign() -> None:
+    full = {"BitsStored": 16, "HighBit": 15, "PixelRepresentation": None}
+    near(dicom_bytes(plain(CENTRED, **full, **WIDE_WINDOW)), GREY)
+    bright = FILM * 14 + 5000
+    near(dicom_bytes(plain(bright, **full, WindowCenter="33670", WindowWidth="57344")), (FILM * 14.0) / 57344)
+
+
+def test_what_is_packed_in_no_known_way_is_said_to_be_so() -> None:
+    elements = plain(FILM)
+    elements["PixelData"] = [encapsulate([FILM.tobytes()])]
+    with pytest.raises(ImageError, match="packed in a way that cannot be read here"):
+        decode(dicom_bytes(elements, MPEG2MPML))
+    with pytest.raises(ImageError, match="values of 64 bits"):
+        decode(dicom_bytes(plain(FILM.astype(np.uint64), BitsStored=64, HighBit=63)))

@@ -66,6 +66,7 @@ def syntax_element(uid: str) -> bytes:
         pytest.param(START + meta_of(ExplicitVRBigEndian) + LE, id="said big, is little"),
         pytest.param(START + meta_of(JPEGBaseline8Bit) + LE, id="said packed, is not"),
         pytest.param(START + VERSION + zlib.compress(LE, wbits=-15), id="no syntax, deflated"),
+        pytest.param(START + VERSION + zlib.compress(LE), id="no syntax, deflated and wrapped"),
     ],
 )
 def test_a_data_set_is_found_however_it_starts(data: bytes) -> None:

@@ -86,10 +86,67 @@ def test_keeps_sixteen_bits_of_colour_and_alpha() -> None:
     assert np.abs(film.pixels[20:].astype(int) - deep[20:, :, 0]).max() <= 1
 
 
-def test_white_is_zero_means_negative() -> None:
-    deep = Image.fromarray(DRAWING.astype(np.uint16) * 200)
-    film = decode(encoded(deep, "TIFF", tiffinfo={radiograph.TIFF_PHOTOMETRIC: 0}))
-    assert np.corrcoef(film.display().ravel(), DRAWING.ravel())[0, 1] < -0.99
+def tiff(pixels: np.ndarray, photometric: int, order: str = "<", kind: int = 1, **more: tuple[int, int]) -> bytes:
+    """An unpacked TIFF (TIFF 6.0, section 2) of one strip; ``kind`` is its sample format, ``more`` are other shorts."""
+    samples = 1 if pixels.ndim == 2 else pixels.shape[2]
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    bits = 8 * pixels.dtype.itemsize
+    shorts = [(256, pixels.shape[1]), (257, pixels.shape[0]), (259, 1), (262, photometric), (277, samples)]
+    shorts += [(278, pixels.shape[0]), (339, kind), *more.values()]
+    entries = [(tag, struct.pack(f"{order}HIHH", 3, 1, value, 0)) for tag, value in shorts]
+    entries += [(273, struct.pack(f"{order}HII", 4, 1, 8)), (279, struct.pack(f"{order}HII", 4, 1, len(data)))]
+    after = 8 + len(data)
+    several = struct.pack(f"{order}{samples}H", *[bits] * samples)
+    many = len(several) > 4
+    where = struct.pack(f"{order}I", after) if many else several.ljust(4, b"\0")
+    entries.append((258, struct.pack(f"{order}HI", 3, samples) + where))
+    start = after + (len(several) if many else 0)
+    told = b"".join(struct.pack(f"{order}H", tag) + rest for tag, rest in sorted(entries))
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
+    body = head + data + (several if many else b"")
+    return body + struct.pack(f"{order}H", len(entries)) + told + bytes(4)
+
+
+DEEP = DRAWING.astype(np.uint16) * 200
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(Image.fromarray(DEEP), "TIFF", tiffinfo={262: 0}),
+        tiff(DRAWING, 0),
+        tiff(DEEP, 0),
+        tiff(DEEP, 0, ">"),
+        tiff((DEEP // 2).astype(np.int16), 0, kind=2),
+        tiff(DEEP.astype(np.int32) - 9000, 0, kind=2),
+        tiff(DEEP.astype(np.uint32) * 80_000, 0),
+        tiff(DRAWING.astype(np.float32), 0, kind=3),
+    ],
+)
+def test_white_is_zero_means_negative(data: bytes) -> None:
+    assert np.corrcoef(decode(data).display().ravel(), DRAWING.ravel())[0, 1] < -0.99
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(DEEP, 1, ">"),
+        tiff(DEEP.astype(np.uint32) * 80_000, 1),
+        tiff((DRAWING.astype(np.int16) - 128).astype(np.int8), 1, kind=2),
+        tiff(DEEP.astype(np.int32) - 9000, 1, kind=2),
+        tiff(np.dstack([DEEP] * 3 + [0 * DEEP]), 2, extra=(338, 0)),
+    ],
+)
+def test_values_of_a_tiff_have_the_sign_and_the_meaning_it_says(data: bytes) -> None:
+    assert np.corrcoef(decode(data).display().ravel(), DRAWING.ravel())[0, 1] > 0.99
+
+
+def test_planes_of_a_tiff_that_no_decoder_reads_are_refused() -> None:
+    """OpenCV reads one of them, and gives memory for the others."""
+    with pytest.raises(ImageError, match="plane a colour"):
+        decode(tiff(np.dstack([DEEP] * 3), 2, planes=(284, 2)))
+    with pytest.raises(ImageError, match=r"This kind of TIFF cannot be read here\."):
+        decode(tiff(DRAWING.astype(np.float64), 1, kind=3))
 
 
 def test_floating_point_is_spread_over_the_range() -> None:

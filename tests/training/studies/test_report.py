@@ -28,7 +28,7 @@ def test_costs_are_told_as_the_benchmarks_kept_them(repository: Path, tmp_path: 
             "bound_mib": 1024.0,
             "largest_files_mib": {"a small one": 70, "a large one": 700},
             "damaged_files": 9,
-            "outcomes": {"a film": 4, "a sentence": 5},
+            "outcomes": {"an image": 4, "a sentence": 5},
             "damaged_files_mib": 99,
         },
         folder,
