@@ -100,7 +100,9 @@ class Type(_Part):
     logit: float = Field(description="score before temperature and softmax")
     peak_evidence: float = Field(description="strongest evidence on the image, in logits")
     has_evidence: bool = Field(description="whether that is strong enough to be drawn")
-    evidence_outside_image: float = Field(description="share of evidence in the square's black margin", ge=0, le=1)
+    evidence_outside_image: float = Field(
+        description="share of positive evidence in the square's black margin", ge=0, le=1
+    )
 
 
 class PredictedType(_Part):
@@ -222,7 +224,8 @@ class Result:
         return document.model_dump(mode="json", by_alias=True)
 
     def save(self, folder: Path) -> None:
-        """Writes the JSON and both pictures into a folder that exists; raises OSError where that fails."""
+        """Writes the JSON and both pictures into a folder, made where need be; raises OSError where that fails."""
+        folder.mkdir(parents=True, exist_ok=True)
         # The disk may be full halfway: pictures of an earlier run must not lie beside a summary of this one.
         for name in (OVERLAY, HEATMAP):
             (folder / name).unlink(missing_ok=True)
@@ -280,8 +283,8 @@ def explain_image(
         progress: receives how far slow methods are, and may stop them.
 
     Raises:
-        ImageError: the image cannot be read; RejectedError where it is out of distribution.
-        ChoiceError: no such method, type, frame or window.
+        ImageError: the image cannot be read, or has no such frame; RejectedError where it is out of distribution.
+        ChoiceError: no such method, type or window, or a frame of a file that has none.
         WeightsError: no such model, or one that cannot be used.
         Cancelled: ``progress`` stopped the work.
     """
@@ -300,7 +303,8 @@ def explain_image(
     found = None
     if method != DEFAULT:
         try:
-            request = methods.map_request(classifier, boxed[0], target, against, progress)
+            contrast = against if method == "finercam" else None
+            request = methods.map_request(classifier, boxed[0], target, contrast, progress)
         except ValueError as error:
             raise ChoiceError(str(error)) from None
         found = methods.draw(request, method)

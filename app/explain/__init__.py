@@ -33,7 +33,9 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "gradcam": Method(
-        "Grad-CAM", "Exact: it adds up to the score, cell by cell. Does not show what made the features.", "instant"
+        "Grad-CAM",
+        "Exact: the part for the type of a map that adds up to its score. Does not show what made the features.",
+        "instant",
     ),
     "gradcam++": Method(
         "Grad-CAM++",

@@ -100,7 +100,8 @@ class ModelCard(BaseModel):
             heat is drawn in.
         presence: operating points of the fracture map; none where they were not chosen.
         sets: how prediction sets are gathered; none where they were not calibrated.
-        metrics, data, initial, recipe, training, calibration: for people; shown, never computed with.
+        metrics, data, initial, recipe, training, calibration: for people; metrics also choose the default model
+            and what is said of reliability.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

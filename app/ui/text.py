@@ -96,7 +96,7 @@ def reading(*, fracture_map: bool) -> str:
     """How to read the heatmap, as HTML: two sentences, the rest on demand."""
     more = (
         "<p>The white line encloses the hottest region. All types share one colour scale: faint colour is weak "
-        "evidence.</p><p>The map is Grad-CAM, exact: it adds up to the score. Its mean over the square the model sees, "
+        "evidence.</p><p>The map is Grad-CAM, and exact: its mean over the square the model sees, "
         "evidence against the type included, plus a constant, is the type's score.</p>"
     )
     blue = "<p>The blue line encloses where the model sees a fracture of any type; it is dashed for a suspicion.</p>"

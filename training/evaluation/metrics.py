@@ -179,8 +179,8 @@ class Hit(NamedTuple):
     energy: float
 
 
-def hit(class_map: np.ndarray, film: LabelledImage, placement: Placement) -> Hit:
-    """Judges a map by the image's fracture boxes, at the image's own size.
+def hit(class_map: np.ndarray, image: LabelledImage, placement: Placement) -> Hit:
+    """The pointing game (Zhang et al., 2018): whether a map's peak lies in a fracture box, at the image's own size.
 
     Args:
         class_map: float (h, w) over the model's square; its positive part counts as energy.
@@ -190,22 +190,22 @@ def hit(class_map: np.ndarray, film: LabelledImage, placement: Placement) -> Hit
     Raises:
         ValueError: an image without a box.
     """
-    if not film.boxes:
-        raise ValueError(f"{film.name} has no box to be judged by")
-    on_film = placement.onto_image(class_map)
-    height, width = on_film.shape
-    row, column = np.unravel_index(int(on_film.argmax()), on_film.shape)
+    if not image.boxes:
+        raise ValueError(f"{image.name} has no box to be judged by")
+    on_image = placement.onto_image(class_map)
+    height, width = on_image.shape
+    row, column = np.unravel_index(int(on_image.argmax()), on_image.shape)
     rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
-    boxed = np.zeros(on_film.shape, bool)
+    boxed = np.zeros(on_image.shape, bool)
     distance = np.inf
-    for x, y, box_width, box_height in film.boxes:
+    for x, y, box_width, box_height in image.boxes:
         left, right = (x - box_width / 2) * width, (x + box_width / 2) * width
         top, bottom = (y - box_height / 2) * height, (y + box_height / 2) * height
         boxed |= ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[None]
         across = max(left - columns[column], 0.0, columns[column] - right)
         down = max(top - rows[row], 0.0, rows[row] - bottom)
         distance = min(distance, float(np.hypot(across, down)))
-    positive = np.clip(on_film, 0.0, None)
+    positive = np.clip(on_image, 0.0, None)
     total = float(positive.sum())
     return Hit(
         distance == 0.0,
