@@ -20,7 +20,17 @@ from app.model.weights import available, ranked
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILT_OF = ("app", "training", "weights", "LICENSE", "README.md", "pyproject.toml", "requirements.txt", "setup.py")
+BUILT_OF = (
+    "app",
+    "training",
+    "weights",
+    "docs",
+    "LICENSE",
+    "README.md",
+    "pyproject.toml",
+    "requirements.txt",
+    "setup.py",
+)
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
 
