@@ -379,6 +379,7 @@ def test_a_name_of_several_lines_steers_no_terminal(drawing: Path, tmp_path: Pat
     assert summaries(tmp_path / "out")[0]["source"]["name"] == film.name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_an_output_that_is_full_is_a_sentence(tiny_weights: Path, drawing: Path, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
