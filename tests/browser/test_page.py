@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,8 @@ from PIL import Image
 from playwright.sync_api import Browser, FileChooser, JSHandle, Locator, Page, expect, sync_playwright
 
 from app.explain import perturbation
+from app.explain.faithfulness import measure_faithfulness
+from app.explain.sanity import REPEATS
 from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
@@ -487,7 +490,11 @@ def fetched(page: Page) -> Locator:
     return canvas
 
 
-def test_a_map_is_put_on_trial_and_a_region_hidden(visit: Callable[[int], Page], drawing: Path) -> None:
+def test_a_map_is_put_on_trial_and_a_region_hidden(
+    visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.explain.checks.measure_faithfulness", partial(measure_faithfulness, random=2))
+    monkeypatch.setattr("app.explain.sanity.REPEATS", dict.fromkeys(REPEATS, 1))
     page = visit(1280)
     explained(page, drawing)
     open_tab(page, "Test the heatmap")
