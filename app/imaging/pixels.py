@@ -72,6 +72,16 @@ def is_coloured(count: int, pixels: int) -> bool:
     return count > SHARE * pixels
 
 
+def _with_sign(words: np.ndarray) -> np.ndarray:
+    """The same bits of unsigned words in two's complement."""
+    return words.view(words.dtype.str.replace("u", "i"))
+
+
+def _mean_step(picture: np.ndarray) -> float:
+    """Mean difference between neighbours in a row, by which a picture read rightly is known."""
+    return float(np.abs(np.diff(picture.astype(np.int64), axis=1)).mean())
+
+
 @dataclass(frozen=True)
 class Stored:
     """One decoded frame.
@@ -95,7 +105,7 @@ class Stored:
         if not self.bits:
             return words
         if self.shift == 0 and self.bits == 8 * words.dtype.itemsize:
-            return words.view(words.dtype.str.replace("u", "i")) if self.signed else words
+            return _with_sign(words) if self.signed else words
         values = (words.astype(np.int64) >> self.shift) & ((1 << self.bits) - 1)
         sign = 1 << (self.bits - 1)
         return (values ^ sign) - sign if self.signed else values
@@ -103,7 +113,7 @@ class Stored:
     def whole(self, rows: slice) -> np.ndarray:
         """Words of some rows as numbers with the values' sign, unused bits included."""
         words = self.words[rows]
-        return words.view(words.dtype.str.replace("u", "i")) if self.signed and words.dtype.kind == "u" else words
+        return _with_sign(words) if self.signed and words.dtype.kind == "u" else words
 
     def runs_over(self) -> bool:
         """Whether values take more bits than said: with the bits above them, neighbours differ less.
@@ -115,7 +125,7 @@ class Stored:
         some = slice(None, None, 1 + self.words.size // SAMPLE)
         steps, shapes = [], []
         for picture in (self.whole(some).astype(np.int64) >> self.shift, self.values(some).astype(np.int64)):
-            steps.append(float(np.abs(np.diff(picture, axis=1)).mean()))
+            steps.append(_mean_step(picture))
             deviation = float(picture.std())
             shapes.append(steps[-1] / deviation if deviation else np.inf)
         return steps[0] < steps[1] or (shapes[0] < SMOOTH and shapes[1] > NOISE)
@@ -132,9 +142,7 @@ def shows_sign(words: np.ndarray, stored: int, high: int) -> bool:
         return False
     if stored == 8 * words.dtype.itemsize:
         some = words[:: 1 + words.size // SAMPLE]
-        with_sign = some.view(words.dtype.str.replace("u", "i"))
-        steps = [float(np.abs(np.diff(each.astype(np.int64), axis=1)).mean()) for each in (some, with_sign)]
-        return steps[1] < steps[0]
+        return _mean_step(_with_sign(some)) < _mean_step(some)
     upper = words >> high
     ones = (1 << (8 * words.dtype.itemsize - high)) - 1
     return bool(upper.any()) and bool(((upper == 0) | (upper == ones)).all())

@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -288,10 +289,7 @@ def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
         pixels = _deep(picture)
     elif picture.mode == "L" and SIGNED in tags.get(TIFF_SIGN, ()):
         pixels = np.asarray(picture) ^ 0x80
-    elif _is_wide(picture, data) and tags.get(TIFF_PLANAR) == PLANES:
-        # OpenCV reads the first plane, and leaves in the others what memory held.
-        raise ImageError("This kind of TIFF, with a plane a colour and 16 bits, cannot be read here.")
-    elif _is_wide(picture, data) and (wide := _wide_colour(data, tags.get(TIFF_EXTRA, OPACITY))) is not None:
+    elif _is_wide(picture, data) and (wide := _wide_colour(data, tags)) is not None:
         pixels = wide
     else:
         pixels = _shallow(picture, notes)
@@ -339,11 +337,16 @@ def _is_wide(picture: Image.Image, data: bytes) -> bool:
     )
 
 
-def _wide_colour(data: bytes, extra: Sequence[int]) -> np.ndarray | None:
+def _wide_colour(data: bytes, tags: Mapping[int, Any]) -> np.ndarray | None:
     """16 bits with colour or alpha, which Pillow would cut to 8, in grey; None where OpenCV cannot read them either.
 
-    ``extra`` says what a fourth value of a pixel is, by TIFF's tag 338.
+    Raises:
+        ImageError: by its ``tags`` it is a TIFF with a plane a colour.
     """
+    if tags.get(TIFF_PLANAR) == PLANES:
+        # OpenCV reads the first plane, and leaves in the others what memory held.
+        raise ImageError("This kind of TIFF, with a plane a colour and 16 bits, cannot be read here.")
+    opaque = tags.get(TIFF_EXTRA, OPACITY)[0] not in OPACITY
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         return None
@@ -352,7 +355,7 @@ def _wide_colour(data: bytes, extra: Sequence[int]) -> np.ndarray | None:
     grey = np.empty(pixels.shape[:2], np.uint16)
     for rows in strips(*grey.shape):
         colours = pixels[rows]
-        if pixels.shape[2] == 4 and extra[0] in OPACITY:
+        if pixels.shape[2] == 4 and not opaque:
             opacity = colours[:, :, 3:].astype(np.float32) / 65535.0
             colours = (colours[:, :, :3] * opacity).astype(np.uint16)
         grey[rows] = cv2.cvtColor(np.ascontiguousarray(colours[:, :, :3]), cv2.COLOR_BGR2GRAY)
