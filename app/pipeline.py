@@ -300,17 +300,16 @@ def explain_image(
     ood = OOD(state=likeness, words=LIKENESS_WARNINGS.get(likeness) if likeness else None)
     explanation = classifier.explain_boxed([opened.radiograph], [boxed])[0]
     target = target or explanation.prediction.best
-    found = None
+    contrasts = METHODS[method].contrasts
+    found = other = None
     if method != DEFAULT:
         try:
-            contrast = against if method == "finercam" else None
-            request = methods.map_request(classifier, boxed[0], target, contrast, progress)
+            request = methods.map_request(classifier, boxed[0], target, against if contrasts else None, progress)
         except ValueError as error:
             raise ChoiceError(str(error)) from None
         found = methods.draw(request, method)
-        against = classifier.classes[request.against]
-    told_from = against if method == "finercam" else None
-    return Result(explanation, classifier.card, opened.source, ood, target, told_from, method, boxed[0], found)
+        other = classifier.classes[request.against] if contrasts else None
+    return Result(explanation, classifier.card, opened.source, ood, target, other, method, boxed[0], found)
 
 
 def load_classifier(name: str | None = None) -> Classifier:

@@ -24,11 +24,13 @@ class Method:
         title: its usual name.
         says: what it shows, and what it cannot, in a sentence or two.
         cost: "instant" needs the head only, "seconds" some dozen forwards of the network, "slow" hundreds.
+        contrasts: whether it explains one type against another.
     """
 
     title: str
     says: str
     cost: Cost
+    contrasts: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -61,6 +63,7 @@ METHODS: dict[str, Method] = {
         "Finer-CAM",
         "Grad-CAM of one type's score less another's: why this, not that. Shows differences only.",
         "instant",
+        contrasts=True,
     ),
     "ablationcam": Method(
         "Ablation-CAM",
