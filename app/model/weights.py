@@ -29,23 +29,20 @@ __all__ = [
     "load_network",
     "percent",
     "ranked",
+    "shipped",
     "with_interval",
     "write_card",
 ]
 
-SHIPPED = "shipped_weights"
-"""What an installed package calls its copy of ``weights/``; ``setup.py`` puts it there, and no working tree has it."""
 
-
-def _default_folder() -> Path:
-    if named := os.environ.get("FRACTURE_WEIGHTS"):
-        return Path(named)
+def shipped(name: str) -> Path:
+    """A folder such as "weights": an installed package's copy, where ``setup.py`` puts it, or the working tree's."""
     package = Path(__file__).resolve().parents[1]
-    shipped = package / SHIPPED
-    return shipped if shipped.is_dir() else package.parent / "weights"
+    copy = package / f"shipped_{name}"
+    return copy if copy.is_dir() else package.parent / name
 
 
-DEFAULT_FOLDER = _default_folder()
+DEFAULT_FOLDER = Path(os.environ.get("FRACTURE_WEIGHTS") or shipped("weights"))
 
 
 class FractureType(BaseModel):

@@ -8,15 +8,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from app.model.weights import DEFAULT_FOLDER, ModelCard, with_interval
+from app.model.weights import DEFAULT_FOLDER, ModelCard, shipped, with_interval
 from app.ui.text import table
 
-__all__ = ["AboutTab", "DataTab", "compare", "page", "whole_card"]
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-_SHIPPED = _PACKAGE / "shipped_docs"
-DOCS = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent / "docs"
-"""The pages of an installed package, where ``setup.py`` puts them, or of the working tree."""
+__all__ = ["AboutTab", "DataTab", "compare", "page", "prose", "whole_card"]
 
 LEAKS = "## Why do others publish more?"
 """The part of ``results.md`` that belongs to the data."""
@@ -54,9 +49,14 @@ def whole_card(card: ModelCard, folder: Path = DEFAULT_FOLDER) -> str:
     return f"{card.intended_use}\n\n## What it cannot do\n\n{limits}"
 
 
-def page(name: str, folder: Path = DOCS) -> str:
+def page(name: str) -> str:
     """A page of the documentation, such as "data", as Markdown."""
-    return _readable((folder / f"{name}.md").read_text(encoding="utf-8"))
+    return _readable((shipped("docs") / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def prose(markdown: str) -> gr.Markdown:
+    """A long text, in the style of the page's own tables."""
+    return gr.Markdown(markdown, elem_classes=["about", "wide", "card"])
 
 
 class AboutTab:
@@ -67,7 +67,7 @@ class AboutTab:
             gr.HTML(compare(cards))
         for number, card in enumerate(cards):
             with gr.Accordion(card.title, open=number == 0):
-                gr.Markdown(whole_card(card), elem_classes=["about", "wide", "card"])
+                prose(whole_card(card))
 
 
 class DataTab:
@@ -75,4 +75,4 @@ class DataTab:
 
     def __init__(self) -> None:
         leaks = page("results").partition(LEAKS)[2].partition("\n## ")[0]
-        gr.Markdown(f"{page('data')}\n\n{LEAKS}{leaks}", elem_classes=["about", "wide", "card"])
+        prose(f"{page('data')}\n\n{LEAKS}{leaks}")

@@ -18,7 +18,7 @@ from app.explain.overlay import overlay
 from app.model.classifier import Classifier
 from app.model.weights import percent
 from app.ui import text
-from app.ui.about import page
+from app.ui.about import page, prose
 from app.ui.session import HEAVY, HOUR, Session, gallery, progress, run_slowly, type_choice, watched
 from app.ui.uploads import bound
 
@@ -110,7 +110,7 @@ class TestTab:
         self._lay_out_hiding()
         gr.HTML(warnings(classifiers))
         with gr.Accordion("How heatmaps are tested, and how every method did", open=False):
-            gr.Markdown(page("faithfulness"), elem_classes=["about", "wide", "card"])
+            prose(page("faithfulness"))
         self._bind(session)
 
     def _lay_out_test(self) -> None:
