@@ -36,8 +36,8 @@ $(VENV)/.dev: requirements.txt pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo ## set up, then serve the demo on http://127.0.0.1:7860
 	$(BIN)/python -m app
 
-# A file's tests share what its fixtures trained, and the browser's tests one browser: so each file stays on one worker.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+# Two workers; tests/conftest.py says which tests stay together.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --durations=10
 
 test: lint browser ## set up, then run every check and the quick tests
 	$(PYTEST) -m "not slow"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from xdist.scheduler import LoadScopeScheduling
 
 from app.imaging.examples import BREAKS, draw
 from app.imaging.radiograph import Radiograph
@@ -26,6 +28,18 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+
+
+class SharedFixtures(LoadScopeScheduling):
+    """Keeps on one worker what shares a fixture that takes long: a file's tests, and all that ask for toy runs."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "toy runs" if nodeid.startswith("tests/training/") else nodeid.split("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedFixtures:
+    return SharedFixtures(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -155,7 +155,8 @@ def served(port: int, process: subprocess.Popen[str]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("command", [[], pytest.param(["serve"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [[], ["serve"]])
 def test_the_page_is_served_behind_a_proxy(command: list[str], tiny_weights: Path) -> None:
     """Not even one that httpx cannot use, since socksio is not there, keeps Gradio from its own address."""
     nowhere = "127.0.0.1:9"

@@ -128,6 +128,7 @@ def test_another_model_judges_the_same_film(visit: Callable[[int], Page], drawin
     assert page.locator("#verdict").inner_text() != verdict
 
 
+@pytest.mark.slow
 def test_looks_change_without_a_new_verdict(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     upload(page, drawing)
@@ -138,6 +139,7 @@ def test_looks_change_without_a_new_verdict(visit: Callable[[int], Page], drawin
     assert page.locator("#verdict").inner_text() == verdict
 
 
+@pytest.mark.slow
 def test_quick_clicks_end_at_the_last_choice(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     upload(page, drawing)
@@ -162,6 +164,7 @@ def test_arrow_keys_step_through_the_types(visit: Callable[[int], Page], drawing
     expect(page.locator("#description")).to_contain_text(f"Heatmap for {chosen}")
 
 
+@pytest.mark.slow
 def test_opacity_answers_to_the_keyboard(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     upload(page, drawing)
@@ -171,6 +174,7 @@ def test_opacity_answers_to_the_keyboard(visit: Callable[[int], Page], drawing: 
     expect(page.locator("#painted img").first).not_to_have_attribute("src", first)
 
 
+@pytest.mark.slow
 def test_before_and_after(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     upload(page, drawing)
@@ -193,6 +197,7 @@ def test_a_random_film_tells_its_label_after_the_guess(visit: Callable[[int], Pa
     expect(page.locator("#verdict .label")).to_contain_text("Labelled")
 
 
+@pytest.mark.slow
 def test_a_tiff_is_shown_although_browsers_cannot(visit: Callable[[int], Page], tmp_path: Path) -> None:
     path = tmp_path / "arm.tiff"
     Image.fromarray(draw("spiral").astype(np.uint16) * 16).save(path)
@@ -244,6 +249,7 @@ def choose_model(page: Page, name: str) -> None:
     page.get_by_role("option", name=name).click()
 
 
+@pytest.mark.slow
 def test_a_refused_series_can_be_looked_through(visit: Callable[[int], Page], series: list[str]) -> None:
     page = visit(1280)
     choose_model(page, "Choosy network")
@@ -291,6 +297,7 @@ def expect_taken(page: Page, kind: str) -> None:
         slices.to_be_hidden()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_is_chosen_by_click(visit: Callable[[int], Page], kinds: dict[str, list[str]], kind: str) -> None:
     page = visit(1280)
@@ -298,6 +305,7 @@ def test_everything_is_chosen_by_click(visit: Callable[[int], Page], kinds: dict
     expect_taken(page, kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_is_dropped(visit: Callable[[int], Page], kinds: dict[str, list[str]], kind: str) -> None:
     page = visit(1280)
@@ -360,6 +368,7 @@ def test_a_file_that_is_too_large_is_told_so(visit: Callable[[int], Page], tmp_p
     expect(page.locator("#xray-input")).not_to_have_class(re.compile("busy"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_film_is_photographed(visit: Callable[[int], Page], width: int) -> None:
     page = visit(width)
@@ -490,6 +499,7 @@ def fetched(page: Page) -> Locator:
     return canvas
 
 
+@pytest.mark.slow
 def test_a_map_is_put_on_trial_and_a_region_hidden(
     visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,6 +537,7 @@ def test_a_map_is_put_on_trial_and_a_region_hidden(
     expect(page.locator("#test-maps button img")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_slow_methods_can_be_stopped(
     visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

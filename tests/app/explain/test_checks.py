@@ -22,6 +22,7 @@ def test_the_terms_of_a_score_add_up(classifier: Classifier, film: Radiograph) -
         assert sum(terms) == pytest.approx(float(logit), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_all_tests_of_a_heatmap_report_one_progress(
     classifier: Classifier, film: Radiograph, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from app.model.classifier import Classifier
 PLACEMENT = Placement.fit(96, 96, 96)
 
 
+@pytest.mark.slow
 def test_a_right_map_wins_and_its_opposite_loses(question: MapRequest) -> None:
     right = draw(question)
     assert np.unravel_index(right.argmax(), right.shape)[0] in (3, 4, 5)

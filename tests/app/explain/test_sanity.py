@@ -26,6 +26,7 @@ from app.model.classifier import Classifier
 from app.model.network import build_network
 
 
+@pytest.mark.slow
 def test_weight_randomisation_catches_a_method_that_ignores_the_model(
     classifier: Classifier, film: Radiograph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +44,9 @@ def test_weight_randomisation_catches_a_method_that_ignores_the_model(
     assert all(torch.equal(before[name], tensor) for name, tensor in classifier.network.state_dict().items())
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet18-pyramid", "vgg16-bn"])
+@pytest.mark.parametrize(
+    "architecture", ["resnet18", "resnet18-pyramid", pytest.param("vgg16-bn", marks=pytest.mark.slow)]
+)
 def test_no_weight_stays_in_its_place(architecture: str) -> None:
     torch.manual_seed(0)
     stride = ARCHITECTURES[architecture].strides[0]

@@ -349,7 +349,10 @@ def of_bits(bits: int) -> np.ndarray:
     # Where a guess is halved, and where values fill all sixteen bits, there is one way only.
     [(1, "short"), (2, "short"), (4, "short"), (5, "short"), (1, "long"), (2, "long"), (3, "long"), (4, "long")],
 )
-@pytest.mark.parametrize("bits", [8, *(pytest.param(bits, marks=GDCM) for bits in (10, 12, 16))])
+@pytest.mark.parametrize(
+    "bits",
+    [8, *(pytest.param(bits, marks=[GDCM, pytest.mark.slow]) for bits in (10, 12)), pytest.param(16, marks=GDCM)],
+)
 def test_differences_may_run_over(bits: int, predictor: int, way: str) -> None:
     pixels = of_bits(bits)
     stream = lossless(pixels, bits, predictor, 1 << bits if way == "long" and bits < 16 else 0)

@@ -152,6 +152,7 @@ def test_any_picture_comes_through_as_it_is(height: int, width: int, deep: bool,
     assert np.array_equal(film.pixels, pixels)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_films_or_sentences_and_memory_stays_bounded() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -234,6 +234,7 @@ def test_the_api_asks_the_model_that_is_named(client: Client, second: Classifier
         client.predict(handle_file(str(path)), "oracle", api_name="/explain")
 
 
+@pytest.mark.slow
 def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_path: Path) -> None:
     picture = draw("oblique", seed=4, height=120, width=90)
     path = tmp_path / "arm.png"

@@ -55,17 +55,18 @@ class Server:
     """The app in a process of its own."""
 
     address: str
+    client: httpx.Client
     model: str = ""
     path: str = ""
     dependencies: list[dict[str, Any]] = field(default_factory=list)
 
     def post(self, route: str, **kwargs: Any) -> httpx.Response:
-        return httpx.post(f"{self.address}/gradio_api/{route}", timeout=PATIENCE, **kwargs)
+        return self.client.post(f"{self.address}/gradio_api/{route}", **kwargs)
 
     def stream(self, route: str) -> list[Any]:
         """Everything that an event stream tells."""
         told = []
-        with httpx.stream("GET", f"{self.address}/gradio_api/{route}", timeout=PATIENCE) as lines:
+        with self.client.stream("GET", f"{self.address}/gradio_api/{route}") as lines:
             for line in lines.iter_lines():
                 if line.startswith("data:"):
                     told.append(json.loads(line.removeprefix("data:")))
@@ -183,11 +184,12 @@ def broken_off(server: Server, route: str) -> None:
         time.sleep(0.5)
 
 
-def everything_else(server: Server) -> None:
+def everything_else(server: Server) -> dict[str, Any]:
     """Calls whose answer is a matter of taste: they must leave no trace."""
     for call in odd_calls(server):
         with suppress(*NO_ANSWER):
             call()
+    return {}
 
 
 def odd_calls(server: Server) -> Iterator[Callable[[], Any]]:
@@ -203,7 +205,7 @@ def odd_calls(server: Server) -> Iterator[Callable[[], Any]]:
         f"custom_component/{NAME}/client/component/{NAME}.js",
         f"stream/{NAME}/4711/4711/playlist.m3u8",
     ):
-        yield partial(httpx.get, f"{server.address}/gradio_api/{route}", timeout=PATIENCE)
+        yield partial(server.client.get, f"{server.address}/gradio_api/{route}")
     for dependency in server.dependencies:
         number, count = dependency["id"], len(dependency["inputs"])
         yield partial(server.join, number, [film(server)])
@@ -234,7 +236,30 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Outcome:
-    folder = tmp_path_factory.mktemp("served")
+    """Of the calls that have a name above."""
+    return outcome_of(named_calls, tmp_path_factory.mktemp("served"), tiny_weights)
+
+
+@pytest.fixture(scope="module", params=["named", pytest.param("odd", marks=pytest.mark.slow)])
+def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Outcome:
+    """Of the named calls, and of hundreds more."""
+    if request.param == "named":
+        return request.getfixturevalue("outcome")
+    return outcome_of(everything_else, tmp_path_factory.mktemp("served-oddly"), tiny_weights)
+
+
+def named_calls(server: Server) -> dict[str, Any]:
+    answers = {}
+    for name, call in {**ANSWERED, **REFUSED}.items():
+        try:
+            answers[name] = call(server)
+        except NO_ANSWER as error:
+            answers[name] = f"{type(error).__name__}"
+    return answers
+
+
+def outcome_of(calls: Callable[[Server], dict[str, Any]], folder: Path, tiny_weights: Path) -> Outcome:
+    """Serves the app, calls it and stops it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -251,21 +276,17 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Out
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-    server = Server(f"http://127.0.0.1:{port}")
-    answers = {}
+    client = httpx.Client(timeout=PATIENCE)
+    server = Server(f"http://127.0.0.1:{port}", client)
     try:
         server.dependencies = config(server, process)["dependencies"]
-        info = httpx.get(f"{server.address}/gradio_api/info", timeout=PATIENCE).json()
+        info = client.get(f"{server.address}/gradio_api/info").json()
         server.model = info["named_endpoints"]["/explain"]["parameters"][1]["parameter_default"]
         sent = server.post("upload", files={"files": (f"{NAME}.png", PICTURE, "image/png")})
         server.path = sent.json()[0]
-        for name, call in {**ANSWERED, **REFUSED}.items():
-            try:
-                answers[name] = call(server)
-            except NO_ANSWER as error:
-                answers[name] = f"{type(error).__name__}"
-        everything_else(server)
+        answers = calls(server)
     finally:
+        client.close()
         process.terminate()
         process.wait(30)
     return Outcome(answers, printed.read_text(encoding="utf-8", errors="replace"), folder)
@@ -275,7 +296,7 @@ def config(server: Server, process: subprocess.Popen) -> dict[str, Any]:
     """What the served page consists of, once it is served."""
     while process.poll() is None:
         try:
-            return httpx.get(f"{server.address}/config", timeout=PATIENCE).json()
+            return server.client.get(f"{server.address}/config").json()
         except httpx.HTTPError:
             time.sleep(0.5)
     raise AssertionError("the app ended before it was served")
@@ -298,19 +319,19 @@ def test_what_cannot_be_answered_gets_a_sentence(outcome: Outcome, name: str) ->
     assert not any(marker in json.dumps(answer) for marker in MARKERS)
 
 
-def test_nothing_of_an_upload_is_printed_or_logged(outcome: Outcome) -> None:
-    assert "Running on" in outcome.written, "what is read here is what the app prints"
-    found = [line for line in outcome.written.splitlines() if any(marker in line for marker in MARKERS)]
+def test_nothing_of_an_upload_is_printed_or_logged(left: Outcome) -> None:
+    assert "Running on" in left.written, "what is read here is what the app prints"
+    found = [line for line in left.written.splitlines() if any(marker in line for marker in MARKERS)]
     assert found == []
-    assert "Traceback" not in outcome.written
+    assert "Traceback" not in left.written
 
 
-def test_nothing_of_an_upload_lies_outside_the_folder_that_is_emptied(outcome: Outcome) -> None:
+def test_nothing_of_an_upload_lies_outside_the_folder_that_is_emptied(left: Outcome) -> None:
     """Neither by the name of a file, nor by what it holds; and what lies inside has lost its name."""
-    files = [path for path in outcome.folder.rglob("*") if path.is_file()]
+    files = [path for path in left.folder.rglob("*") if path.is_file()]
     assert any(path.read_bytes() == PICTURE for path in files), "the upload itself, which is deleted within the hour"
     for path in files:
-        assert not any(marker in str(path.relative_to(outcome.folder)) for marker in MARKERS)
+        assert not any(marker in str(path.relative_to(left.folder)) for marker in MARKERS)
         data = path.read_bytes()
         inside = any("fracture-uploads" in part for part in path.parts)
         assert inside or not any(marker.encode() in data for marker in MARKERS), path

@@ -23,6 +23,8 @@ from training.studies import audit
 from training.studies.audit import COPIES, recall_of_planted
 
 ORIGINALS = 8
+QUICK = {"exact", "mirrored", "turned by 38 degrees", "cropped by 15 %"}
+"""One way of copying for each measure that finds some."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,9 @@ def test_a_white_frame_hides_no_copy_but_may_join_others(
     assert len(set(groups)) >= ORIGINALS - 2
 
 
-@pytest.mark.parametrize("kind", list(COPIES))
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in COPIES]
+)
 def test_planted_copies_are_found_and_nothing_else(
     kind: str, originals: list[np.ndarray], known: dict[bytes, Features]
 ) -> None:

@@ -24,6 +24,7 @@ def test_multi_region_keeps_published_names(tmp_path: Path) -> None:
     assert data.problems == ()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("grouped")
 def test_no_turned_image_and_none_of_another_set_judges(three_sources: Path, tmp_path: Path) -> None:
     films = straight(three_sources)

@@ -28,6 +28,7 @@ def beside(drawn_atlas: Path) -> Iterator[Path]:
         shutil.rmtree(drawn_atlas / name)
 
 
+@pytest.mark.slow
 def test_the_detector_is_judged_by_pictures_that_trained_nothing(beside: Path, tmp_path: Path, cache: Path) -> None:
     data, weights = beside, tmp_path / "weights"
     torch.manual_seed(0)

@@ -62,6 +62,7 @@ def grouped_images(planted: Path, cache: Path) -> tuple[DataSet, list[Radiograph
     return data, decoded, find_groups(data, decoded, cache)
 
 
+@pytest.mark.slow
 def test_every_planted_fault_is_counted(planted: Path, offline: None, cache: Path, tmp_path: Path) -> None:
     summary = audit(bone_break.load(planted), tmp_path, cache=cache)
     assert summary == json.loads((tmp_path / "bone-break.json").read_text(encoding="utf-8"))
