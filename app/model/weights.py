@@ -239,11 +239,11 @@ def with_interval(share: dict[str, Any] | None, digits: int | None = None, signe
     Args:
         share: "value", "low", "high" and "n"; what was not measured says so.
         digits: decimals of a plain number; a percentage where absent.
-        signed: write the plus of a positive number too.
+        signed: it is a difference, with a plus where it is positive; of percentages, in points.
     """
     if share is None:
         return "not measured"
     form = f"{{:{'+' * signed}.{1 if digits is None else digits}f}}"
     value, low, high = (form.format((100 if digits is None else 1) * share[key]) for key in ("value", "low", "high"))
-    unit = " %" if digits is None else ""
+    unit = "" if digits is not None else " points" if signed else " %"
     return f"{value}{unit} (95 % CI {low} to {high}, n = {share['n']:,})"

@@ -276,7 +276,8 @@ def outcome_of(calls: Callable[[Server], dict[str, Any]], folder: Path, tiny_wei
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-    client = httpx.Client(timeout=PATIENCE)
+    # Each call on a connection of its own: the app ends those whose body it refuses to read.
+    client = httpx.Client(timeout=PATIENCE, limits=httpx.Limits(max_keepalive_connections=0))
     server = Server(f"http://127.0.0.1:{port}", client)
     try:
         server.dependencies = config(server, process)["dependencies"]
