@@ -264,7 +264,7 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
     if method == DEFAULT and not explanation.has_evidence(name):
         warning = f"The model finds {NO_EVIDENCE} for {titles(card)[name].lower()} here."
     elif method == DEFAULT and outside >= WORTH_SAYING:
-        warning = f"{percent(outside)} of the evidence lies outside the X-ray, in the model's black margin."
+        warning = f"{percent(outside)} of the evidence lies outside the X-ray."
     shown = line(warning) if warning else ""
     return f"{shown}{details('How to read this', f'{told}<p>{READING}</p>')}"
 

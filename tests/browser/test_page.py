@@ -116,6 +116,78 @@ def test_a_film_is_named_explained_and_explained_otherwise(visit: Callable[[int]
     expect(page.locator("#types label").nth(6)).to_have_class(re.compile("selected"))
 
 
+WORDS = """() => {
+    const found = [];
+    const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) {
+        const near = walk.currentNode.parentElement;
+        if (!near || !near.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true })) continue;
+        // Gradio measures its tabs on a hidden copy, and hides labels from eyes alone.
+        if (near.closest("style, script, .visually-hidden, .sr-only, [aria-hidden=true]")) continue;
+        const range = document.createRange();
+        range.selectNodeContents(walk.currentNode);
+        const box = range.getBoundingClientRect();
+        const seen = box.width > 1 && box.height > 1 && box.top < innerHeight && box.bottom > 0;
+        if (seen) found.push(walk.currentNode.textContent);
+    }
+    return found.join(" ").split(/\\s+/).filter(Boolean);
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_first_screen_shows_the_answer_in_few_words(
+    visit: Callable[[int], Page], drawing: Path, width: int
+) -> None:
+    page = visit(width)
+    page.set_viewport_size({"width": width, "height": 800 if width == 1280 else 844})
+    explained(page, drawing)
+    for place in ("#painted img", "#verdict .kind", "#verdict .presence, #verdict .sure"):
+        box = page.locator(place).first.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= (800 if width == 1280 else 844), place
+    words = page.evaluate(WORDS)
+    assert len(words) <= 60, " ".join(words)
+
+
+def test_heat_is_hidden_while_held_and_a_point_tells_its_evidence(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    explained(page, drawing)
+    heat = page.locator("#painted img").first
+    page.locator("#hold").dispatch_event("pointerdown")
+    expect(heat).to_have_css("opacity", "0")
+    page.locator("#hold").dispatch_event("pointerup")
+    expect(heat).to_have_css("opacity", "1")
+    heat.click(position={"x": 300, "y": 200})
+    expect(page.locator("#point")).to_contain_text("Evidence at this point")
+    page.locator("#belief summary").click()
+    expect(page.locator("#belief li")).to_have_count(3)
+    page.locator("#belief a").click()
+    expect(page.locator("#test-go")).to_be_visible()
+
+
+def test_another_method_draws_the_heatmap_and_a_slow_one_can_be_stopped(
+    visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perturbation, "SAMPLES", 100_000)
+    page = visit(1280)
+    explained(page, drawing)
+    first = shown(page, "#painted")
+
+    def choose_method(title: str) -> None:
+        page.locator("#method input").click()
+        page.get_by_role("option", name=title, exact=True).click()
+
+    choose_method("LayerCAM")
+    expect(page.locator("#painted img").first).not_to_have_attribute("src", first)
+    expect(page.locator("#description")).to_contain_text("LayerCAM")
+    choose_method("SHAP")
+    expect(page.locator("#method-progress .progress")).to_contain_text("SHAP")
+    page.locator("#method-stop").click()
+    expect(page.locator("#method-stop")).to_be_hidden()
+    expect(page.locator("#description")).to_contain_text("Grad-CAM: Exact")
+    until(lambda: not any(thread.name.startswith("slow-work") for thread in threading.enumerate()))
+
+
 def test_another_model_judges_the_same_film(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     page.locator("#random-xray").click()
