@@ -36,7 +36,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "gradcam": Method(
         "Grad-CAM",
-        "Exact: the part for the type of a map that adds up to its score. Does not show what made the features.",
+        "Exact: the part for the type of a map that adds up to its score; what made the features it does not show.",
         "instant",
     ),
     "gradcam++": Method(

@@ -12,7 +12,7 @@ import numpy as np
 from app.errors import NoHeat, Progress
 from app.explain import shortcuts
 from app.explain.faithfulness import SHARES, Faithfulness, measure_faithfulness
-from app.explain.methods import METHODS, MapRequest, draw
+from app.explain.methods import DEFAULT, METHODS, MapRequest, draw
 from app.explain.sanity import (
     CHANGES,
     FEW_CHANGES,
@@ -28,10 +28,16 @@ from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier, Explanation
 from app.model.weights import percent
 
-__all__ = ["Checks", "Finding", "Hidden", "chart", "check_heatmap", "dependence", "hide", "pointing"]
+__all__ = ["Checks", "Finding", "Hidden", "chart", "check_heatmap", "dependence", "hide", "pointing", "quick_checks"]
 
 STABLE = 0.6
 """Mean rank correlation under small changes from which on a map is called stable."""
+
+HALF = 0.5
+"""Share of a map's maximum from which on a place counts as hot when methods are compared."""
+
+OTHERS = ("gradcam++", "layercam", "eigencam")
+"""Methods at the last layer that no linear head makes equal to Grad-CAM, and that need no more than a moment."""
 
 PARTS = (0.05, 0.55, 0.8, 1.0)
 """How far the whole is when the map, the curves, the randomisation and the stability are done."""
@@ -92,6 +98,38 @@ def check_heatmap(request: MapRequest, method: str, explanation: Explanation) ->
         randomise_weights(part(PARTS[1], PARTS[2]), method, found),
         stability(part(PARTS[2], PARTS[3]), method, found, changes),
         shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement),
+    )
+
+
+def quick_checks(request: MapRequest, explanation: Explanation) -> tuple[Finding, ...]:
+    """What can be said of the default map of a request within one more forward pass: for the first look.
+
+    Whether its heat avoids shortcuts, whether other methods peak where it is hot, and whether it stays under a mirror.
+    Nothing where there is no heat. The whole is ``check_heatmap``.
+    """
+    found = draw(request)
+    if np.ptp(found) == 0.0:
+        return ()
+    hot = found >= HALF * found.max()
+    maps = {name: draw(request, name) for name in OTHERS}
+    agree = [
+        name for name, other in maps.items() if other.max() > 0.0 and hot[np.unravel_index(other.argmax(), hot.shape)]
+    ]
+    told = f"{len(agree)} of {len(maps)}"
+    titles = ", ".join(METHODS[name].title for name in maps)
+    kind = "good" if len(agree) == len(maps) else "mixed" if agree else "poor"
+    agreement = Finding(
+        kind, f"{told} other methods peak in the same place.", f"{titles}: on heat of half its maximum."
+    )
+    (mirrored,) = stability(request, DEFAULT, found, CHANGES[:1])
+    steady = mirrored.correlation >= STABLE
+    same = "The mirrored X-ray gives the same map." if steady else "The mirrored X-ray gives another map."
+    return (
+        _shortcuts(shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement)),
+        agreement,
+        Finding(
+            "good" if steady else "poor", same, f"Rank correlation {mirrored.correlation:.2f}; {STABLE} is wanted."
+        ),
     )
 
 

@@ -16,6 +16,8 @@ from app.model.classifier import Explanation
 __all__ = [
     "COLD",
     "COLOUR_MAPS",
+    "CONTOUR_COLOUR",
+    "CONTOUR_EDGE",
     "NO_EVIDENCE",
     "WARM",
     "colour_bar",
@@ -23,6 +25,7 @@ __all__ = [
     "fracture_outline",
     "gradient",
     "heatmap",
+    "hottest",
     "outline_marks",
     "overlay",
     "panel",
@@ -91,12 +94,16 @@ def overlay(
         paint = (opacity * np.clip(heat[rows], 0.0, 1.0))[:, :, None]
         mixed[rows] = np.round(image[rows][:, :, None] * (1.0 - paint) + _colours(heat[rows], colour_map) * paint)
     if contour:
-        region = (heat >= max(HOTTEST * float(heat.max()), VISIBLE)).astype(np.uint8)
-        outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        outlines, _ = cv2.findContours(hottest(heat).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         width = max(1, round(max(image.shape) / 320))
         cv2.drawContours(mixed, outlines, -1, CONTOUR_EDGE, width + 2, cv2.LINE_AA)
         cv2.drawContours(mixed, outlines, -1, CONTOUR_COLOUR, width, cv2.LINE_AA)
     return mixed
+
+
+def hottest(heat: np.ndarray) -> np.ndarray:
+    """Where the contour runs round: bool (H, W), of a map, float (H, W) in 0..1; nowhere on a faint one."""
+    return heat >= max(HOTTEST * float(heat.max()), VISIBLE)
 
 
 def difference(image: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:

@@ -1,24 +1,29 @@
-"""The tab where an X-ray is dropped in, classified and explained."""
+"""The tab where an X-ray is dropped in, classified and explained: the heatmap large, the verdict beside it."""
 
 from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 
-from app.errors import ImageError, RejectedError
+from app.errors import Cancelled, ImageError, RejectedError
+from app.explain import DEFAULT, METHODS
+from app.explain.checks import quick_checks
+from app.explain.methods import draw, heat, map_request
 from app.explain.overlay import COLOUR_MAPS, fracture_outline, outline_marks, overlay, scale_bar
+from app.explain.regions import evidence_at, hot_regions, number_regions
 from app.imaging import examples as library
 from app.imaging.radiograph import Radiograph
 from app.imaging.series import OWN_WINDOW, Slices, gather
-from app.model.classifier import Classifier, Explanation, presence
+from app.model.classifier import Classifier, presence
 from app.pipeline import explain_image
 from app.ui import text
-from app.ui.session import HEAVY, HOUR, SCREEN, Session, picture
+from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, picture, progress, watched
 from app.ui.uploads import guard
 
 __all__ = ["ExplainTab"]
@@ -40,6 +45,7 @@ LIGHT: dict[str, Any] = {
 class Looks(NamedTuple):
     """How the overlay is drawn."""
 
+    method: str
     colours: str
     opacity: float
     contour: bool
@@ -61,14 +67,10 @@ def _source() -> gr.Image:
         sources=["upload", "clipboard", "webcam"],
         # A phone's camera is held over a light box, and what it sees must not be mirrored.
         webcam_options=gr.WebcamOptions(mirror=False, constraints={"video": {"facingMode": "environment"}}),
-        height=280,
+        height=300,
         elem_id="xray-input",
         buttons=[],
-        placeholder=(
-            "Drop an X-ray here, or click to choose one\n"
-            "PNG, JPEG, WebP, TIFF or DICOM, up to 50 MB\n"
-            "One file, or a series of DICOM slices"
-        ),
+        placeholder="Drop an X-ray here, or click to choose one\nPNG, JPEG, WebP, TIFF or DICOM, or a DICOM series",
     )
     guard(source, _as_it_came)
     return source
@@ -96,21 +98,72 @@ class ExplainTab:
         self.offered = library.examples()
         self.session = gr.State(None, time_to_live=HOUR)
         self.rejected = gr.State(None, time_to_live=HOUR)
-        with gr.Row(elem_id="workbench"):
-            with gr.Column(scale=4, min_width=300):
-                self._lay_out_inputs(classifiers)
-            with gr.Column(scale=7, min_width=300):
-                self.steps = gr.HTML(text.STEPS)
-                with gr.Column(visible=False, elem_id="bench") as self.bench:
-                    self._lay_out_results(any(classifier.card.presence for classifier in classifiers))
+        with gr.Column(elem_id="workbench"):
+            self.message = gr.HTML("", elem_id="message")
+            self.anyway = gr.Button("Explain it anyway", visible=False, size="sm", elem_id="anyway")
+            with gr.Row(visible=False, elem_id="bench") as self.bench:
+                with gr.Column(scale=7, min_width=300, elem_id="stage"):
+                    self._lay_out_stage()
+                with gr.Column(scale=4, min_width=300, elem_id="side"):
+                    self._lay_out_verdict()
+                    self._lay_out_settings(any(classifier.card.presence for classifier in classifiers))
+            with gr.Row(elem_id="through"):
+                self.number = gr.Slider(1, 2, 1, step=1, label="Slice", visible=False, elem_id="slice")
+                self.window = gr.Dropdown(
+                    [OWN_WINDOW], value=OWN_WINDOW, label="Window", visible=False, elem_id="window"
+                )
+            with gr.Row(elem_id="start"):
+                with gr.Column(scale=4, min_width=300):
+                    self._lay_out_inputs(classifiers)
+                with gr.Column(scale=7, min_width=300):
+                    self._lay_out_examples()
         self._bind()
+
+    def _lay_out_stage(self) -> None:
+        with gr.Tabs(elem_id="views"):
+            with gr.Tab("Heatmap"), gr.Group(elem_id="pair"):
+                self.plain = picture("plain", "The X-ray")
+                self.painted = picture("painted", "The X-ray with the heatmap for the chosen type over it")
+            with gr.Tab("Slider"):
+                self.slider = gr.ImageSlider(
+                    show_label=False, format="png", interactive=False, elem_id="slider", buttons=[]
+                )
+        self.legend = gr.HTML("", elem_id="legend")
+        self.progress = gr.HTML("", elem_id="method-progress")
+        with gr.Row(elem_id="tools"):
+            self.method = gr.Dropdown(
+                [(how.title, name) for name, how in METHODS.items() if not how.contrasts],
+                value=DEFAULT,
+                label="Method",
+                show_label=False,
+                container=False,
+                elem_id="method",
+                min_width=130,
+            )
+            self.stop = gr.Button("Stop", visible=False, size="sm", elem_id="method-stop", min_width=70)
+            self.hold = gr.Button("Hide heat", size="sm", elem_id="hold", min_width=120)
+            self.another = gr.Button("New X-ray", size="sm", elem_id="another", min_width=100)
+        self.point = gr.HTML("", elem_id="point")
+
+    def _lay_out_verdict(self) -> None:
+        self.verdict = gr.HTML("", elem_id="verdict")
+        self.bars = gr.HTML("", visible="hidden")
+        self.types = gr.Radio([], label="Likeliest types", show_label=False, container=False, elem_id="types")
+        self.every = gr.Button("All types", size="sm", elem_id="all-types")
+        self.belief = gr.HTML("", elem_id="belief")
+
+    def _lay_out_settings(self, fracture_map: bool) -> None:
+        with gr.Accordion("Settings", open=False, elem_id="settings"):
+            self.colours = gr.Dropdown(list(COLOUR_MAPS), value="inferno", label="Colours", elem_id="colours")
+            self.opacity = gr.Slider(0.1, 1.0, 0.6, step=0.05, label="Opacity", elem_id="opacity")
+            self.contour = gr.Checkbox(True, label="Outline the hottest region", elem_id="contour")
+            self.fracture = gr.Checkbox(
+                True, label="Outline the fracture seen", visible=fracture_map, elem_id="fracture"
+            )
+        self.description = gr.HTML("", elem_id="description")
 
     def _lay_out_inputs(self, classifiers: Sequence[Classifier]) -> None:
         self.source = _source()
-        self.files = gr.UploadButton("Files", file_count="multiple", visible="hidden", elem_id="files")
-        guard(self.files)
-        self.number = gr.Slider(1, 2, 1, step=1, label="Slice", visible=False, elem_id="slice")
-        self.window = gr.Dropdown([OWN_WINDOW], value=OWN_WINDOW, label="Window", visible=False, elem_id="window")
         self.model = gr.Dropdown(
             [(classifier.card.title, classifier.card.name) for classifier in classifiers],
             value=classifiers[0].card.name,
@@ -118,52 +171,30 @@ class ExplainTab:
             visible=len(classifiers) > 1,
             elem_id="model",
         )
-        self.verdict = gr.HTML("", elem_id="verdict")
-        self.anyway = gr.Button("Explain it anyway", visible=False, size="sm", elem_id="anyway")
+        self.files = gr.UploadButton("Files", file_count="multiple", visible="hidden", elem_id="files")
+        guard(self.files)
         self.random = gr.Button("Random test X-ray", elem_id="random-xray", visible=bool(self.labelled), size="sm")
+
+    def _lay_out_examples(self) -> None:
         origins = "; ".join(sorted({html.escape(example.source) for example in self.offered}))
-        gr.HTML(f"<p class='origin'><strong>Examples</strong> &ndash; {origins}</p>", elem_id="origin")
+        gr.HTML(f"<p class='origin'><strong>Or click an example</strong> &ndash; {origins}</p>", elem_id="origin")
         self.examples = gr.Gallery(
             [(str(example.path), example.label) for example in self.offered],
             show_label=False,
             columns=5,
-            height=128,
+            height="auto",
             allow_preview=False,
             object_fit="cover",
             elem_id="examples",
             buttons=[],
         )
 
-    def _lay_out_results(self, fracture_map: bool) -> None:
-        self.description = gr.HTML("", elem_id="description")
-        with gr.Tabs(elem_id="views"):
-            with gr.Tab("Side by side"), gr.Row(elem_id="pair"):
-                self.plain = picture("plain", "The X-ray")
-                self.painted = picture("painted", "The X-ray with the heatmap for the chosen type over it")
-            with gr.Tab("Before and after"):
-                self.slider = gr.ImageSlider(
-                    show_label=False, format="png", interactive=False, elem_id="slider", buttons=[]
-                )
-        self.legend = gr.HTML("", elem_id="legend")
-        gr.HTML(text.reading(fracture_map=fracture_map))
-        self.bars = gr.HTML("", visible="hidden")
-        self.types = gr.Radio([], label="Type: choose one to see its heatmap", elem_id="types")
-        with gr.Row(elem_id="controls"):
-            self.opacity = gr.Slider(0.1, 1.0, 0.6, step=0.05, label="Opacity", elem_id="opacity", min_width=140)
-            self.colours = gr.Dropdown(
-                list(COLOUR_MAPS), value="inferno", label="Colours", elem_id="colours", min_width=140
-            )
-            self.contour = gr.Checkbox(True, label="Outline the hottest region", elem_id="contour", min_width=140)
-            self.fracture = gr.Checkbox(
-                True, label="Outline the fracture seen", visible=fracture_map, elem_id="fracture", min_width=140
-            )
-
     def _bind(self) -> None:
-        looks = [self.colours, self.opacity, self.contour, self.fracture]
+        looks = [self.method, self.colours, self.opacity, self.contour, self.fracture]
         inputs = [self.model, *looks]
-        drawn = [self.painted, self.slider, self.legend, self.description]
-        results = [self.source, self.steps, self.bench, self.session, self.rejected, self.anyway, self.verdict]
-        results += [self.bars, self.types, self.plain, *drawn, self.number, self.window]
+        drawn = [self.painted, self.slider, self.legend, self.description, self.point]
+        results = [self.source, self.message, self.bench, self.session, self.rejected, self.anyway, self.verdict]
+        results += [self.bars, self.types, self.plain, self.belief, *drawn, self.number, self.window, self.method]
         states = [self.session, self.rejected]
         self.source.input(self.explain_shown, [self.source, *inputs], results, **HEAVY)
         self.files.upload(self.explain_files, [self.files, *inputs], results, **HEAVY)
@@ -174,8 +205,23 @@ class ExplainTab:
             change(self.explain_slice, through, results, trigger_mode="always_last", **HEAVY)
         self.anyway.click(self.explain_anyway, [self.rejected, *inputs], results, **HEAVY)
         self.model.input(self.explain_again, [*states, *inputs], results, **HEAVY)
-        changes = [self.types.input, self.colours.input, self.opacity.change, self.contour.input, self.fracture.input]
-        gr.on(changes, self.redraw, [self.session, self.types, *looks], drawn, **LIGHT)
+        changes = [self.colours.input, self.opacity.change, self.contour.input, self.fracture.input]
+        chosen = [self.session, self.types, *looks]
+        gr.on([*changes, self.types.input, self.method.input], self.redraw, chosen, drawn, **LIGHT)
+        running = gr.on(
+            [self.types.input, self.method.input],
+            self.draw_slowly,
+            chosen,
+            [*drawn, self.progress, self.stop],
+            concurrency_id=PATIENT,
+            concurrency_limit=2,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+        stopped = [self.progress, self.stop, self.method, *drawn]
+        self.stop.click(self.stop_drawing, chosen, stopped, cancels=[running], **LIGHT)
+        self.session.change(self.nothing_runs, None, [self.progress, self.stop], cancels=[running], **LIGHT)
+        self.painted.select(self.tell_point, self.session, self.point, **LIGHT)
 
     def explain_shown(self, path: str | None, model: str, *looks: Any) -> Updates:
         if path:
@@ -226,10 +272,57 @@ class ExplainTab:
         return self._explained(rejected, model, Looks(*looks), anyway=True)
 
     def redraw(self, session: Session | None, name: str | None, *looks: Any) -> Updates:
-        """Everything that changes with the chosen type or look, from what is already known of the X-ray."""
+        """Everything that changes with the chosen type, method or look, but for maps that take time."""
+        looks = Looks(*looks)
         if session is None or name is None:
-            return {self.painted: None, self.slider: None, self.legend: "", self.description: text.line(text.FORGOTTEN)}
-        return self._drawn(session.explanation, name, Looks(*looks))
+            sentence = text.line(text.FORGOTTEN)
+            return {self.painted: None, self.slider: None, self.legend: "", self.description: sentence, self.point: ""}
+        if METHODS[looks.method].cost != "instant" and (name, looks.method) not in session.maps:
+            return gr.skip()  # ``draw_slowly`` is at it
+        return self._attempt(lambda: self._drawn(session, name, looks))
+
+    def draw_slowly(self, session: Session | None, name: str | None, *looks: Any) -> Iterator[Updates]:
+        """The map of a method that takes more than a moment, once it is found."""
+        looks = Looks(*looks)
+        title = METHODS[looks.method].title
+        if session is None or name is None or METHODS[looks.method].cost == "instant":
+            yield self.nothing_runs()
+            return
+        if (name, looks.method) in session.maps:
+            yield self.nothing_runs()
+            return
+        request = map_request(self.models[session.explanation.model], session.square, name)
+        try:
+            for share, found in watched(lambda watch: draw(replace(request, watch=watch), looks.method)):
+                if found is None:
+                    yield {self.progress: progress(share, title), self.stop: gr.update(visible=True)}
+                else:
+                    session.maps[name, looks.method] = found
+                    yield {**self.nothing_runs(), **self._drawn(session, name, looks)}
+        except Cancelled:
+            yield {**self.nothing_runs(), self.progress: text.line(f"{title} took too long.")}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
+            log.error("a heatmap could not be drawn: %s", type(error).__name__)
+            yield {**self.nothing_runs(), self.progress: text.line(text.OURS)}
+
+    def stop_drawing(self, session: Session | None, name: str | None, *looks: Any) -> Updates:
+        """Back to the method that takes no time."""
+        looks = Looks(*looks)._replace(method=DEFAULT)
+        return {**self.redraw(session, name, *looks), **self.nothing_runs(), self.method: DEFAULT}
+
+    def nothing_runs(self) -> Updates:
+        return {self.progress: "", self.stop: gr.update(visible=False)}
+
+    def tell_point(self, event: gr.SelectData, session: Session | None) -> str:
+        """What stands at the point of the X-ray that was clicked."""
+        if session is None:
+            return text.line(text.FORGOTTEN)
+        explanation = session.explanation
+        try:
+            found = evidence_at(explanation, *(int(value) for value in event.index))
+        except (TypeError, ValueError):
+            return ""
+        return text.point(self.models[explanation.model].card, found)
 
     def _run(self, slices: Slices, classifier: Classifier, label: str | None, anyway: bool) -> Session:
         """Reads, checks and explains the chosen picture.
@@ -267,51 +360,69 @@ class ExplainTab:
 
     def _found(self, session: Session, looks: Looks) -> Updates:
         explanation = session.explanation
-        card, plain = self.models[explanation.model].card, _plain(explanation.radiograph)
-        choices, style = text.bars(card, explanation)
+        classifier, plain = self.models[explanation.model], _plain(explanation.radiograph)
+        choices, style = text.bars(classifier.card, explanation)
+        findings = quick_checks(map_request(classifier, session.square), explanation)
         return {
-            self.steps: gr.update(visible=False),
+            self.message: "",
             self.bench: gr.update(visible=True),
             self.session: session,
             self.rejected: None,
             self.anyway: gr.update(visible=False),
-            self.verdict: text.verdict(card, explanation, session.label, session.likeness),
+            self.verdict: text.verdict(classifier.card, explanation, session.label, session.likeness),
             self.bars: style,
             self.types: gr.update(choices=choices, value=explanation.prediction.best),
             self.source: plain,
             self.plain: plain,
-            **self._drawn(explanation, explanation.prediction.best, looks),
+            self.belief: text.belief(findings),
+            self.method: DEFAULT,
+            **self._drawn(session, explanation.prediction.best, looks._replace(method=DEFAULT)),
         }
 
-    def _drawn(self, explanation: Explanation, name: str, looks: Looks) -> Updates:
+    def _drawn(self, session: Session, name: str, looks: Looks) -> Updates:
+        explanation = session.explanation
         card, image = self.models[explanation.model].card, explanation.radiograph.display()
-        heat = explanation.heat(name)
-        painted = overlay(image, heat, colour_map=looks.colours, opacity=looks.opacity, contour=looks.contour)
+        shown = self._heat(session, name, looks.method)
+        painted = overlay(image, shown, colour_map=looks.colours, opacity=looks.opacity, contour=looks.contour)
+        regions = hot_regions(shown)
+        if looks.contour:
+            painted = number_regions(painted, regions)
         seen, odds = presence(explanation, card.presence), explanation.fracture_odds()
         if looks.fracture and odds is not None and seen in ("suspicious", "definite"):
             painted = fracture_outline(painted, odds, dashed=seen == "suspicious")
         if explanation.radiograph.spacing is not None:
             painted = scale_bar(painted, explanation.radiograph.spacing)
+        alt = text.alternative(card, name, regions)
         return {
-            self.painted: painted,
+            self.painted: gr.update(value=painted, alt_text=alt),
             self.slider: (np.dstack([image] * 3), painted),
-            self.legend: text.legend(explanation, looks.colours, looks.opacity),
-            self.description: text.describe(card, explanation, name),
+            self.legend: text.legend(explanation, looks.method, looks.colours, looks.opacity),
+            self.description: text.describe(card, explanation, name, looks.method, regions),
+            self.point: "",
         }
+
+    def _heat(self, session: Session, name: str, method: str) -> np.ndarray:
+        """The map on the image, float32 (H, W) in 0..1; what took time to find is kept."""
+        explanation = session.explanation
+        if method == DEFAULT:
+            return explanation.heat(name)
+        if (name, method) not in session.maps:
+            request = map_request(self.models[explanation.model], session.square, name)
+            session.maps[name, method] = draw(request, method)
+        return heat(session.maps[name, method], explanation.placement)
 
     def _nothing(self, message: str, rejected: Slices | None = None, picture: np.ndarray | None = None) -> Updates:
         """No result, and what the page says instead; what was rejected stays to be looked at."""
         return {
-            self.steps: gr.update(visible=True),
+            self.message: message,
             self.bench: gr.update(visible=False),
             self.session: None,
             self.rejected: rejected,
             self.anyway: gr.update(visible=rejected is not None),
-            self.verdict: message,
             self.types: gr.update(choices=[], value=None),
             self.source: picture,
             **dict.fromkeys((self.plain, self.painted, self.slider)),
-            **dict.fromkeys((self.bars, self.legend, self.description), ""),
+            **dict.fromkeys((self.verdict, self.bars, self.belief, self.legend, self.description, self.point), ""),
         }
 
     def _one_picture(self) -> Updates:

@@ -7,6 +7,7 @@
     const group = event.target.closest?.("#types");
     if (!step || !group || event.target.type !== "radio") return;
     event.preventDefault();
+    group.classList.add("all");
     const radios = [...group.querySelectorAll("input[type=radio]")];
     const next = radios[(radios.indexOf(event.target) + step + radios.length) % radios.length];
     next.focus();
@@ -24,15 +25,19 @@
     for (const file of files) carried.items.add(file);
     input.files = carried.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
+    window.scrollTo({ top: 0 });
     busy();
   };
   const busy = () => {
-    field().classList.add("busy");
+    const all = document.querySelector("#workbench");
+    all.classList.add("busy");
     const done = new MutationObserver(() => {
-      field().classList.remove("busy");
+      all.classList.remove("busy");
       done.disconnect();
     });
-    done.observe(document.querySelector("#verdict"), { childList: true, subtree: true });
+    for (const told of document.querySelectorAll("#message, #bench"))
+      done.observe(told, { childList: true, subtree: true });
+    done.observe(all, { childList: true });
     done.observe(document.querySelector(".toast-wrap") ?? document.body, { childList: true });
   };
   const stop = (event) => {
@@ -72,7 +77,7 @@
   window.addEventListener(
     "drop",
     async (event) => {
-      if (!event.target.closest?.("#xray-input") || !event.dataTransfer?.files.length) return;
+      if (!event.target.closest?.("#workbench") || !event.dataTransfer?.files.length) return;
       stop(event);
       const files = [...event.dataTransfer.files];
       const folders = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
@@ -86,7 +91,7 @@
   window.addEventListener(
     "dragover",
     (event) => {
-      if (event.target.closest?.("#xray-input")) event.preventDefault();
+      if (event.target.closest?.("#workbench")) event.preventDefault();
     },
     true,
   );
@@ -100,6 +105,62 @@
     },
     true,
   );
+
+  document.addEventListener("click", (event) => {
+    const on = (place) => event.target.closest?.(place);
+    if (on("#another")) document.querySelector("#files")?.click();
+    if (on("#all-types")) document.querySelector("#types")?.classList.toggle("all");
+    if (on("#examples button, #random-xray")) window.scrollTo({ top: 0 });
+    const link = on("a[data-tab]");
+    if (link) {
+      event.preventDefault();
+      [...document.querySelectorAll("button[role=tab]")].find((tab) => tab.textContent.trim() === link.dataset.tab)?.click();
+    }
+  });
+
+  // The X-ray lies under its heatmap: while the button is held, or the key, the heatmap is hidden.
+  const hide = (hidden) => document.querySelector("#pair")?.classList.toggle("bare", hidden);
+  const holds = (event) => event.target.closest?.("#hold");
+  document.addEventListener("pointerdown", (event) => holds(event) && hide(true));
+  for (const end of ["pointerup", "pointercancel", "blur"]) window.addEventListener(end, () => hide(false));
+  document.addEventListener("keydown", (event) => {
+    if (holds(event) && (event.key === " " || event.key === "Enter")) hide(true);
+  });
+  document.addEventListener("keyup", () => hide(false));
+
+  // The wheel, with Ctrl as in maps, or a pinch, which browsers tell as one, magnifies; then dragging moves.
+  const view = { scale: 1, x: 0, y: 0 };
+  const show = () => {
+    const pair = document.querySelector("#pair");
+    if (view.scale === 1) Object.assign(view, { x: 0, y: 0 });
+    pair?.style.setProperty("--view", `translate(${view.x}px, ${view.y}px) scale(${view.scale})`);
+    pair?.classList.toggle("magnified", view.scale > 1);
+  };
+  document.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey || !event.target.closest?.("#pair")) return;
+      event.preventDefault();
+      view.scale = Math.min(8, Math.max(1, view.scale * Math.exp(-event.deltaY / 200)));
+      show();
+    },
+    { passive: false },
+  );
+  document.addEventListener("dblclick", (event) => {
+    if (!event.target.closest?.("#pair")) return;
+    view.scale = view.scale > 1 ? 1 : 2.5;
+    show();
+  });
+  let dragged;
+  document.addEventListener("pointerdown", (event) => {
+    if (view.scale > 1 && event.target.closest?.("#pair")) dragged = [event.clientX - view.x, event.clientY - view.y];
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!dragged) return;
+    [view.x, view.y] = [event.clientX - dragged[0], event.clientY - dragged[1]];
+    show();
+  });
+  window.addEventListener("pointerup", () => (dragged = undefined));
 
   // Whoever drives the page, as tests do, can wait for this.
   document.documentElement.dataset.ready = "";

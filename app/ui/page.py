@@ -31,11 +31,9 @@ OLDEST, OFTEN = 3000, 600
 
 HEADER = """
 <header class="masthead">
-  <div>
-    <h1>Which fracture, and where does the model look?</h1>
-    <p>Drop in an X-ray of a broken bone. The model names one of {count} fracture types and shows why.</p>
-  </div>
-  <p class="notice" role="note"><strong>For study, not for diagnosis.</strong> Not a medical device.</p>
+  <h1>Fractures, explained</h1>
+  <p class="lead">Which of {count} types of fracture an X-ray shows, and where the model looks.</p>
+  <p class="notice" role="note"><strong>For study, not for diagnosis.</strong></p>
 </header>
 """
 
@@ -49,16 +47,16 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
     with Page(title="Fracture types, explained", analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
         gr.HTML(HEADER.format(count=len(classifiers[0].classes)))
         with gr.Tabs():
-            with gr.Tab("Explain an X-ray"):
+            with gr.Tab("Explain"):
                 session = ExplainTab(classifiers).session
                 api.build(classifiers)
-            with gr.Tab("Compare methods"):
+            with gr.Tab("Compare"):
                 CompareTab(classifiers, session)
-            with gr.Tab("Test the heatmap"):
+            with gr.Tab("Test"):
                 drawings = TestTab(classifiers, session).drawings
-            with gr.Tab("About the model" if len(classifiers) == 1 else "About the models"):
+            with gr.Tab("About"):
                 AboutTab([classifier.card for classifier in classifiers])
-            with gr.Tab("Is this data sound?"):
+            with gr.Tab("Data"):
                 DataTab()
     return page, drawings
 

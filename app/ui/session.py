@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -67,6 +67,7 @@ class Session:
         slices: the file or files it came from.
         label: the type it is labelled with, where that is known.
         likeness: to the reference set; people insisted where it is out of distribution.
+        maps: drawn by other methods than the default, float (h, w), by type and method, so that each is drawn once.
     """
 
     explanation: Explanation
@@ -74,6 +75,7 @@ class Session:
     slices: Slices
     label: str | None
     likeness: Likeness | None = None
+    maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
     @property
     def anyway(self) -> bool:

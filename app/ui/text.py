@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
+from app.explain import DEFAULT, METHODS
+from app.explain.checks import Finding
 from app.explain.overlay import NO_EVIDENCE, gradient
+from app.explain.regions import Region, where
 from app.explain.shortcuts import mark_boxes
 from app.imaging.dicom import trained_on
 from app.model.classifier import (
@@ -24,29 +27,30 @@ from app.model.classifier import (
 from app.model.ood import Likeness
 from app.model.weights import ModelCard, percent, with_interval
 
-__all__ = ["bars", "describe", "details", "legend", "line", "paragraphs", "rejection", "table", "titles", "verdict"]
+__all__ = [
+    "alternative",
+    "bars",
+    "belief",
+    "describe",
+    "details",
+    "legend",
+    "line",
+    "paragraphs",
+    "point",
+    "rejection",
+    "table",
+    "titles",
+    "verdict",
+]
 
 OURS = "Something went wrong on our side, and nothing about the X-ray was written down. Please try again."
-NO_XRAY = "No X-ray yet: drop one in under “Explain an X-ray” first."
+NO_XRAY = "No X-ray yet: drop one in under “Explain” first."
 FORGOTTEN = "This X-ray has been forgotten. Please drop it in again."
 CANCELLED = "Cancelled."
 TOO_LARGE = "What was painted is larger than the X-ray on the page. Please load the X-ray again."
 FOREIGN = "That file was not uploaded here. Please drop it in again."
 NOT_TAKEN = "That could not be taken in. Please drop it in again."
 LETTERS = "Outlined in amber: possible letters. Make sure they name nobody."
-STEPS = """
-<section class="steps">
-  <h2>How it works</h2>
-  <ol>
-    <li><strong>Drop in an X-ray</strong> of a broken bone, or click one of the examples.</li>
-    <li><strong>Read the verdict:</strong> the fracture type, and how sure the model may claim to be.</li>
-    <li><strong>See where it looked.</strong> Choose another type to see what speaks for that one.</li>
-  </ol>
-  <p>The heatmap shows what the model used, not where the fracture is. Where it lies on a letter, a cast or the
-  background, do not believe the verdict.</p>
-</section>
-"""
-
 WORTH_SAYING = 0.1
 """Share of evidence outside the image from which on the page mentions it."""
 
@@ -92,18 +96,12 @@ def titles(card: ModelCard) -> dict[str, str]:
     return {kind.name: kind.title for kind in card.classes}
 
 
-def reading(*, fracture_map: bool) -> str:
-    """How to read the heatmap, as HTML: two sentences, the rest on demand."""
-    more = (
-        "<p>The white line encloses the hottest region. All types share one colour scale: faint colour is weak "
-        "evidence.</p><p>The map is Grad-CAM, and exact: its mean over the square the model sees, "
-        "evidence against the type included, plus a constant, is the type's score.</p>"
-    )
-    blue = "<p>The blue line encloses where the model sees a fracture of any type; it is dashed for a suspicion.</p>"
-    return (
-        "<div class='reading'><p>Colour marks what speaks for the chosen type. No colour: nothing does.</p>"
-        f"{details('How to read this heatmap', more + blue * fracture_map)}</div>"
-    )
+READING = (
+    "Colour marks what speaks for the chosen type; no colour: nothing does. The white line encloses the hottest "
+    "regions, the blue one where the model sees a fracture of any type, dashed for a suspicion. All types share one "
+    "colour scale: faint colour is weak evidence. The heatmap shows what the model used, not where the fracture is."
+)
+"""How to read the picture."""
 
 
 def verdict(
@@ -142,8 +140,16 @@ def verdict(
     told = "".join(f"<li>{html.escape(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
     return (
         f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(found)}"
-        f"{paragraphs('note', notes)}{details('How reliable is this?', f'<ul>{told}</ul>')}</div>"
+        f"{paragraphs('note', notes)}{details(_doubt(card), f'<ul>{told}</ul>')}</div>"
     )
+
+
+def _doubt(card: ModelCard) -> str:
+    """How far to trust the type, in a line."""
+    test = card.metrics.get("test")
+    if not test:
+        return "How reliable is this?"
+    return f"Right in {percent(test['accuracy']['value'])} of test X-rays"
 
 
 def _reliability(
@@ -200,31 +206,74 @@ def rejection(sentence: str, notes: Sequence[str] = ()) -> str:
 def bars(card: ModelCard, explanation: Explanation) -> tuple[list[tuple[str, str]], str]:
     """Types by probability as choices, and the style that turns each choice into a bar of that length."""
     prediction, names = explanation.prediction, titles(card)
-    choices = []
-    rules = [f"#types .wrap {{ --rows: {(len(card.classes) + 1) // 2}; }}"]
+    choices, rules = [], []
     for rank, name in enumerate(prediction.ranking, start=1):
         probability = prediction.probability(name)
-        choices.append((f"{names[name]} · {percent(probability)}", name))
+        choices.append((f"{names[name].removesuffix(' fracture')} {percent(probability)}", name))
         rules.append(f"#types label:nth-of-type({rank}) {{ --share: {probability:.2%}; }}")
     return choices, f"<style>{''.join(rules)}</style>"
 
 
-def describe(card: ModelCard, explanation: Explanation, name: str) -> str:
-    """Which type's heatmap is shown, what the type is, and what to know of this map."""
-    told = f"Heatmap for <strong>{html.escape(titles(card)[name].lower())}</strong>. {GLOSSARY.get(name, '')}"
-    outside = explanation.padding_share(name)
-    if not explanation.has_evidence(name):
-        told += f" <strong>The model finds {NO_EVIDENCE} for it here.</strong>"
-    elif outside >= WORTH_SAYING:
-        told += f" <em>{percent(outside)} of the evidence lies outside the X-ray, in the model's black margin.</em>"
-    return f"<p class='line'>{told}</p>"
-
-
-def legend(explanation: Explanation, colour_map: str, opacity: float) -> str:
-    """The colour bar of the overlay."""
-    colours = ", ".join(f"rgb{colour}" for colour in gradient(colour_map, opacity))
+def belief(findings: Sequence[Finding]) -> str:
+    """Quick checks of the heatmap: a dot each, and what they found on demand."""
+    if not findings:
+        return ""
+    dots = "".join(f"<i class='{found.kind}' title='{html.escape(found.words)}'></i>" for found in findings)
+    told = "".join(
+        f"<li class='{found.kind}'>{html.escape(found.words)} <small>{html.escape(found.figures)}</small></li>"
+        for found in findings
+    )
+    passed = sum(found.kind == "good" for found in findings)
+    label = f"{passed} of {len(findings)} quick checks passed"
     return (
-        "<div class='legend' role='img' aria-label='Colour scale of the heatmap'><span>none</span>"
-        f"<i style='background: linear-gradient(to right, {colours})'></i>"
-        f"<span>strong ({explanation.full_colour:.0f} logits)</span></div>"
+        "<details class='belief'><summary>Can I believe it? "
+        f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>"
+        f"<ul class='findings'>{told}</ul><p>These are the quick checks of the predicted type's map. "
+        "<a href='#' data-tab='Test'>Run the full test</a></p></details>"
+    )
+
+
+def point(card: ModelCard, evidence: dict[str, float]) -> str:
+    """What stands at a point of the X-ray, type by type: the three strongest, and the one most against."""
+    names = titles(card)
+    kinds = list(evidence)
+    shown = [*kinds[:3], *kinds[3:][-1:]]
+    told = " · ".join(f"{html.escape(names[name].removesuffix(' fracture'))} {evidence[name]:+.1f}" for name in shown)
+    return (
+        f"<p class='line'>Evidence at this point, in logits: <strong>{told}</strong>. "
+        "The mean over the model's square, plus a constant, is a type's score.</p>"
+    )
+
+
+def alternative(card: ModelCard, name: str, regions: Sequence[Region]) -> str:
+    """The picture's finding for those who cannot see it."""
+    title = titles(card)[name].lower()
+    if not regions:
+        return f"The X-ray. The heatmap for {title} has no hot region."
+    return f"The X-ray with the heatmap for {title}, hottest in the {where(regions[0])} of the picture."
+
+
+def describe(card: ModelCard, explanation: Explanation, name: str, method: str, regions: Sequence[Region]) -> str:
+    """Which type's heatmap is shown, what the type is, and what to know of this map; closed until it matters."""
+    told = f"<p>Heatmap for <strong>{html.escape(titles(card)[name].lower())}</strong>. {GLOSSARY.get(name, '')}</p>"
+    told += f"<p>{html.escape(METHODS[method].title)}: {html.escape(METHODS[method].says)}</p>"
+    if len(regions) > 1:
+        listed = "".join(f"<li>{where(region)}: {percent(region.share)} of the heat</li>" for region in regions)
+        told += f"<p>Hot regions, by number:</p><ol>{listed}</ol>"
+    outside, warning = explanation.padding_share(name), ""
+    if method == DEFAULT and not explanation.has_evidence(name):
+        warning = f"The model finds {NO_EVIDENCE} for {titles(card)[name].lower()} here."
+    elif method == DEFAULT and outside >= WORTH_SAYING:
+        warning = f"{percent(outside)} of the evidence lies outside the X-ray."
+    shown = line(warning) if warning else ""
+    return f"{shown}{details('How to read this', f'{told}<p>{READING}</p>')}"
+
+
+def legend(explanation: Explanation, method: str, colour_map: str, opacity: float) -> str:
+    """The colour bar of the overlay; methods but the default have no common unit."""
+    colours = ", ".join(f"rgb{colour}" for colour in gradient(colour_map, opacity))
+    unit = f"{explanation.full_colour:.0f} logits" if method == DEFAULT else "this map's own maximum"
+    return (
+        f"<div class='legend' role='img' aria-label='Colour scale of the heatmap: from none to {unit}' title='{unit}'>"
+        f"<span>none</span><i style='background: linear-gradient(to right, {colours})'></i><span>strong</span></div>"
     )

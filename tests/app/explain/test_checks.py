@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from app.errors import Progress
-from app.explain.checks import check_heatmap, hide
+from app.explain import checks
+from app.explain.checks import OTHERS, check_heatmap, hide, quick_checks
 from app.explain.faithfulness import measure_faithfulness
-from app.explain.methods import map_request
+from app.explain.methods import MapRequest, draw, map_request
 from app.explain.sanity import REPEATS
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
@@ -36,6 +37,32 @@ def test_all_tests_of_a_heatmap_report_one_progress(
     assert len(checks.findings()) == 4
     assert {found.kind for found in checks.findings()} <= {"good", "mixed", "poor"}
     assert f"{checks.stability:.2f}" in checks.findings()[2].figures
+
+
+def test_quick_checks_tell_agreement_from_contradiction(
+    classifier: Classifier, film: Radiograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explanation, request = classifier.explain([film])[0], map_request(classifier, film)
+    ours = draw(request)
+    corner = np.zeros_like(ours)
+    corner[np.unravel_index(ours.argmin(), ours.shape)] = 1.0
+
+    def drawn(asked: MapRequest, method: str = "gradcam", *, others: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+        if asked is not request:
+            return mirrored
+        return ours if method == "gradcam" else others
+
+    monkeypatch.setattr(checks, "draw", partial(drawn, others=ours, mirrored=ours))
+    monkeypatch.setattr("app.explain.sanity.draw", partial(drawn, others=ours, mirrored=ours[:, ::-1]))
+    _, agreement, mirrored = quick_checks(request, explanation)
+    assert (agreement.kind, mirrored.kind) == ("good", "good")
+    assert agreement.words.startswith(f"{len(OTHERS)} of {len(OTHERS)}")
+    monkeypatch.setattr(checks, "draw", partial(drawn, others=corner, mirrored=ours))
+    monkeypatch.setattr("app.explain.sanity.draw", partial(drawn, others=ours, mirrored=ours.max() - ours[:, ::-1]))
+    _, agreement, mirrored = quick_checks(request, explanation)
+    assert (agreement.kind, mirrored.kind) == ("poor", "poor")
+    monkeypatch.setattr(checks, "draw", lambda *_: np.zeros_like(ours))
+    assert quick_checks(request, explanation) == ()
 
 
 def test_only_what_is_painted_is_hidden(classifier: Classifier, film: Radiograph) -> None:

@@ -140,7 +140,7 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
     link = inside / f"link-{time.monotonic_ns()}.png"
     link.symlink_to(secret)
     page, address = launch([classifier])
-    looks = [classifier.card.name, "inferno", 0.6, True, True]
+    looks = [classifier.card.name, "gradcam", "inferno", 0.6, True, True]
 
     def requests(film: dict) -> dict[str, list]:
         return {
@@ -180,7 +180,7 @@ def test_nothing_of_a_patient_leaves_the_file(
     dataset.PixelData = dataset.PixelData[:999]
     files = {"Doe-4711.dcm": good, "Doe-4711-short.dcm": written(dataset), "Doe-4711-cut.dcm": good[: len(good) // 2]}
     page, address = launch([classifier])
-    looks = [classifier.card.name, "inferno", 0.6, True, True]
+    looks = [classifier.card.name, "gradcam", "inferno", 0.6, True, True]
     before = set(Path(get_upload_folder()).rglob("*"))
     told = []
     try:
