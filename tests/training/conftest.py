@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
+from app.imaging.examples import draw
 from tests.conftest import varied
 from tests.training.toys import COLUMNS, JOINT, TINY, picture
 from training.data import multi_region, splits
@@ -157,3 +158,23 @@ def dealt() -> tuple[DataSet, np.ndarray]:
     parts = np.where(rng.random(400) < 0.15, "test", "train")
     listed = tuple(LabelledImage(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(400))
     return DataSet("bone-break", "", tuple("abcdefghij"), listed, ()), groups
+
+
+@pytest.fixture
+def drawn_boxed_set(tmp_path: Path) -> Path:
+    root = tmp_path / "hbfmid"
+    for part in ("images", "labels"):
+        (root / "train" / part).mkdir(parents=True)
+    (root / "data.yaml").write_text("train: train/images\nnames: {0: Oblique, 1: Healthy}\n")
+    marks = {
+        "box": "0 0.5 0.25 0.2 0.1\n",
+        "polygon": "0 0.1 0.2 0.3 0.2 0.3 0.6 0.1 0.5\n",
+        "healthy": "1 0.5 0.5 0.9 0.9\n",
+        "empty": "",
+        "broken": "0 0.5\n7 0.5 0.5 0.1 0.1\n0 0.5 0.5 nan 0.1\n0 2 0.5 0.1 0.1\n0 0.5 0.5 0.2 0.2\n",
+    }
+    for seed, (name, text) in enumerate(marks.items()):
+        cv2.imwrite(str(root / "train" / "images" / f"{name}.png"), draw("oblique", seed=seed, height=64, width=48))
+        (root / "train" / "labels" / f"{name}.txt").write_text(text)
+    cv2.imwrite(str(root / "train" / "images" / "alone.png"), draw("oblique", seed=9, height=64, width=48))
+    return tmp_path
