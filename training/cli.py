@@ -5,90 +5,46 @@ Only what checks the input is imported up here: torch and lightning take seconds
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Callable, Iterable
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from app.errors import WeightsError
 from app.explain import METHODS
+from training import write_json
+from training.commands import (
+    DATA,
+    WEIGHTS,
+    Data,
+    Init,
+    Model,
+    Precise,
+    RecipeFile,
+    Runs,
+    Seed,
+    Weights,
+    Whole,
+    auroc,
+    check_known,
+    check_layers,
+    check_model,
+    check_run,
+    check_sets,
+    check_source_sets,
+    check_to_train,
+    cli,
+    command,
+    interval,
+)
 from training.data import SETS
-from training.recipe import Precision, Recipe, load_ablation, load_recipe, load_replications
+from training.data.all_sets import SOURCES
+from training.recipe import Recipe, load_ablation, load_recipe, load_replications, without_sources
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False)
+__all__ = ["cli"]
 
-Data = Annotated[Path, typer.Option("--data", envvar="FRACTURE_DATA", help="Folder that holds the data sets")]
-Init = Annotated[
-    Path | None, typer.Option(help="Initial layers: safetensors with the architecture's names, or a folder of them")
-]
-Weights = Annotated[Path, typer.Option(help="Folder of models")]
-Model = Annotated[str, typer.Argument(help="Name of a folder under weights/")]
-SetName = Annotated[str, typer.Argument(help=f"One of {', '.join(SETS)}")]
-RecipeFile = Annotated[Path, typer.Argument(help="YAML file, such as training/recipes/resnet18.yaml")]
-Precise = Annotated[Precision, typer.Option(help="auto takes what trains faster here")]
-Runs = Annotated[Path | None, typer.Option(help="Folder to write; where not given, one under runs/")]
-Seed = Annotated[int | None, typer.Option(help="Seed instead of the recipe's")]
-Whole = Annotated[bool, typer.Option("--whole", help="Deal the official test images out too: a final figure")]
-
-DATA, WEIGHTS = Path("data"), Path("weights")
-
-
-@cli.callback()
-def main() -> None:
-    """Trains and judges the demo's networks. For study, not for diagnosis."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-
-
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function a command whose foreseen errors are one sentence and exit code 1."""
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(function)
-        def answered(*args: Any, **options: Any) -> None:
-            try:
-                function(*args, **options)
-            except (ConnectionError, FileNotFoundError, ValueError, WeightsError) as error:
-                typer.echo(str(error), err=True)
-                raise typer.Exit(1) from None
-
-        return cli.command(name)(answered)
-
-    return register
-
-
-def _known(kind: str, names: Iterable[str] | None, known: Iterable[str]) -> None:
-    if unknown := [name for name in names or () if name not in known]:
-        raise ValueError(f"There is no {kind} '{unknown[0]}'; known are {', '.join(known)}.")
-
-
-def _sets(data: Path, *names: str) -> None:
-    _known("data set", names, SETS)
-    for name in names:
-        SETS[name].find(data)
-
-
-def _layers(init: Path | None) -> None:
-    if init and not init.exists():
-        raise FileNotFoundError(f"There are no initial layers at {init}.")
-
-
-def _model(name: str, weights: Path) -> None:
-    if not (weights / name / "card.json").is_file():
-        known = ", ".join(sorted(card.parent.name for card in weights.glob("*/card.json"))) or "none"
-        raise WeightsError(f"There is no model called '{name}' in {weights}. Available: {known}.")
-
-
-def _run(folder: Path) -> None:
-    if not (folder / "recipe.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no run; `python -m training fit` or `cross-validate` writes one.")
-
-
-def _to_train(recipe: Recipe, data: Path, init: Path | None) -> None:
-    _sets(data, "bone-break", *(["fracatlas"] if recipe.places else []))
-    _layers(init)
+Minutes = Annotated[float | None, typer.Option(min=1, help="End, with the schedule, after so much training")]
+MANY = Path("training/recipes/many-sources/resnet18-pyramid.yaml")
 
 
 @command()
@@ -106,9 +62,9 @@ def fit(
 ) -> None:
     """Train a recipe on the bone-break images."""
     chosen = load_recipe(recipe, fold=fold, seed=seed)
-    _to_train(chosen, data, init)
+    check_to_train(chosen, data, init)
     if teacher:
-        _run(teacher)
+        check_run(teacher)
     from training.fitting import fit as fitting
 
     where = run or Path("runs") / chosen.name
@@ -133,7 +89,7 @@ def cross_validate(
     chosen = load_recipe(recipe, whole=whole, seed=seed)
     for number in fold or ():
         load_recipe(recipe, fold=number)
-    _to_train(chosen, data, init)
+    check_to_train(chosen, data, init)
     from training.fitting import cross_validation as validating
 
     where = run or Path("runs/whole" if whole else "runs/folds") / chosen.name
@@ -154,7 +110,7 @@ def seeds(
 ) -> None:
     """Train a recipe on all training images with several seeds and judge each on the test images: the final figure."""
     chosen = load_recipe(recipe)
-    _to_train(chosen, data, init)
+    check_to_train(chosen, data, init)
     from training.fitting import cross_validation as validating
 
     where = runs or Path("runs/seeds") / chosen.name
@@ -190,8 +146,8 @@ def export(
     weights: Weights = WEIGHTS,
 ) -> None:
     """Make a run's weights a model of the demo, calibrated on its recipe's out-of-fold predictions."""
-    _run(run)
-    _sets(data, "bone-break")
+    check_run(run)
+    check_sets(data, "bone-break")
     from training.release import export as exporting
 
     card = exporting.export(run, folds, data, weights)
@@ -201,8 +157,8 @@ def export(
 @command()
 def evaluate(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> None:
     """Judge a model on the official test images: the final figure, never a choice."""
-    _model(model, weights)
-    _sets(data, "bone-break")
+    check_model(model, weights)
+    check_sets(data, "bone-break")
     from training.evaluation import classification
 
     _print_figures(classification.evaluate(model, data, weights).metrics["test"], "test")
@@ -211,29 +167,27 @@ def evaluate(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> Non
 @command()
 def localise(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> None:
     """Judge where a model looks, by the fracture boxes of FracAtlas' validation images, against trivial baselines."""
-    _model(model, weights)
-    _sets(data, "fracatlas")
+    check_model(model, weights)
+    check_sets(data, "fracatlas")
     from training.evaluation import heatmaps
 
     for name, row in heatmaps.localise(model, data, weights)["maps"].items():
         near, energy = row["near"]["value"], row["energy"]["value"]
-        inside = _interval(row["inside"])
+        inside = interval(row["inside"])
         typer.echo(f"{name}: pointing game {inside}, near a box {near:.1%}, energy in boxes {energy:.1%}")
 
 
 @command()
 def presence(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> None:
     """Choose from where on an image counts as fractured, on FracAtlas' validation images, and judge that on others."""
-    _model(model, weights)
-    _sets(data, "fracatlas", "bone-break")
+    check_model(model, weights)
+    check_sets(data, "fracatlas", "bone-break")
     from training.evaluation import presence as judging
 
     found = judging.presence(model, data, weights)
     for name, its in ({part: found[part] for part in ("validation", "test")} | found["elsewhere"]).items():
         if area := its.get("auroc"):
-            typer.echo(
-                f"{name} AUROC {area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f}, n = {its['films']})"
-            )
+            typer.echo(f"{name}: {auroc(area)}")
         for point in ("sensitive", "specific"):
             rates = ", ".join(f"{rate} {share['value']:.1%}" for rate, share in its[point].items() if share)
             typer.echo(f"{name}, {point} point: {rates}")
@@ -242,7 +196,7 @@ def presence(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> Non
 @command()
 def ood(data: Data = DATA, init: Init = None, weights: Weights = WEIGHTS) -> None:
     """Train and evaluate the detector of what is no radiograph, which all models share."""
-    _sets(data, "fracatlas", "bone-break")
+    check_sets(data, "fracatlas", "bone-break")
     from training.evaluation.ood import measure
 
     found = measure(data, weights, init).metrics
@@ -265,9 +219,9 @@ def faithfulness(
     runs: Annotated[Path, typer.Option(help="Folder where each image's figures are kept")] = Path("runs/faithfulness"),
 ) -> None:
     """Judge every method on a model: deletion, insertion, ROAD, boxes, stability, weight randomisation."""
-    _known("method", methods, METHODS)
-    _model(model, weights)
-    _sets(data, "fracatlas")
+    check_known("method", methods, METHODS)
+    check_model(model, weights)
+    check_sets(data, "fracatlas")
     from training.evaluation import heatmaps
 
     found = heatmaps.faithfulness(model, data, weights, images=images, methods=tuple(methods or ()), runs=runs)
@@ -288,8 +242,8 @@ def ablate(
 ) -> None:
     """Measure what each switch of a plan gives alone, by cross-validation; finished ones are not repeated."""
     chosen = load_ablation(plan)
-    _known("switch", names, chosen.switches)
-    _to_train(chosen.base, data, init)
+    check_known("switch", names, chosen.switches)
+    check_to_train(chosen.base, data, init)
     from training.studies import comparisons
 
     rows = comparisons.ablate(chosen, data, runs, init, names=tuple(names or ()), precision=precision)
@@ -307,59 +261,6 @@ def report() -> None:
 
 
 @command()
-def download(name: SetName, data: Data = DATA) -> None:
-    """Fetch a data set from its publisher (needs internet)."""
-    from training.data import download as downloading
-
-    typer.echo(downloading.download(name, data))
-
-
-@command()
-def examples(
-    data: Data = DATA,
-    out: Annotated[Path, typer.Option(help="Folder to fill")] = Path("examples"),
-    count: Annotated[int, typer.Option(help="Images wanted", min=1)] = 6,
-) -> None:
-    """Fill examples/ with FracAtlas images (CC BY 4.0), which the demo then offers to try."""
-    from training.data.download import collect
-
-    typer.echo(f"{len(collect(data, out, count))} images in {out}")
-
-
-@command()
-def split(
-    name: SetName,
-    data: Data = DATA,
-    out: Annotated[Path, typer.Option(help="Folder to write")] = Path("training/splits"),
-) -> None:
-    """Group a data set's near-duplicates and deal them out; writes the CSV that everything trains by."""
-    _sets(data, name)
-    from training.data import splits
-    from training.data.duplicates import find_groups
-    from training.data.image import readable
-
-    dataset, decoded = readable(SETS[name].load(data))
-    groups = find_groups(dataset, decoded).cases
-    typer.echo(splits.write(dataset, groups, splits.part_images(dataset, groups), out))
-
-
-@command()
-def audit(
-    name: SetName,
-    out: Annotated[Path, typer.Option(help="Folder for the counts")] = Path("training/data/audits"),
-    data: Data = DATA,
-    init: Annotated[Path | None, typer.Option(help="Pretrained ResNet-18 layers for the label check")] = None,
-) -> None:
-    """Count what is duplicated, leaked, contradictory or marked in a data set; no image is written."""
-    _sets(data, name)
-    _layers(init)
-    from training.studies import audit as auditing
-
-    near = auditing.audit(SETS[name].load(data), out, init)["near_duplicates"]
-    typer.echo(f"{out / name}.json: {near['different_films']} different images")
-
-
-@command()
 def replications(
     names: Annotated[list[str] | None, typer.Argument(help="Recipes to run; all where none is named")] = None,
     data: Data = DATA,
@@ -370,37 +271,124 @@ def replications(
 ) -> None:
     """Replicate published accuracies, on their own split and without its leak; `report` writes the table."""
     recipes = load_replications()
-    _known("replication", names, recipes)
-    _known("side", [only] if only else [], ("published", "leak_free"))
+    check_known("replication", names, recipes)
+    check_known("side", [only] if only else [], ("published", "leak_free"))
     chosen = names or list(recipes)
-    _sets(data, *sorted({recipes[name].data for name in chosen}))
-    _layers(init)
+    check_sets(data, *sorted({recipes[name].data for name in chosen}))
+    check_layers(init)
     from training.studies import replications as replicating
 
     for name in chosen:
         for kind, found in replicating.replicate(name, data, init, only=only):
-            typer.echo(f"{name}, {kind}: accuracy {_interval(found['accuracy'])}")
+            typer.echo(f"{name}, {kind}: accuracy {interval(found['accuracy'])}")
 
 
 @command("cross-source")
 def cross_source(data: Data = DATA, init: Init = None) -> None:
     """Learn fractured or not from one source and judge on another: the drop that a single source hides."""
-    _sets(data, *SETS)
-    _layers(init)
+    check_sets(data, *SETS)
+    check_layers(init)
     from training.studies import replications as replicating
 
     for source, row in replicating.cross_source(data, init, precision="bf16-mixed")["auroc"].items():
         for judging, its in row.items():
-            typer.echo(f"{source} -> {judging}: {its['value']:.3f} ({its['low']:.3f} to {its['high']:.3f})")
-
-
-def _interval(share: dict[str, float]) -> str:
-    return f"{share['value']:.1%} (95 % CI {share['low']:.1%} to {share['high']:.1%}, n = {share['n']})"
+            typer.echo(f"{source} -> {judging}: {auroc(its)}")
 
 
 def _print_figures(figures: dict, part: str) -> None:
     error = figures["expected_calibration_error"]["value"]
-    typer.echo(f"{part} accuracy: {_interval(figures['accuracy'])}; top-3: {_interval(figures['top3'])}")
+    typer.echo(f"{part} accuracy: {interval(figures['accuracy'])}; top-3: {interval(figures['top3'])}")
     for key in ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auroc"):
         typer.echo(f"{part} {key}: {figures[key]:.3f}")
     typer.echo(f"{part} expected calibration error: {error:.3f}")
+
+
+def _check_sources(recipe: Recipe, data: Path, weights: Path, *judging: str) -> None:
+    if recipe.many is None:
+        raise ValueError(f"{recipe.name} names no sources; train it with `python -m training fit`.")
+    drawn = (*recipe.many.draws, *judging)
+    check_known("source", drawn, SOURCES)
+    check_sets(data, "bone-break")
+    check_source_sets(data, *drawn)
+    check_model(recipe.many.start, weights)
+
+
+@command("fit-sources")
+def fit_sources(
+    recipe: RecipeFile,
+    data: Data = DATA,
+    run: Runs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint")] = False,
+    minutes: Minutes = None,
+    weights: Weights = WEIGHTS,
+) -> None:
+    """Train presence and place from many sources beside the types, going on from finished weights."""
+    chosen = load_recipe(recipe)
+    _check_sources(chosen, data, weights)
+    from training.fitting import many_sources as fitting
+
+    where = run or Path("runs/many") / chosen.name
+    last = fitting.fit_sources(chosen, data, where, resume=resume, minutes=minutes, weights=weights)
+    typer.echo(f"trained weights: {last}")
+
+
+@command("export-sources")
+def export_sources(
+    run: Annotated[Path, typer.Argument(help="Folder that fit-sources wrote")],
+    data: Data = DATA,
+    weights: Weights = WEIGHTS,
+) -> None:
+    """Write a run's weights as a model, calibrated on the held-out images of every source."""
+    check_run(run)
+    check_sets(data, "bone-break")
+    check_source_sets(data, "bone-break-more")
+    from training.release import export as exporting
+
+    card = exporting.export_sources(run, data, weights)
+    typer.echo(f"{weights / card.name}, calibrated on {card.calibration['films']} typed images")
+
+
+@command("by-source")
+def by_source(
+    model: Model,
+    data: Data = DATA,
+    weights: Weights = WEIGHTS,
+    part: Annotated[
+        str, typer.Option(help="validation; test for the final figure; unseen: all of sources it did not learn from")
+    ] = "validation",
+    out: Annotated[Path, typer.Option(help="Folder of the figures")] = Path("training/results/sources"),
+) -> None:
+    """Judge presence and place on the held-out images of every source."""
+    check_known("part", [part], ("validation", "test", "unseen"))
+    check_model(model, weights)
+    check_source_sets(data, *SOURCES)
+    from training.evaluation import presence as judging
+
+    found = judging.by_source(model, data, weights, part)
+    write_json(out / f"{model}-{part}.json", found)
+    for source, row in found["sources"].items():
+        if "auroc" in row:
+            typer.echo(f"{source}: {auroc(row['auroc'])}")
+        for name in ("page", "fracture map"):
+            if name in row:
+                inside, energy = row[name]["inside"], row[name]["energy"]
+                typer.echo(f"{source}, {name}: pointing game {interval(inside)}, energy in boxes {energy['value']:.1%}")
+
+
+@command("leave-out")
+def leave_out(
+    source: Annotated[str, typer.Argument(help="Source that training is to do without, and that judges it")],
+    recipe: Annotated[Path, typer.Option(help="YAML file with `many`")] = MANY,
+    data: Data = DATA,
+    run: Annotated[Path | None, typer.Option(help="Folder to write; runs/left-out/<source> where not given")] = None,
+    minutes: Minutes = None,
+    weights: Weights = WEIGHTS,
+) -> None:
+    """Train without a source and judge on it: what a hospital that the model never saw may expect."""
+    chosen = load_recipe(recipe)
+    _check_sources(without_sources(chosen, (source,)), data, weights, source)
+    from training.studies import sources as studying
+
+    where = run or Path("runs/left-out") / source
+    found = studying.leave_out(chosen, source, data, where, minutes=minutes, weights=weights)
+    typer.echo(json.dumps(found["figures"], indent=1))

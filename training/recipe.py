@@ -6,6 +6,7 @@ folder, and replaces those it has itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -48,6 +49,41 @@ class Places(_Fields):
     )
 
 
+class Signature(_Fields):
+    """Probability, an image, of each change that takes away what tells its source; 0 turns a change off."""
+
+    gamma: float = Field(0.6, ge=0, le=1, description="brightness to a power between 0.55 and 1.8")
+    sharpness: float = Field(0.5, ge=0, le=1, description="from blurred to over-sharpened")
+    resolution: float = Field(0.3, ge=0, le=1, description="scaled down by up to 2.5 and up again")
+    noise: float = Field(0.4, ge=0, le=1, description="of a standard deviation up to 0.05")
+    jpeg: float = Field(0.3, ge=0, le=1, description="compressed at a quality between 15 and 80")
+    border: float = Field(0.2, ge=0, le=1, description="a frame, grey to white, up to 6 % of the side")
+    letters: float = Field(0.3, ge=0, le=1, description="burnt-in letters outside the boxes")
+    collimation: float = Field(0.2, ge=0, le=1, description="edges blackened, boxes spared")
+
+
+class Many(_Fields):
+    """Learning presence and place from many sources, instead of FracAtlas alone."""
+
+    draws: dict[str, float] = Field(min_length=1, description="share of each source among the images drawn")
+    start: str = Field(description="folder under weights/ whose weights training starts from")
+    steps: int = Field(ge=1, description="batches an epoch; the images are drawn with replacement")
+    rates: dict[str, float] = Field(
+        default_factory=dict, description="learning rate by prefix of the backbone's names, as a multiple of body_rate"
+    )
+    averaging: float = Field(0.99, gt=0, lt=1, description="decay of the moving average of the weights, which ships")
+    recall: float = Field(
+        0.0, ge=0, description="weight of the divergence from the types that the starting weights name"
+    )
+    remembered: float = Field(
+        0.0, ge=0, lt=1, description="share of what the starting weights say in FracAtlas' presence labels"
+    )
+    signature: Signature = Signature()
+    blend: float = Field(
+        1.0, gt=0, le=1, description="share of the trained weights in the exported ones; the rest is where they started"
+    )
+
+
 class Distil(_Fields):
     """Knowledge distillation: learning from the run of a teacher, beside the labels."""
 
@@ -73,6 +109,9 @@ class Recipe(_Fields):
     stride: int = Field(32, description="pixels per cell of the class maps, as its backbone has them")
     head: Literal["mean", "attended"] = "mean"
     places: Places | None = Field(None, description="none: the network learns types only")
+    many: Many | None = Field(
+        None, exclude_if=lambda many: many is None, description="none: places come from FracAtlas alone"
+    )
     distil: Distil | None = Field(None, description="none: the network learns from labels only")
     frozen: Frozen | None = Field(None, description="none: the network learns; else it is a linear probe")
     dropout: float = Field(0.3, ge=0, lt=1)
@@ -110,10 +149,27 @@ class Recipe(_Fields):
             raise ValueError(f"unknown architecture {self.architecture!r}; known are {', '.join(ARCHITECTURES)}")
         if (self.early_size is None) != (self.early_epochs == 0):
             raise ValueError("early_size and early_epochs go together")
+        if self.many and not self.places:
+            raise ValueError("many sources teach presence and place, so the recipe needs places")
         if self.frozen and (self.places or self.distil):
             raise ValueError("a linear probe learns from labels alone: neither places nor a teacher is of use")
         if self.fold is not None and not 0 <= self.fold < self.folds:
             raise ValueError(f"fold {self.fold} is not one of {self.folds}")
+
+
+def without_sources(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe with some sources left out, under a name that says so.
+
+    Raises:
+        ValueError: the recipe has no such source, or none would be left.
+    """
+    if not names:
+        return recipe
+    if recipe.many is None or not set(names) < set(recipe.many.draws):
+        raise ValueError(f"{recipe.name} cannot leave out {', '.join(names)}: it needs sources, and some must be left")
+    draws = {source: share for source, share in recipe.many.draws.items() if source not in names}
+    many = recipe.many.model_copy(update={"draws": draws})
+    return recipe.model_copy(update={"name": f"{recipe.name}-without-{'-'.join(sorted(names))}", "many": many})
 
 
 class Switch(_Fields):

@@ -12,16 +12,20 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
+from app.imaging.examples import draw
+from app.model.weights import write_card
 from tests.conftest import varied
-from tests.training.toys import COLUMNS, JOINT, TINY, picture
-from training.data import multi_region, splits
+from tests.training.toys import COLUMNS, JOINT, MANY, TINY, draw_listed, listed, picture
+from training.data import all_sets, multi_region, splits
 from training.data.image import DataSet, LabelledImage
 from training.evaluation.classification import evaluate
 from training.evaluation.heatmaps import faithfulness, localise
 from training.evaluation.presence import presence
 from training.fitting import fit as fitting
 from training.fitting.cross_validation import cross_validate, read_folds, record, seeds
-from training.release.export import export
+from training.fitting.fit import Initial, network_of
+from training.fitting.many_sources import fit_sources
+from training.release.export import draft, export, export_sources
 from training.studies.comparisons import ensemble
 
 
@@ -157,3 +161,74 @@ def dealt() -> tuple[DataSet, np.ndarray]:
     parts = np.where(rng.random(400) < 0.15, "test", "train")
     listed = tuple(LabelledImage(f"f{i}", Path(), int(labels[i]), str(parts[i])) for i in range(400))
     return DataSet("bone-break", "", tuple("abcdefghij"), listed, ()), groups
+
+
+@pytest.fixture
+def drawn_boxed_set(tmp_path: Path) -> Path:
+    root = tmp_path / "hbfmid"
+    for part in ("images", "labels"):
+        (root / "train" / part).mkdir(parents=True)
+    (root / "data.yaml").write_text("train: train/images\nnames: {0: Oblique, 1: Healthy}\n")
+    marks = {
+        "box": "0 0.5 0.25 0.2 0.1\n",
+        "polygon": "0 0.1 0.2 0.3 0.2 0.3 0.6 0.1 0.5\n",
+        "healthy": "1 0.5 0.5 0.9 0.9\n",
+        "empty": "",
+        "broken": "0 0.5\n7 0.5 0.5 0.1 0.1\n0 0.5 0.5 nan 0.1\n0 2 0.5 0.1 0.1\n0 0.5 0.5 0.2 0.2\n",
+    }
+    for seed, (name, text) in enumerate(marks.items()):
+        cv2.imwrite(str(root / "train" / "images" / f"{name}.png"), draw("oblique", seed=seed, height=64, width=48))
+        (root / "train" / "labels" / f"{name}.txt").write_text(text)
+    cv2.imwrite(str(root / "train" / "images" / "alone.png"), draw("oblique", seed=9, height=64, width=48))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def many_data(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn images under names of the committed table, which decides what a part may teach."""
+    root = tmp_path_factory.mktemp("many-sources") / "data"
+    shutil.copytree(drawn_atlas, root)
+    seed = 9000
+    for source in ("veda", "hbfmid", "bone-break-more"):
+        (root / source).mkdir()
+        if source in all_sets.BOXED_SETS:
+            (root / source / "data.yaml").write_text("names: [broken]\n")
+        for part in ("train", "validation", "test"):
+            for label in ("fractured", "not fractured") if source == "veda" else ("",):
+                for row in listed(part, source, 24 if source == "bone-break-more" else 6, label):
+                    seed += 1
+                    draw_listed(root, row, seed)
+    return root
+
+
+@pytest.fixture(scope="session")
+def many_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that a run over many sources goes on from."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("start")
+    run = tmp_path_factory.mktemp("start-run")
+    (run / "effort.json").write_text("{}")
+    (folder / "start").mkdir()
+    network = network_of(MANY)
+    card = draft(run, MANY, network, {}, Initial("random", "", 0, ()), folder / "start")
+    write_card(card, folder / "start")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def many_run(many_data: Path, many_weights: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A run over many sources that was stopped after an epoch, then resumed for another."""
+    where = tmp_path_factory.mktemp("many")
+    fit_sources(MANY, many_data, where, weights=many_weights, cache=cache)
+    more = MANY.model_copy(update={"tune_epochs": 2})
+    fit_sources(more, many_data, where, resume=True, weights=many_weights, cache=cache)
+    return where
+
+
+@pytest.fixture(scope="session")
+def many_shipped(
+    many_run: Path, many_data: Path, many_weights: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path
+) -> Path:
+    folder = tmp_path_factory.mktemp("many-exported")
+    export_sources(many_run, many_data, folder, cache, many_weights)
+    return folder

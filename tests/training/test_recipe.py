@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from app.model.weights import available, load_card
-from training.recipe import Recipe, load_ablation, load_recipe, load_replications, load_short
+from training.recipe import Recipe, load_ablation, load_recipe, load_replications, load_short, without_sources
 from training.studies.replications import RECIPE
 
 FOLDERS = ("", "tried", "short")
@@ -140,3 +140,13 @@ def test_what_is_wrong_with_a_recipe_is_one_sentence(tmp_path: Path, text: str, 
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises((FileNotFoundError, ValueError), match=sentence):
         load_recipe(tmp_path / "a.yaml")
+
+
+def test_a_source_can_be_left_out() -> None:
+    recipe = load_recipe(Path("training/recipes/many-sources/resnet18-pyramid.yaml"))
+    left = without_sources(recipe, ("veda",))
+    assert left.many is not None
+    assert "veda" not in left.many.draws
+    assert left.name != recipe.name
+    with pytest.raises(ValueError, match="cannot leave out"):
+        without_sources(recipe, ("nowhere",))

@@ -42,7 +42,8 @@ def box_mask(film: LabelledImage, placement: Placement) -> np.ndarray:
     return mask
 
 
-def _digest(films: Iterable[LabelledImage]) -> str:
+def digest_of(films: Iterable[LabelledImage]) -> str:
+    """One SHA-256 over images' names and bytes."""
     digest = hashlib.sha256()
     for film in films:
         digest.update(film.name.encode())
@@ -50,29 +51,18 @@ def _digest(films: Iterable[LabelledImage]) -> str:
     return digest.hexdigest()
 
 
-class BoxedImages:
-    """One part of FracAtlas, letterboxed.
+class Letterboxed:
+    """Images with boxes, in the model's square.
 
     Args:
+        films: in order.
+        size: side of the square in pixels.
+        cache: where decoded images are kept.
         equalise: whether the images' contrast is equalised.
-
-    Attributes:
-        images: of the part.
-        groups: int (N,), near-duplicates share a number.
-
-    Raises:
-        FileNotFoundError: the set is not there.
     """
 
-    def __init__(self, data: Path, part: str, size: int, cache: Path = CACHE, equalise: bool = False) -> None:
-        whole = fracatlas.load(data)
-        whole, groups, parts = splits.dealt(whole, cache, unlisted=0.2)
-        if spare := int((parts == "unlisted").sum()):
-            log.warning("%d images are not in the committed split and are left out: they may be near-duplicates", spare)
-        self.part = part
-        chosen = np.flatnonzero(parts == part)
-        self.films = tuple(whole.films[index] for index in chosen)
-        self.groups = groups[chosen]
+    def __init__(self, films: Iterable[LabelledImage], size: int, cache: Path = CACHE, equalise: bool = False) -> None:
+        self.films = tuple(films)
         self.size = size
         self.cache = cache
         self.equalise = equalise
@@ -91,6 +81,28 @@ class BoxedImages:
         """uint8 (N, size, size), 1 inside a fracture box."""
         pairs = zip(self.films, self.placements, strict=True)
         return np.stack([box_mask(film, placement) for film, placement in pairs])
+
+
+class BoxedImages(Letterboxed):
+    """One part of FracAtlas, letterboxed.
+
+    Attributes:
+        films: of the part.
+        groups: int (N,), near-duplicates share a number.
+
+    Raises:
+        FileNotFoundError: the set is not there.
+    """
+
+    def __init__(self, data: Path, part: str, size: int, cache: Path = CACHE, equalise: bool = False) -> None:
+        whole = fracatlas.load(data)
+        whole, groups, parts = splits.dealt(whole, cache, unlisted=0.2)
+        if spare := int((parts == "unlisted").sum()):
+            log.warning("%d images are not in the committed split and are left out: they may be near-duplicates", spare)
+        self.part = part
+        chosen = np.flatnonzero(parts == part)
+        super().__init__((whole.films[index] for index in chosen), size, cache, equalise)
+        self.groups = groups[chosen]
 
     @cached_property
     def fractured(self) -> np.ndarray:
@@ -112,7 +124,7 @@ class BoxedImages:
             "part": self.part,
             "films": len(self.films),
             "fractured": int(self.fractured.sum()),
-            "sha256": _digest(self.films),
+            "sha256": digest_of(self.films),
         }
 
 
@@ -120,7 +132,7 @@ FOLD_SEED = 0
 """Folds do not change with a recipe's seed, so that runs of several seeds are judged on the same images."""
 
 
-def _batches(
+def batched(
     tensors: tuple[torch.Tensor, ...], sampler: Sampler | range, batch_size: int, drop_last: bool
 ) -> DataLoader:
     """Whole batches taken out of tensors at once; on a GPU the images lie there from the start."""
@@ -165,14 +177,14 @@ class BoneBreakData(lightning.LightningDataModule):
         tensors = (torch.from_numpy(self.squares[indices])[:, None], torch.from_numpy(self.labels[indices]).long())
         sampler = RandomSampler(indices) if shuffle else range(len(indices))
         lonely = shuffle and len(indices) % self.recipe.batch_size == 1
-        return _batches(tensors, sampler, self.recipe.batch_size, lonely)
+        return batched(tensors, sampler, self.recipe.batch_size, lonely)
 
     def _boxed_loader(self, places: Places, boxed: BoxedImages, batches: int) -> DataLoader:
         """As many batches of boxed images, masks and whether fractured, drawn with the recipe's share of fractures."""
         share = boxed.fractured.mean()
         weights = np.where(boxed.fractured, places.fractured / share, (1.0 - places.fractured) / (1.0 - share))
         sampler = WeightedRandomSampler(weights.tolist(), batches * places.batch_size)
-        return _batches(boxed.tensors(), sampler, places.batch_size, False)
+        return batched(boxed.tensors(), sampler, places.batch_size, False)
 
     def train_dataloader(self) -> CombinedLoader:
         loaders = {"types": self.loader(self.split.train, shuffle=True)}
@@ -192,7 +204,7 @@ class BoneBreakData(lightning.LightningDataModule):
         parts: dict[str, dict[str, Any]] = {}
         for part in ("train", "validation", "test", "leaked"):
             indices = getattr(self.split, part)
-            parts[part] = {"films": len(indices), "sha256": _digest(self.films[i] for i in indices)}
+            parts[part] = {"films": len(indices), "sha256": digest_of(self.films[i] for i in indices)}
         parts["leaked"]["meaning"] = "training films left out because a near-duplicate of theirs is a test film"
         return {
             "set": self.set.name,

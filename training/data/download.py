@@ -7,12 +7,13 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from pathlib import Path
 from urllib.request import urlopen
 
 from training.data import bone_break, fracatlas, multi_region
+from training.data.all_sets import BOXED_SETS, LATER, TABLE, read_table
 
 FIGSHARE = "https://api.figshare.com/v2/articles/22363012"
 
@@ -50,8 +51,52 @@ def _figshare(place: Path) -> Path:
     return found
 
 
+BY_HAND = {
+    **{name: f"Fetch it from {its.page} (YOLO layout). Terms: {its.licence}" for name, its in BOXED_SETS.items()},
+    "bone-break-more": "It was picked by eye from the set that bone-break was made from; no page offers it as it is.",
+    "multi-region-distinct": "It is `multi-region`, one file a group of near-duplicates; `python -m training download "
+    "multi-region` fetches that, and the table of groups names the files.",
+}
+"""How to get a set that needs a key or an account, in a sentence.
+
+An export names every image by its source and a hash of its content, so the names in ``training/splits/all-sets.csv``
+tell whether a folder holds the images everything here was measured on.
+"""
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """SHA-256 over a set's image names, sorted, one a line."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def check(name: str, data: Path, table: Path = TABLE) -> Path:
+    """The set's folder, if it holds every image that the table lists.
+
+    Args:
+        name: one of ``BY_HAND``.
+        data: folder that holds, or is to hold, the set.
+        table: of groups over all sets.
+
+    Raises:
+        ConnectionError: it is not there, or not all of it; the message says how to get it and what to check it by.
+    """
+    listed = {row.film for row in read_table(table) if row.set == name}
+    known = f"Its {len(listed):,} image names, sorted, have the SHA-256 {fingerprint(listed)}."
+    try:
+        there = {film.name for film in LATER[name](data).films}
+    except FileNotFoundError:
+        raise ConnectionError(
+            f"{name} cannot be fetched from here. {BY_HAND[name]} Put it into {data / name}. {known}"
+        ) from None
+    if lacking := listed - there:
+        raise ConnectionError(
+            f"{name} under {data} lacks {len(lacking):,} of {len(listed):,} images. {BY_HAND[name]} {known}"
+        )
+    return data / name
+
+
 def download(name: str, target: Path) -> Path:
-    """Fetches a set into ``target/<name>``: FracAtlas from figshare, the others with kagglehub.
+    """Fetches a set into ``target/<name>``: FracAtlas from figshare, Kaggle's with kagglehub; checks the rest.
 
     Returns:
         The set's folder.
@@ -62,8 +107,10 @@ def download(name: str, target: Path) -> Path:
     """
     if name == "fracatlas":
         return _figshare(target / name)
+    if name in BY_HAND:
+        return check(name, target)
     if name not in KAGGLE:
-        raise ValueError(f"'{name}' is not known; known are {', '.join([*KAGGLE, 'fracatlas'])}.")
+        raise ValueError(f"'{name}' is not known; known are {', '.join([*KAGGLE, 'fracatlas', *BY_HAND])}.")
     import kagglehub
 
     handle, find = KAGGLE[name]

@@ -165,6 +165,31 @@ def once(films: Iterable[LabelledImage], problems: list[Problem]) -> list[Labell
     return sorted(kept.values(), key=lambda film: film.name)
 
 
+def load_folders(name: str, title: str, classes: Mapping[str, str], data: Path) -> DataSet:
+    """A set that is a folder a class, ``<name>/<folder>/<picture>``; an image's name is ``<folder>/<picture>``.
+
+    Args:
+        name: of the set and of its folder.
+        title: as people know it.
+        classes: folder by class, in the order of the labels.
+        data: the set's folder or the one that holds it.
+
+    Raises:
+        FileNotFoundError: the set is not there.
+    """
+    root = data if data.name == name else data / name
+    problems: list[Problem] = []
+    labels = {folder: label for label, folder in enumerate(classes.values())}
+    pictures = pictures_of(root, labels, problems)
+    films = [LabelledImage(f"{folder}/{path.stem}", path, labels[folder], "") for folder, path in pictures]
+    if not films:
+        raise FileNotFoundError(
+            f"no images under {root}: expected folders such as '{next(iter(labels))}'. "
+            f"`python -m training download {name}` says how to get them."
+        )
+    return DataSet(name, title, tuple(classes), tuple(once(films, problems)), tuple(problems))
+
+
 def missing(published: Mapping[str, str], films: Iterable[LabelledImage]) -> list[Problem]:
     """A problem for each published image that is not among ``films``, sorted by name."""
     names = published.keys() - {film.name for film in films}

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from training.data.duplicates import find_groups
 from training.data.image import CACHE, DataSet, readable
 from training.recipe import Protocol
 
@@ -78,6 +78,16 @@ def split_images(
     )
 
 
+def deal(strata: Sequence[str], groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
+    """Parts of images, str (N,): whole groups, alike in every stratum as far as that goes."""
+    kinds = np.unique(strata, return_inverse=True)[1]
+    parts = np.full(len(kinds), "train", dtype=object)
+    folds = StratifiedGroupKFold(TWENTIETHS, shuffle=True, random_state=seed).split(kinds, kinds, groups)
+    for number, (_, dealt) in enumerate(folds):
+        parts[dealt] = "test" if number < 3 else "validation" if number < 6 else "train"
+    return parts
+
+
 def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
     """The part of every image of a set: "train", "validation", "test", or why it is in none.
 
@@ -105,10 +115,7 @@ def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
                 copies = members[members != keep]
                 parts[copies], usable[copies] = "copy", False
     index = np.flatnonzero(usable)
-    splitter = StratifiedGroupKFold(TWENTIETHS, shuffle=True, random_state=seed)
-    kinds = np.unique([strata[i] for i in index], return_inverse=True)[1]
-    for number, (_, dealt) in enumerate(splitter.split(index, kinds, groups[index])):
-        parts[index[dealt]] = "test" if number < 3 else "validation" if number < 6 else "train"
+    parts[index] = deal([strata[i] for i in index], groups[index], seed)
     if data.name == "fracatlas":
         theirs = np.array([film.part in ("validation", "test") for film in data.films])
         moved = np.isin(groups, groups[theirs]) & (parts == "train")
@@ -172,6 +179,9 @@ def dealt(data: DataSet, cache: Path = CACHE, *, unlisted: float = 0.0) -> tuple
     known = committed(data, unlisted=unlisted)
     if known is None:
         log.warning("these images are not the ones of the committed split; looking for near-duplicates anew")
+        # Here, since it brings torch, which nobody needs who only reads a committed split.
+        from training.data.duplicates import find_groups
+
         data, decoded = readable(data)
         groups = find_groups(data, decoded, cache).cases
         known = groups, part_images(data, groups)

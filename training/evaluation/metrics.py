@@ -59,32 +59,66 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
 
 
-def area(
-    scores: np.ndarray, fractured: np.ndarray, groups: np.ndarray | None = None, seed: int = 0
+def resampled(
+    figure: Callable[[np.ndarray], float], count: int, groups: np.ndarray | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """Area under the receiver operating characteristic, with its percentile bootstrap interval.
+    """A figure over images with its percentile bootstrap interval, groups drawn whole as in ``bootstrap``.
+
+    Args:
+        figure: from indices of images to a number, which is nan where they leave it undefined.
+        count: of images.
+        groups: int (count,); every image is its own group where not given.
+    """
+    _, of = np.unique(np.arange(count) if groups is None else groups, return_inverse=True)
+    members = [np.flatnonzero(of == number) for number in range(of.max() + 1)]
+    drawn = np.random.default_rng(seed).integers(0, len(members), (RESAMPLES // 10, len(members)))
+    values = [figure(np.concatenate([members[number] for number in chosen])) for chosen in drawn]
+    low, high = np.nanquantile(values, INTERVAL)
+    found = {"value": figure(np.arange(count)), "low": float(low), "high": float(high), "n": count}
+    return found if groups is None else {**found, "groups": len(members)}
+
+
+def area(scores: np.ndarray, fractured: np.ndarray, groups: np.ndarray | None = None) -> dict[str, float]:
+    """Area under the receiver operating characteristic, with its interval.
 
     Args:
         scores: float (N,).
         fractured: bool (N,), some of either.
-        groups: int (N,), drawn whole as in ``bootstrap``; every image is its own group where not given.
+        groups: int (N,), as of ``resampled``.
     """
-    _, of = np.unique(np.arange(len(scores)) if groups is None else groups, return_inverse=True)
-    members = [np.flatnonzero(of == number) for number in range(of.max() + 1)]
-    rng = np.random.default_rng(seed)
-    areas = []
-    for chosen in rng.integers(0, len(members), (RESAMPLES // 10, len(members))):
-        drawn = np.concatenate([members[number] for number in chosen])
-        if 0 < fractured[drawn].sum() < len(drawn):
-            areas.append(_area(scores[drawn], fractured[drawn]))
-    low, high = np.quantile(areas, [0.025, 0.975])
-    share = {"value": _area(scores, fractured), "low": float(low), "high": float(high), "n": len(scores)}
-    return share if groups is None else {**share, "groups": len(members)}
+    return resampled(lambda chosen: _area(scores[chosen], fractured[chosen]), len(scores), groups)
+
+
+def kappa(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> dict[str, float] | None:
+    """Cohen's kappa (Cohen, 1960, "A coefficient of agreement for nominal scales"), with its interval.
+
+    Args:
+        first, second: labels of the same images, (N,).
+        groups: int (N,), as of ``resampled``.
+
+    Returns:
+        As of ``resampled``; None where kappa is not defined: no image, or one label for all of them.
+    """
+    if len(set(first) | set(second)) < 2:
+        return None
+    # Names compare a hundred times slower than numbers.
+    labels, of = np.unique([first, second], return_inverse=True)
+    one, other = of.reshape(2, -1)
+
+    def figure(chosen: np.ndarray) -> float:
+        table = np.bincount(one[chosen] * len(labels) + other[chosen], minlength=len(labels) ** 2)
+        table = table.reshape(len(labels), -1) / len(chosen)
+        by_chance = float(table.sum(axis=0) @ table.sum(axis=1))
+        return (float(np.trace(table)) - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else np.nan
+
+    return resampled(figure, len(one), groups)
 
 
 def _area(scores: np.ndarray, fractured: np.ndarray) -> float:
     """By the sum of ranks (Mann and Whitney, 1947): scikit-learn's, which draws the curve, takes ten times as long."""
     count = int(fractured.sum())
+    if not 0 < count < len(scores):
+        return np.nan
     above = rankdata(scores)[fractured].sum() - count * (count + 1) / 2
     return float(above / (count * (len(scores) - count)))
 

@@ -216,14 +216,11 @@ def fit(
     last = run / "last.ckpt"
     going_on = resume and last.is_file()
     if going_on:
-        theirs = recipe_of(run)
         # More epochs are what a run may be resumed for.
-        if theirs.model_copy(update={"tune_epochs": recipe.tune_epochs}) != recipe:
-            raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
-    (run / "effort.json").unlink(missing_ok=True)
+        refuse_another(run, recipe, "tune_epochs")
     known = Initial(**read_json(run / "initial.json")) if going_on else None
     task, initial = _build(recipe, films, known, init, teacher)
-    _keep_start(run, recipe, films, initial)
+    keep_start(run, recipe, films, initial)
     if precision == "auto":
         precision = faster_precision(recipe)
     # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
@@ -248,8 +245,10 @@ def fit(
     return last
 
 
-def _keep_start(run: Path, recipe: Recipe, films: BoneBreakData, initial: Initial) -> None:
+def keep_start(run: Path, recipe: Recipe, films: BoneBreakData, initial: Initial) -> None:
+    """Writes what a run starts from; that it has ended is no longer said."""
     run.mkdir(parents=True, exist_ok=True)
+    (run / "effort.json").unlink(missing_ok=True)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
@@ -272,9 +271,10 @@ def keep_effort(run: Path, epochs: int, seconds: float, precision: str, device: 
     (run / "effort.json").write_text(json.dumps(effort, indent=2))
 
 
-def refuse_another(run: Path, recipe: Recipe) -> None:
-    """Raises ValueError where a folder holds a run of another recipe."""
-    if (run / "recipe.json").is_file() and recipe_of(run) != recipe:
+def refuse_another(run: Path, recipe: Recipe, *free: str) -> None:
+    """Raises ValueError where a folder holds a run of another recipe; the fields ``free`` may differ."""
+    same = {name: getattr(recipe, name) for name in free}
+    if (run / "recipe.json").is_file() and recipe_of(run).model_copy(update=same) != recipe:
         raise ValueError(f"{run} holds a run of another recipe; delete it or name another folder")
 
 
@@ -380,7 +380,7 @@ def judge_probe(
     initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
     if random := [name for name in initial.fresh if name.startswith(how.stages)]:
         raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
-    _keep_start(run, recipe, films, initial)
+    keep_start(run, recipe, films, initial)
     paths = [film.path for film in films.films]
     key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)
     # Beside the folds, which all read them.

@@ -49,6 +49,16 @@ def load_kept(network: FractureNetwork, run: Path) -> FractureNetwork:
     return network
 
 
+def divergence(logits: torch.Tensor, known: torch.Tensor, temperature: float) -> torch.Tensor:
+    """How far the types that a network names are from those another does: both logits, float (N, C).
+
+    Returns:
+        Kullback-Leibler divergence at the temperature times its square, mean over images, a scalar.
+    """
+    ours, theirs = ((each / temperature).log_softmax(dim=1) for each in (logits, known))
+    return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
 class _Stages:
     """What a backbone's stages gave in its latest forward, first stage first."""
 
@@ -119,19 +129,13 @@ class Teacher(nn.Module):
                 count.
 
         Returns:
-            Kullback-Leibler divergence of types at the temperature, plus cross-entropy of fracture maps where both
+            ``divergence`` of types at the temperature, plus cross-entropy of fracture maps where both
             networks have them, plus ``hint`` times the mean squared error of the stages' features in units of the
             teacher's spread, averaged over stages (Romero et al., 2015, "FitNets").
         """
         with torch.no_grad():
             theirs = self.network(pixels)
-        temperature = self.how.temperature
-        loss = temperature**2 * functional.kl_div(
-            functional.log_softmax(evidence.logits[:typed] / temperature, dim=1),
-            functional.log_softmax(theirs.logits[:typed] / temperature, dim=1),
-            reduction="batchmean",
-            log_target=True,
-        )
+        loss = divergence(evidence.logits[:typed], theirs.logits[:typed], self.how.temperature)
         if evidence.fracture is not None and theirs.fracture is not None:
             height, width = evidence.fracture.shape[1:]
             places = functional.adaptive_avg_pool2d(theirs.fracture.sigmoid(), (height, width))
@@ -196,6 +200,38 @@ def where_loss(fracture: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     return missed.sum() / (share.sum(dim=1) > 0).sum().clamp(min=1)
 
 
+def map_loss(
+    how: Places,
+    fracture: torch.Tensor,
+    masks: torch.Tensor,
+    fractured: torch.Tensor,
+    presence: torch.Tensor,
+    place: torch.Tensor,
+) -> torch.Tensor:
+    """What a fracture map gets wrong of what may be asked of each image.
+
+    Args:
+        how: weights of the three terms.
+        fracture: logits, float (N, h, w).
+        masks: 1 inside a box, float (N, 1, H, W).
+        fractured: 0 or 1, float (N,).
+        presence: 1 where the map's logsumexp may be asked whether there is a fracture, float (N,).
+        place: 1 where every cell may be asked, float (N,).
+
+    Returns:
+        A scalar: the mean over the images asked for cells, plus that over those asked for presence, plus, over those
+        with boxes, how far the map's softmax is from the boxes (``where_loss``).
+    """
+    inside = cell_targets(masks, fracture.shape[1:], how.target)
+    weight = fracture.new_tensor(how.positive_weight)
+    cells = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight, reduction="none")
+    odds = fracture.flatten(1).logsumexp(dim=1)
+    present = functional.binary_cross_entropy_with_logits(odds, fractured, reduction="none")
+    loss = (cells.mean(dim=(1, 2)) * place).sum() / place.sum().clamp(min=1)
+    loss = loss + (present * presence).sum() / presence.sum().clamp(min=1)
+    return loss + how.where * where_loss(fracture, masks) if how.where > 0 else loss
+
+
 class FractureTypes(lightning.LightningModule):
     """Class-weighted cross-entropy on fracture types, beside binary cross-entropy on where fractures lie.
 
@@ -254,6 +290,10 @@ class FractureTypes(lightning.LightningModule):
     def _learns(self, name: str) -> bool:
         return name in self.fresh or (self.current_epoch >= self.recipe.head_epochs and name in self.tuned)
 
+    def on_train_start(self) -> None:
+        """A run that goes on from within an epoch begins without the hook below."""
+        self.on_train_epoch_start()
+
     def on_train_epoch_start(self) -> None:
         """Freezes and thaws by the epoch's number, so that a resumed run is in the right phase."""
         learning = set()
@@ -278,8 +318,6 @@ class FractureTypes(lightning.LightningModule):
         recipe = self.recipe
         films, labels = batch["types"]
         films = augment(self._sized(films), recipe.augment)
-        # Not class numbers: of these, the weighted mean would be over weights, not over images.
-        shares = functional.one_hot(labels, len(self.class_weights)).to(films.dtype)
         count = len(films)
         if "places" in batch:
             boxed, masks, fractured = batch["places"]
@@ -287,12 +325,11 @@ class FractureTypes(lightning.LightningModule):
             films = torch.cat([films, boxed])
         pixels = self._pixels(films)
         evidence = self.network(pixels)
-        loss = functional.cross_entropy(
-            evidence.logits[:count], shares, weight=self.class_weights, label_smoothing=recipe.label_smoothing
-        )
+        loss = self._type_loss(evidence.logits[:count], labels)
         self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
         if recipe.places and evidence.fracture is not None:
-            places = self._map_loss(recipe.places, evidence.fracture[count:], masks, fractured)
+            all_asked = torch.ones_like(fractured)
+            places = map_loss(recipe.places, evidence.fracture[count:], masks, fractured, all_asked, all_asked)
             self.log("place_loss", places, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
             loss = loss + recipe.places.weight * places
         if self.teacher is not None:
@@ -314,17 +351,11 @@ class FractureTypes(lightning.LightningModule):
         # The greatest, not the mean: a small fracture must not fade with the image's size.
         return functional.adaptive_max_pool2d(masks.float(), self._side())
 
-    def _map_loss(
-        self, how: Places, fracture: torch.Tensor, masks: torch.Tensor, fractured: torch.Tensor
-    ) -> torch.Tensor:
-        inside = cell_targets(masks, fracture.shape[1:], how.target)
-        weight = fracture.new_tensor(how.positive_weight)
-        by_cell = functional.binary_cross_entropy_with_logits(fracture, inside, pos_weight=weight)
-        flat = fracture.flatten(1)
-        loss = by_cell + functional.binary_cross_entropy_with_logits(flat.logsumexp(dim=1), fractured)
-        if how.where > 0:
-            loss = loss + how.where * where_loss(fracture, masks)
-        return loss
+    def _type_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        # Not class numbers: of these, the weighted mean would be over weights, not over images.
+        shares = functional.one_hot(labels, len(self.class_weights)).float()
+        smoothing = self.recipe.label_smoothing
+        return functional.cross_entropy(logits, shares, weight=self.class_weights, label_smoothing=smoothing)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> None:
         films, labels = batch

@@ -29,7 +29,7 @@ from training.evaluation.heatmaps import ASKED, best_baseline
 __all__ = ["PAGES", "fill", "model_card", "pages", "render", "report"]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("results", "faithfulness", "data", "training")
+PAGES = ("results", "faithfulness", "data", "training", "sources")
 """Templates of ``docs/``."""
 AUDITED = ("bone-break", "fracatlas", "multi-region")
 MEASURED = ("localisation", "presence", "faithfulness")
@@ -114,10 +114,11 @@ def _figures(root: Path) -> dict[str, Any]:
         "cards": cards,
         "shipped": cards[0],
         "beside": {card.name: _beside(card, root) for card in cards},
-        **{name: _read_all(results / name) for name in ("folds", "whole", "seeds")},
+        **{name: _read_all(results / name) for name in ("folds", "whole", "seeds", "sources", "left_out")},
         "detector": _detector(root),
         "ensembles": read_json(results / "ensembles.json"),
         "ablation": read_json(results / "ablation.json"),
+        "agreement": read_json(results / "agreement.json"),
         "crossed": read_json(results / "cross_source.json"),
         "replications": read_json(root / "training" / "recipes" / "replications" / "results.json"),
         "audits": [audit for audit in audits if audit],

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from app.imaging.examples import draw
 from training.data.augmentation import (
     VIEWS,
     View,
@@ -15,8 +16,9 @@ from training.data.augmentation import (
     averaged_views,
     random_affine,
     seen_as,
+    take_away,
 )
-from training.recipe import Augment
+from training.recipe import Augment, Signature
 
 STILL = Augment(rotation=0, zoom=0, shift=0, shear=0, flip=False, brightness=0, contrast=0)
 
@@ -116,3 +118,32 @@ def test_averaged_views_are_probabilities() -> None:
     expected = softmax(views, axis=2).mean(axis=0)
     np.testing.assert_allclose(np.exp(averaged_views(views)), expected, rtol=1e-9)
     np.testing.assert_allclose(averaged_views(views[:1], 2.0), np.log(softmax(views[0] / 2.0, axis=1)), rtol=1e-9)
+
+
+OFF = dict.fromkeys(Signature.model_fields, 0.0)
+
+
+@pytest.mark.parametrize("switch", list(Signature.model_fields))
+def test_every_switch_changes_the_image_and_stays_in_range(switch: str) -> None:
+    torch.manual_seed(1)
+    images = torch.stack(
+        [torch.from_numpy(draw("oblique", seed=seed, height=96, width=96)).float()[None] / 255.0 for seed in range(6)]
+    )
+    masks = torch.zeros_like(images)
+    masks[:, :, 40:56, 40:56] = 1
+    changed = take_away(images, Signature(**{**OFF, switch: 1.0}), masks)
+    assert changed.shape == images.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    assert ((changed - images).abs().flatten(1).max(dim=1).values > 0).sum() >= 4
+    assert torch.equal(take_away(images, Signature(**OFF), masks), images)
+
+
+@pytest.mark.parametrize("switch", ["border", "letters", "collimation"])
+def test_what_is_painted_spares_the_boxes(switch: str) -> None:
+    torch.manual_seed(2)
+    images = torch.full((24, 1, 96, 96), 0.5)
+    masks = torch.zeros_like(images)
+    masks[:, :, 4:92, 4:92] = 1
+    changed = take_away(images, Signature(**{**OFF, switch: 1.0}), masks)
+    assert torch.equal(changed[masks > 0], images[masks > 0])

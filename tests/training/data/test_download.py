@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.training.toys import COLUMNS, picture
-from training.data import bone_break
+from training.data import all_sets, bone_break
 from training.data import download as downloads
-from training.data.download import collect, download
+from training.data.download import check, collect, download, fingerprint
 
 
 def test_downloads_use_kaggle_and_say_so_when_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,3 +76,15 @@ def test_examples_come_with_their_source(tmp_path: Path) -> None:
     assert [example.label for example in offered] == ["hand, fractured", "leg, fractured", "hand, fractured"]
     assert all("CC BY 4.0" in example.source for example in offered)
     assert all(np.array_equal(cv2.imread(str(c)), cv2.imread(str(root / "images/Fractured" / c.name))) for c in copies)
+
+
+def test_a_set_fetched_by_hand_is_checked(drawn_boxed_set: Path, tmp_path: Path) -> None:
+    names = [film.name for film in all_sets.load("hbfmid", drawn_boxed_set).films]
+    table = tmp_path / "table.csv"
+    head = "set,film,image,group,label,part,kept,contested\n"
+    table.write_text(head + "".join(f"hbfmid,{name},1,1,fractured,train,1,0\n" for name in names))
+    assert check("hbfmid", drawn_boxed_set, table) == drawn_boxed_set / "hbfmid"
+    with table.open("a") as file:
+        file.write("hbfmid,train/images/lost,1,1,fractured,train,1,0\n")
+    with pytest.raises(ConnectionError, match=r"lacks 1 of 7 images.*" + fingerprint([*names, "train/images/lost"])):
+        check("hbfmid", drawn_boxed_set, table)

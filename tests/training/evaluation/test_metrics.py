@@ -8,7 +8,7 @@ from mapie.classification import SplitConformalClassifier
 from mapie.conformity_scores.sets.aps import APSConformityScore
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import roc_auc_score, top_k_accuracy_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score, top_k_accuracy_score
 
 from app.imaging.letterbox import Placement
 from app.model.classifier import Prediction, possible_types
@@ -26,6 +26,7 @@ from training.evaluation.metrics import (
     hit,
     holds,
     judge_sets,
+    kappa,
     quantile,
     report,
 )
@@ -241,3 +242,20 @@ def test_heat_in_the_padding_is_no_peak() -> None:
     found[80, 5] = 9.0
     found[80, 80] = 1.0
     assert hit(found, film((0.5, 0.5, 0.1, 0.1)), placement).inside
+
+
+def test_kappa_is_agreement_beyond_chance() -> None:
+    one, other = np.array(["a", "a", "b", "b", "c"]), np.array(["a", "b", "b", "a", "c"])
+    nothing = np.array([])
+    assert kappa(one[:2], one[:2]) is kappa(nothing, nothing) is None
+    found = kappa(one, other, np.array([0, 0, 1, 2, 3]))
+    assert found is not None
+    assert found["value"] == pytest.approx(cohen_kappa_score(one, other))
+    assert found["low"] <= found["value"] <= found["high"]
+    assert (found["n"], found["groups"]) == (5, 4)
+    # Half of four agree, as by chance; all of four leave nothing to draw otherwise.
+    by_chance, perfect = kappa(one[:4], other[:4]), kappa(one, one)
+    assert by_chance is not None
+    assert perfect is not None
+    assert by_chance["value"] == pytest.approx(0.0)
+    assert perfect["value"] == perfect["low"] == perfect["high"] == 1.0

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from app.model.classifier import Classifier
 from app.model.weights import load_card
+from tests.training.toys import lesson
+from training.data.lessons import lessons
 from training.evaluation.metrics import area
-from training.evaluation.presence import operating_points, presence
+from training.evaluation.presence import Answers, ask, by_source, operating_points, presence, summary
 from training.release.export import write_card
 
 
@@ -47,3 +51,29 @@ def test_presence_is_judged_on_images_that_chose_nothing(
     write_card(whole, tmp_path / "weights" / "resnet18")
     with pytest.raises(ValueError, match="not those"):
         presence("resnet18", drawn_atlas, tmp_path / "weights", cache)
+
+
+def test_figures_by_source_ask_only_what_a_source_may_tell() -> None:
+    asked = [lesson("veda", f"v{i}", group=i, fractured=i % 2 == 0) for i in range(10)]
+    asked += [lesson("ca1len", f"c{i}", group=20 + i, presence=False) for i in range(4)]
+    boxed = np.array([bool(each.film.boxes) for each in asked])
+    inside = np.where(boxed[:, None], [[1.0, 0.0]], np.nan)
+    odds = np.array([1.0 if each.fractured else -1.0 for each in asked])
+    found = summary(asked, Answers(odds, inside, inside), None)
+    assert found["veda"]["auroc"]["value"] == 1.0
+    assert "auroc" not in found["ca1len"]
+    assert found["ca1len"]["page"]["inside"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 4, "groups": 4}
+    assert found["veda"]["fracture map"]["inside"]["value"] == 0.0
+    assert found["veda"]["boxed"] == 5
+
+
+@pytest.mark.slow
+def test_a_part_is_judged_by_source(many_shipped: Path, many_data: Path) -> None:
+    made = load_card("start", many_shipped)
+    found = by_source(made.name, many_data, many_shipped, "test", ("veda",))
+    asked = lessons(many_data, "test", ("veda",))
+    odds = ask(Classifier.load(made.name, many_shipped), asked).odds
+    fractured = np.array([lesson.fractured for lesson in asked])
+    assert len(asked) == 12 == found["sources"]["veda"]["images"]
+    assert found["sources"]["veda"]["auroc"]["value"] == pytest.approx(roc_auc_score(fractured, odds))
+    assert found["weights"] == made.weights.sha256

@@ -22,6 +22,7 @@ from tests.training.toys import PROBE, TINY
 from training.fitting import fit as fitting
 from training.fitting.cross_validation import REFERENCE, cross_validate, read_folds, record, seeds
 from training.fitting.fit import SHOWN, fit, linear_probe, load_initial, network_of
+from training.fitting.task import FractureTypes
 from training.recipe import Frozen, Recipe
 from training.studies.comparisons import WHOLE, ensemble
 
@@ -111,6 +112,32 @@ def test_phase_one_trains_only_what_is_new(run: Path, stem: Path) -> None:
     trained = torch.load(run / "first.ckpt", weights_only=False)["state_dict"]
     for name, tensor in load_file(stem).items():
         assert torch.equal(tensor, trained[f"network.body.{name}"]), name
+
+
+def test_a_run_that_goes_on_within_an_epoch_freezes_what_it_froze(
+    stem: Path, drawn_set: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"init": stem, "precision": "32-true", "cache": cache, "progress": False}
+    learnt: set[str] = set()
+    real = FractureTypes.training_step
+
+    def cut_off(task: FractureTypes, batch: dict, index: int) -> torch.Tensor:
+        if index == 0:
+            return real(task, batch, index)
+        task.trainer.save_checkpoint(tmp_path / "last.ckpt")
+        raise InterruptedError
+
+    def watched(task: FractureTypes, _batch: dict, _index: int) -> None:
+        learnt.update(name for name, parameter in task.network.body.named_parameters() if parameter.requires_grad)
+        raise InterruptedError
+
+    monkeypatch.setattr(FractureTypes, "training_step", cut_off)
+    with pytest.raises(InterruptedError):
+        fit(TINY, drawn_set, tmp_path, **options)
+    monkeypatch.setattr(FractureTypes, "training_step", watched)
+    with pytest.raises(InterruptedError):
+        fit(TINY, drawn_set, tmp_path, resume=True, **options)
+    assert {name.split(".")[0] for name in learnt} == {"layer4"}
 
 
 LAST = PROBE.model_copy(update={"frozen": Frozen(stages=("layer4",))})

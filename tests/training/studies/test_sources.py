@@ -1,0 +1,36 @@
+"""Labels that agree beyond chance, counts of a set, and a source that training did without."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.toys import MANY
+from training.studies.sources import compare, leave_out, set_audit
+
+
+def test_sets_are_compared_where_both_hold_a_radiograph() -> None:
+    rows = compare({"one": {"1": "a", "2": "b", "3": "a"}, "two": {"2": "a", "1": "a"}, "three": {"9": "a"}})
+    assert [(row["sets"], row["n"], row["agree"]) for row in rows] == [(["one", "two"], 2, 1)]
+    assert rows[0]["differ"] == [{"image": 2, "one": "b", "two": "a"}]
+
+
+@pytest.mark.slow
+def test_a_source_left_out_is_judged_whole(many_data: Path, many_weights: Path, tmp_path: Path, cache: Path) -> None:
+    where = tmp_path / "left"
+    found = leave_out(MANY, "hbfmid", many_data, where, weights=many_weights, results=tmp_path, cache=cache)
+    assert found["taught"] == ["veda"]
+    assert found["figures"]["images"] >= 6
+    assert json.loads((tmp_path / "hbfmid.json").read_text()) == found
+    with pytest.raises(ValueError, match="cannot leave out"):
+        leave_out(MANY, "fracatlas", many_data, where, weights=many_weights, results=tmp_path)
+
+
+def test_an_audit_counts_what_is_there(many_data: Path) -> None:
+    found = set_audit("veda", many_data)
+    assert found["files"] == 36
+    assert found["files_not_in_the_table"] == 0
+    assert found["boxes"]["count"] == 18
+    assert found["boxes"]["median_share_of_the_image"] == pytest.approx(0.04)

@@ -1,0 +1,238 @@
+"""Images of many sources with what each may teach: presence where a source holds whole bones too, place where boxed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
+
+from app.model.weights import ModelCard
+from training.data import fracatlas
+from training.data.all_sets import BELIEVED, LATER, SOURCES, TABLE, read_table
+from training.data.datamodule import BoneBreakData, Letterboxed, batched, digest_of
+from training.data.image import CACHE, LabelledImage
+from training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One image and what is asked of it.
+
+    Attributes:
+        source: the set it is drawn from.
+        film: with boxes where the set has them.
+        group: number over all sets.
+        fractured: whether a fracture is in it.
+        presence: whether that may be asked: the source holds both kinds and no other set objects.
+        place: whether every cell may be asked: boxes are there, or there is nothing to box.
+    """
+
+    source: str
+    film: LabelledImage
+    group: int
+    fractured: bool
+    presence: bool
+    place: bool
+
+
+def films_of(source: str, data: Path) -> dict[str, LabelledImage]:
+    """Every image of a source, by the name it has in the table of groups.
+
+    Raises:
+        FileNotFoundError: the set is not there.
+    """
+    found = fracatlas.load(data) if source == "fracatlas" else LATER[source](data)
+    return {film.name: film for film in found.films}
+
+
+def lessons(data: Path, part: str, sources: Sequence[str] = SOURCES, table: Path = TABLE) -> list[Lesson]:
+    """What the images of one part may teach or be asked, one image a radiograph and source.
+
+    In the marked sets a fracture is a box; an image without one counts as whole only where the set is believed.
+    """
+    rows = [row for row in read_table(table) if row.kept and row.part == part and row.set in sources]
+    known = {source: films_of(source, data) for source in sources}
+    found = []
+    for row in rows:
+        film = known[row.set].get(row.film)
+        fractured = row.label == "fractured"
+        if film is None or (not fractured and row.set not in BELIEVED):
+            continue
+        presence = row.set in BELIEVED and not row.contested
+        place = bool(film.boxes) if fractured else presence
+        found.append(Lesson(row.set, film, row.group, fractured, presence, place))
+    return found
+
+
+def learnt_sets(card: ModelCard) -> tuple[str, ...]:
+    """The sets a model's weights learnt from, those of the weights it went on from among them."""
+    return ("bone-break", *(card.data.get("sources") or (["fracatlas"] if card.places else [])))
+
+
+def never_seen(data: Path, source: str, taught: Sequence[str], table: Path = TABLE) -> list[Lesson]:
+    """The lessons of a source, of whatever part, whose group holds no training image of the sets that are taught.
+
+    Args:
+        data: folder that holds the set.
+        source: to be judged on.
+        taught: sets whose training images were learnt from.
+        table: of groups over all sets.
+    """
+    learnt = {row.group for row in read_table(table) if row.set in taught and row.part in ("train", "out")}
+    found = [lesson for part in ("train", "validation", "test") for lesson in lessons(data, part, (source,), table)]
+    return [lesson for lesson in found if lesson.group not in learnt]
+
+
+def once_each(found: Sequence[Lesson], images: dict[tuple[str, str], str]) -> list[Lesson]:
+    """One lesson a radiograph, from the first source of ``SOURCES`` that holds it."""
+    kept: dict[str, Lesson] = {}
+    for lesson in sorted(found, key=lambda lesson: SOURCES.index(lesson.source)):
+        number = images.get((lesson.source, lesson.film.name), "")
+        kept.setdefault(number or f"{lesson.source}/{lesson.film.name}", lesson)
+    return list(kept.values())
+
+
+class SourceImages(Letterboxed):
+    """The lessons of one part, letterboxed.
+
+    Args:
+        data: folder that holds the sets.
+        part: "train", "validation" or "test".
+        size: side of the square in pixels.
+        sources: which to take.
+        single: one lesson a radiograph over all sources, as training wants it, else one a radiograph and source.
+        cache: where decoded images are kept.
+
+    Attributes:
+        sources: the source of each, str (N,).
+
+    Raises:
+        FileNotFoundError: a set or the table is not there.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        part: str,
+        size: int,
+        sources: Sequence[str] = SOURCES,
+        *,
+        single: bool = False,
+        cache: Path = CACHE,
+    ) -> None:
+        found = lessons(data, part, sources)
+        if single:
+            found = once_each(found, {(row.set, row.film): row.image for row in read_table()})
+        self.lessons = tuple(sorted(found, key=lambda lesson: (lesson.source, lesson.film.name)))
+        self.sources = np.array([lesson.source for lesson in self.lessons])
+        super().__init__((lesson.film for lesson in self.lessons), size, cache)
+
+    def flags(self, name: str) -> np.ndarray:
+        """One of a lesson's yes-or-no attributes, bool (N,)."""
+        return np.array([getattr(lesson, name) for lesson in self.lessons], bool)
+
+    def weights(self, draws: dict[str, float], fractured: float) -> np.ndarray:
+        """How often each is drawn: sources by ``draws``, within a source that has both, fractures by ``fractured``."""
+        weights = np.zeros(len(self.lessons))
+        broken = self.flags("fractured")
+        for source, share in draws.items():
+            its = self.sources == source
+            both = broken[its].any() and not broken[its].all()
+            for kind, part in ((True, fractured if both else 1.0), (False, 1.0 - fractured if both else 0.0)):
+                chosen = its & (broken == kind)
+                if chosen.any() and part:
+                    weights[chosen] = share * part / chosen.sum()
+        return weights
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Images and masks, uint8 (N, 1, size, size); fractured, asked presence, asked place, float (N,)."""
+        flags = (torch.from_numpy(self.flags(name)).float() for name in ("fractured", "presence", "place"))
+        return torch.from_numpy(self.squares)[:, None], torch.from_numpy(self.masks)[:, None], *flags
+
+    def as_card(self) -> dict[str, Any]:
+        """By source how many images, how many fractured and boxed, and one hash over their names and bytes."""
+        card: dict[str, Any] = {}
+        for source in sorted(set(self.sources.tolist())):
+            its = [lesson for lesson in self.lessons if lesson.source == source]
+            card[source] = {
+                "films": len(its),
+                "fractured": sum(lesson.fractured for lesson in its),
+                "boxed": sum(bool(lesson.film.boxes) for lesson in its),
+                "presence": sum(lesson.presence for lesson in its),
+                "sha256": digest_of(lesson.film for lesson in its),
+            }
+        return card
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What the starting weights say of the training images, before they learn from them.
+
+    Attributes:
+        typed: logits of the typed images' types, float (N, C).
+        boxed: the same of the lessons', float (M, C).
+        odds: log odds of a fracture in the lessons, float (M,).
+    """
+
+    typed: torch.Tensor
+    boxed: torch.Tensor
+    odds: torch.Tensor
+
+
+class ManySources(lightning.LightningDataModule):
+    """Batches of typed images beside lessons of all sources, an epoch of ``many.steps`` of them."""
+
+    def __init__(self, recipe: Recipe, data: Path, cache: Path = CACHE) -> None:
+        super().__init__()
+        assert recipe.places is not None
+        assert recipe.many is not None
+        self.places, self.many, self.recipe = recipe.places, recipe.many, recipe
+        self.typed = BoneBreakData(recipe, data, cache)
+        sources = tuple(recipe.many.draws)
+        self.boxed = SourceImages(data, "train", recipe.size, sources, single=True, cache=cache)
+        self.judging = SourceImages(data, "validation", recipe.size, sources, cache=cache)
+        self.recalled: Recalled | None = None
+
+    @property
+    def typed_squares(self) -> torch.Tensor:
+        """Typed training images, uint8 (N, 1, size, size)."""
+        return torch.from_numpy(self.typed.squares[self.typed.split.train])[:, None]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the typed training images, then of the lessons, each after its set's."""
+        typed = [f"{self.typed.set.name}/{self.typed.films[index].name}" for index in self.typed.split.train]
+        return typed + [f"{lesson.source}/{lesson.film.name}" for lesson in self.boxed.lessons]
+
+    def _presence(self, fractured: torch.Tensor) -> torch.Tensor:
+        """Labels of presence, FracAtlas' softened by what the starting weights say."""
+        assert self.recalled is not None
+        share = self.many.remembered * torch.from_numpy(self.boxed.sources == "fracatlas").float()
+        return (1.0 - share) * fractured + share * self.recalled.odds.sigmoid()
+
+    def train_dataloader(self) -> CombinedLoader:
+        """Types: images, labels, recalled logits. Places: images, masks, presence, two flags, recalled logits."""
+        assert self.recalled is not None
+        train, steps = self.typed.split.train, self.many.steps
+        typed = (self.typed_squares, torch.from_numpy(self.typed.labels[train]).long(), self.recalled.typed)
+        sampler = RandomSampler(train, replacement=True, num_samples=steps * self.recipe.batch_size)
+        weights = self.boxed.weights(self.many.draws, self.places.fractured).tolist()
+        drawn = WeightedRandomSampler(weights, steps * self.places.batch_size)
+        films, masks, fractured, presence, place = self.boxed.tensors()
+        boxed = (films, masks, self._presence(fractured), presence, place, self.recalled.boxed)
+        loaders = {
+            "types": batched(typed, sampler, self.recipe.batch_size, False),
+            "places": batched(boxed, drawn, self.places.batch_size, False),
+        }
+        return CombinedLoader(loaders, "max_size_cycle")
+
+    def val_dataloader(self) -> DataLoader:
+        """Every source's validation images in the order of ``judging``: images and masks."""
+        return batched(self.judging.tensors()[:2], range(len(self.judging.lessons)), 16, False)

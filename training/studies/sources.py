@@ -1,0 +1,280 @@
+"""What many sources are worth: counts, how far their labels agree, and what a model loses on one it never saw.
+
+``python -m training audit-sets`` counts files, radiographs, marks, contradictions and images of other sets. Which files
+show one radiograph comes from the table of groups over all sets, so nothing is searched for anew.
+
+``python -m training agreement`` writes Cohen's kappa: agreement beyond what two labellers with these habits would reach
+by chance; 1 is all of it, 0 none. Sets are compared
+radiograph by radiograph; types are compared where both schemes know the type.
+
+``python -m training leave-out SOURCE`` trains a recipe without one source and judges on all images of that source that
+share no group with an image learnt from, be it by this training or by the weights it goes on from. The drop to the
+figures with the source is what style, not anatomy, is worth (Zech et al., 2018, "Variable generalization performance of
+a deep learning model to detect pneumonia in chest radiographs").
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.model.classifier import Classifier
+from app.model.weights import DEFAULT_FOLDER, load_card
+from training import write_json
+from training.data import all_sets
+from training.data.all_sets import BELIEVED, LATER, MARKED, TABLE, Row, read_table
+from training.data.bone_break import CLASSES
+from training.data.image import CACHE
+from training.data.lessons import learnt_sets, lessons, never_seen
+from training.evaluation.metrics import kappa
+from training.evaluation.presence import ask, points_over, summary
+from training.fitting.many_sources import fit_sources
+from training.recipe import Recipe, without_sources
+from training.release.export import draft_card
+
+
+def _elsewhere(its: Sequence[Row], rows: Sequence[Row]) -> dict[str, int]:
+    """How many radiographs of a set share a group with an image of another set, by that set and its part there."""
+    others: dict[int, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.set != its[0].set:
+            words = row.set if row.set not in ("bone-break", "fracatlas") else f"{row.set}, {row.part}"
+            others[row.group].add(words)
+    images = {row.image: row.group for row in its}
+    counts = Counter(words for group in images.values() for words in others[group])
+    alone = sum(not others[group] for group in images.values())
+    return {"in no other set": alone, **dict(sorted(counts.items()))}
+
+
+def set_audit(name: str, data: Path, table: Path = TABLE) -> dict[str, Any]:
+    """Counts over one set, ready for JSON.
+
+    Args:
+        name: one of ``LATER``.
+        data: folder that holds it.
+        table: of groups over all sets.
+
+    Raises:
+        FileNotFoundError: the set or the table is not there.
+        KeyError: there is no such set.
+    """
+    loaded = LATER[name](data)
+    films = {film.name: film for film in loaded.films}
+    rows = read_table(table)
+    its = [row for row in rows if row.set == name]
+    labels: dict[str, set[str]] = defaultdict(set)
+    for row in its:
+        labels[row.image].add(row.label)
+    split = {image: found for image, found in labels.items() if len(found) > 1}
+    boxes = [width * height for film in loaded.films for _, _, width, height in film.boxes]
+    kept = [row for row in its if row.kept]
+    return {
+        "set": name,
+        "title": loaded.title,
+        "files": len(loaded.films),
+        "files_not_in_the_table": len(films.keys() - {row.film for row in its}),
+        "radiographs": len(labels),
+        "largest_number_of_copies": max(Counter(row.image for row in its).values()),
+        "radiographs_by_label": dict(sorted(Counter(row.label for row in kept).items())),
+        "contradictions": {
+            "what": "radiographs whose copies carry different labels; in marked sets a copy without its mark",
+            "radiographs": len(split),
+            "decided": "fractured, by the copy that is marked",
+        },
+        "against_other_sets": sum(row.contested for row in kept),
+        "boxes": {
+            "count": len(boxes),
+            "median_share_of_the_image": float(np.median(boxes)) if boxes else None,
+        },
+        "radiographs_by_part": dict(sorted(Counter(row.part for row in kept).items())),
+        "radiographs_also_in": _elsewhere(its, rows),
+        "problems": [{"film": problem.image, "what": problem.what} for problem in loaded.problems],
+    }
+
+
+TYPES = {
+    **{title: name for name, title in CLASSES.items()},
+    **{name: name for name in CLASSES},
+    "Comminuted": "comminuted",
+    "Greenstick": "greenstick",
+    "Oblique": "oblique",
+    "Oblique Displaced": "oblique",
+    "Spiral": "spiral",
+}
+"""A set's word for a type to bone-break's; transverse, linear and segmental have no counterpart there."""
+
+
+def compare(said: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """Every pair of sets on the radiographs that stand in both.
+
+    Args:
+        said: label by radiograph, by set.
+
+    Returns:
+        Per pair that shares a radiograph: "sets", "n", how many "agree", "kappa", and what they say where they differ.
+    """
+    found = []
+    for one, other in combinations(sorted(said), 2):
+        shared = sorted(said[one].keys() & said[other].keys(), key=int)
+        if not shared:
+            continue
+        first, second = (np.array([said[each][image] for image in shared]) for each in (one, other))
+        differ = [
+            {"image": int(image), one: said[one][image], other: said[other][image]}
+            for image in shared
+            if said[one][image] != said[other][image]
+        ]
+        agree = len(shared) - len(differ)
+        row = {"sets": [one, other], "n": len(shared), "agree": agree, "kappa": kappa(first, second), "differ": differ}
+        found.append(row)
+    return found
+
+
+def _presence(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """Fractured or not, by set and radiograph; sets of types are all fractured and say nothing by that."""
+    labels: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        if row.image and row.set in (*BELIEVED, *MARKED):
+            labels[row.set, row.image].add(row.label)
+    said: dict[str, dict[str, str]] = defaultdict(dict)
+    for (source, image), found in labels.items():
+        # Where copies differ, one lost its mark: fractured. Without any mark only a believed set says whole.
+        if "fractured" in found or source in BELIEVED:
+            said[source][image] = "fractured" if "fractured" in found else "not fractured"
+    return said
+
+
+def _one_type(found: dict[tuple[str, str], set[str]]) -> dict[str, dict[str, str]]:
+    said: dict[str, dict[str, str]] = defaultdict(dict)
+    for (source, image), types in found.items():
+        if len(types) == 1:
+            said[source][image] = next(iter(types))
+    return said
+
+
+def _types(rows: Sequence[Row], data: Path) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
+    """Types as bone-break knows them, and any type at all, by set and radiograph that carries one type in the set."""
+    kinds = all_sets.kinds("hbfmid", data)
+    every: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        if not row.image or row.set not in ("bone-break", "bone-break-more", "hbfmid"):
+            continue
+        words = kinds.get(row.film, set()) - {"Healthy"} if row.set == "hbfmid" else {row.label}
+        for word in words:
+            every[row.set, row.image].add(TYPES.get(word, word.lower()))
+    return _one_type({key: types for key, types in every.items() if types <= set(CLASSES)}), _one_type(every)
+
+
+def _within(rows: Sequence[Row]) -> dict[str, Any]:
+    """Near-duplicates of bone-break that carry its own labels twice: two copies of a radiograph, drawn by name."""
+    copies: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.set == "bone-break":
+            copies[row.group].append(row)
+    pairs = [sorted(its, key=lambda row: row.film)[:2] for its in copies.values() if len(its) > 1]
+    # Which of two copies comes first is a matter of the folder's name, so both orders count, as one group.
+    first, second = (np.array([row.label for pair in pairs for row in pair[::step]]) for step in (1, -1))
+    found = kappa(first, second, np.repeat(np.arange(len(pairs)), 2))
+    return {
+        "what": "two images of one near-duplicate or case group of bone-break, the first two by name",
+        "groups": len(pairs),
+        "agree": sum(a.label == b.label for a, b in pairs),
+        "kappa": None if found is None else {**found, "n": len(pairs)},
+    }
+
+
+def agreement(data: Path, table: Path = TABLE) -> dict[str, Any]:
+    """Agreement between sets on presence and on types, and of bone-break with itself.
+
+    Args:
+        data: folder that holds hbfmid, whose marks carry types.
+        table: of groups over all sets.
+
+    Raises:
+        FileNotFoundError: the set or the table is not there.
+    """
+    rows = read_table(table)
+    known, every = _types(rows, data)
+    return {
+        "presence": compare(_presence(rows)),
+        "types": compare(known),
+        "types_of_any_scheme": compare(every),
+        "bone-break_with_itself": _within(rows),
+        "readers": [
+            {
+                "what": "nine AO types of distal radius fractures, five surgeons, 160 patients",
+                "kappa": [0.47],
+                "source": "Medicine 2020;99(2):e18508",
+            },
+            {
+                "what": "AO type, group, subgroup, 621 patients",
+                "kappa": [0.60, 0.41, 0.33],
+                "source": "PMC2820616",
+            },
+        ],
+    }
+
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "left_out"
+
+
+def leave_out(
+    recipe: Recipe,
+    source: str,
+    data: Path,
+    run: Path,
+    *,
+    minutes: float | None = None,
+    weights: Path = DEFAULT_FOLDER,
+    results: Path = RESULTS,
+    cache: Path = CACHE,
+) -> dict[str, Any]:
+    """Trains without a source, judges on it, and writes ``<results>/<source>.json``.
+
+    Args:
+        recipe: with ``many``.
+        source: to leave out.
+        data: folder with the sets.
+        run: folder of the training; a finished one is not repeated.
+        minutes: of training; none for all steps of the recipe.
+        weights: folder of the weights to start from.
+        results: folder of the figures.
+        cache: where decoded images are kept.
+
+    Returns:
+        The figures of the left-out source, at points chosen over the validation images of the others.
+
+    Raises:
+        FileNotFoundError: a set is not there.
+        ValueError: the recipe lacks the source, or the weights to start from have learnt from it.
+    """
+    chosen = without_sources(recipe, (source,))
+    assert chosen.many is not None
+    start = load_card(chosen.many.start, weights)
+    known = learnt_sets(start)
+    if source in known:
+        raise ValueError(f"{start.name}, which the recipe goes on from, has itself learnt from {source}")
+    if not (run / "effort.json").is_file():
+        fit_sources(chosen, data, run, resume=True, minutes=minutes, weights=weights, cache=cache)
+    draft_card(run, data, run / "model" / chosen.name, cache, weights)
+    classifier = Classifier.load(chosen.name, run / "model")
+    others = tuple(chosen.many.draws)
+    asked = lessons(data, "validation", others)
+    points = points_over(asked, ask(classifier, asked))
+    judged = never_seen(data, source, (*known, *others))
+    found = {
+        "left_out": source,
+        "taught": list(others),
+        "start": start.name,
+        "training": json.loads((run / "effort.json").read_text()),
+        "points": points.model_dump(),
+        "figures": summary(judged, ask(classifier, judged), points)[source],
+    }
+    write_json(results / f"{source}.json", found)
+    return found
