@@ -56,7 +56,7 @@ def film() -> Radiograph:
 
 @pytest.fixture
 def films() -> list[Radiograph]:
-    """Ten drawn films of different shapes."""
+    """Ten drawn images of different shapes."""
     kinds = list(BREAKS)
     return [
         Radiograph(draw(kinds[i % len(kinds)], seed=i, height=120 + 17 * i, width=220 - 13 * i), (0, 255))
@@ -87,7 +87,7 @@ def write_tiny_model(folder: Path, name: str = "tiny", stride: int = 16, seed: i
     target = folder / name
     target.mkdir(parents=True)
     (target / "model.safetensors").write_bytes(blob)
-    parts = {part: {"films": 0, "sha256": ""} for part in ("train", "validation", "test", "leaked")}
+    parts = {part: {"images": 0, "sha256": ""} for part in ("train", "validation", "test", "leaked")}
     card = ModelCard(
         name=name,
         title="Untrained network for tests",
@@ -133,11 +133,11 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 
 @pytest.fixture(scope="session")
 def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn films in the layout of the bone-break set: 5 to train and 1 to test on, a type.
+    """Drawn images in the layout of the bone-break set: 5 to train and 1 to test on, a type.
 
-    The test film of the first type is a mirrored copy of a training film, so that one leak is planted.
+    The test image of the first type is a mirrored copy of a training image, so that one leak is planted.
     """
-    root = tmp_path_factory.mktemp("films") / "bone-break"
+    root = tmp_path_factory.mktemp("images") / "bone-break"
     for label, folder in enumerate(CLASSES.values()):
         for number in range(6):
             place = root / folder / ("Test" if number == 5 else "Train")

@@ -201,9 +201,9 @@ def test_figures_in_the_readmes_sentences_are_those_that_were_measured() -> None
     assert f"{percent(leak['published']['accuracy']['value'], 1)} on a random split" in text
     assert f"and {percent(leak['leak_free']['accuracy']['value'], 1)} once near-duplicates" in text
     assert percent(runs["resnet50-128"]["claimed"], 1) in text
-    tied = audit["near_duplicates"]["across_parts"]["test films with a near-duplicate in train"]
+    tied = audit["near_duplicates"]["across_parts"]["test images with a near-duplicate in train"]
     assert f"Up to {tied} of the {audit['by_part']['test']} official test images" in text
-    assert f"of the {calibrated['films']} images called with 40 to 50 %" in text
+    assert f"of the {calibrated['images']} images called with 40 to 50 %" in text
     assert f"{percent(calibrated['accuracy'], 1)} carry that label" in text
 
 

@@ -345,7 +345,7 @@ def export_sources(
     from training.release import export as exporting
 
     card = exporting.export_sources(run, data, weights)
-    typer.echo(f"{weights / card.name}, calibrated on {card.calibration['films']} typed images")
+    typer.echo(f"{weights / card.name}, calibrated on {card.calibration['images']} typed images")
 
 
 @command("by-source")

@@ -318,7 +318,7 @@ def track_record(card: ModelCard, probability: float) -> tuple[int, int] | None:
     if not bins:
         return None
     its = bins[min(int(probability * len(bins)), len(bins) - 1)]
-    return (round(its["films"] * its["accuracy"]), its["films"]) if its["films"] else (0, 0)
+    return (round(its["images"] * its["accuracy"]), its["images"]) if its["images"] else (0, 0)
 
 
 def missed(card: ModelCard) -> float | None:

@@ -248,7 +248,7 @@ def test_a_type_is_told_from_another(drawing: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["..png", "...png", ".hidden.png"])
 def test_nothing_is_written_outside_the_folder(name: str, drawing: Path, tmp_path: Path) -> None:
-    film = tmp_path / "films" / name
+    film = tmp_path / "images" / name
     film.parent.mkdir()
     shutil.copy(drawing, film)
     out = tmp_path / "deep" / "out"

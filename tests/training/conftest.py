@@ -122,7 +122,7 @@ def atlas(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def three_sources(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn films of all three sets: of multi-region 24, each once more turned, and one that is FracAtlas's."""
+    """Drawn images of all three sets: of multi-region 24, each once more turned, and one that is FracAtlas's."""
     root = tmp_path_factory.mktemp("sources")
     shutil.copytree(drawn_atlas, root, dirs_exist_ok=True)
     for part in ("train", "val", "test"):
@@ -146,7 +146,7 @@ def grouped(monkeypatch: pytest.MonkeyPatch) -> None:
     def committed(data: DataSet, **_options: object) -> tuple[np.ndarray, list[str]] | None:
         if data.name != "multi-region":
             return None
-        stems = [film.path.stem.split("-rotated")[0] for film in data.films]
+        stems = [film.path.stem.split("-rotated")[0] for film in data.images]
         return np.unique(stems, return_inverse=True)[1], ["train"] * len(stems)
 
     monkeypatch.setattr(splits, "committed", committed)

@@ -312,7 +312,7 @@ def _groups(listed: Sequence[dict[str, str]], pairs: Iterable[dict[str, str]], o
             join(*ends)
     for source in OLD:
         for row in old[source]:
-            join((source, row["film"]), (f"{source} group", row["group"]))
+            join((source, row["image"]), (f"{source} group", row["group"]))
     by_name: dict[str, tuple[str, str]] = {}
     for key in numbers:
         if key[0] in ("bone-break", "bone-break-more", "multi-region-distinct"):
@@ -365,7 +365,7 @@ def build(data: Path, seed: int = 0) -> list[Row]:
     pairs = _rows(data / "near-duplicates.csv", "set_a", "file_a", "set_b", "file_b")
     old = {source: _rows(FOLDER / f"{source}.csv") for source in OLD}
     of = _groups(listed, pairs, old)
-    parts = {(source, row["film"]): row["part"] for source in OLD for row in old[source]}
+    parts = {(source, row["image"]): row["part"] for source in OLD for row in old[source]}
     judged = {of[key] for key, part in parts.items() if part in ("validation", "test")}
     trained = {of[key] for key, part in parts.items() if part == "train"} - judged
     held = {of[key] for key in of if key[0] == "bone-break-more"} - judged - trained
@@ -383,10 +383,10 @@ def build(data: Path, seed: int = 0) -> list[Row]:
     ]
     for source in OLD:
         for row in old[source]:
-            key = (source, row["film"])
+            key = (source, row["image"])
             part = "out" if row["part"] == "train" and of[key] in judged else row["part"]
             its = number.get(key, "")
-            table.append(Row(source, row["film"], its, of[key], row["class"], part, True, its in contested))
+            table.append(Row(source, row["image"], its, of[key], row["class"], part, True, its in contested))
     return sorted(table, key=lambda row: (row.set, row.film))
 
 

@@ -55,14 +55,14 @@ class Letterboxed:
     """Images with boxes, in the model's square.
 
     Args:
-        films: in order.
+        images: in order.
         size: side of the square in pixels.
         cache: where decoded images are kept.
         equalise: whether the images' contrast is equalised.
     """
 
     def __init__(self, films: Iterable[LabelledImage], size: int, cache: Path = CACHE, equalise: bool = False) -> None:
-        self.films = tuple(films)
+        self.images = tuple(films)
         self.size = size
         self.cache = cache
         self.equalise = equalise
@@ -70,16 +70,16 @@ class Letterboxed:
     @cached_property
     def squares(self) -> np.ndarray:
         """uint8 (N, size, size)."""
-        return squares([film.path for film in self.films], self.size, self.cache, self.equalise)
+        return squares([film.path for film in self.images], self.size, self.cache, self.equalise)
 
     @cached_property
     def placements(self) -> tuple[Placement, ...]:
-        return placements([film.path for film in self.films], self.size)
+        return placements([film.path for film in self.images], self.size)
 
     @cached_property
     def masks(self) -> np.ndarray:
         """uint8 (N, size, size), 1 inside a fracture box."""
-        pairs = zip(self.films, self.placements, strict=True)
+        pairs = zip(self.images, self.placements, strict=True)
         return np.stack([box_mask(film, placement) for film, placement in pairs])
 
 
@@ -87,7 +87,7 @@ class BoxedImages(Letterboxed):
     """One part of FracAtlas, letterboxed.
 
     Attributes:
-        films: of the part.
+        images: of the part.
         groups: int (N,), near-duplicates share a number.
 
     Raises:
@@ -101,13 +101,13 @@ class BoxedImages(Letterboxed):
             log.warning("%d images are not in the committed split and are left out: they may be near-duplicates", spare)
         self.part = part
         chosen = np.flatnonzero(parts == part)
-        super().__init__((whole.films[index] for index in chosen), size, cache, equalise)
+        super().__init__((whole.images[index] for index in chosen), size, cache, equalise)
         self.groups = groups[chosen]
 
     @cached_property
     def fractured(self) -> np.ndarray:
         """bool (N,)."""
-        return np.array([film.label == 1 for film in self.films])
+        return np.array([film.label == 1 for film in self.images])
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images and masks, uint8 (N, 1, size, size), and whether fractured, float (N,)."""
@@ -122,9 +122,9 @@ class BoxedImages(Letterboxed):
         return {
             "set": "fracatlas",
             "part": self.part,
-            "films": len(self.films),
+            "images": len(self.images),
             "fractured": int(self.fractured.sum()),
-            "sha256": digest_of(self.films),
+            "sha256": digest_of(self.images),
         }
 
 
@@ -152,17 +152,17 @@ class BoneBreakData(lightning.LightningDataModule):
         self.set, self.groups, _ = splits.dealt(bone_break.load(data), cache)
         for problem in self.set.problems:
             log.warning("%s: %s", problem.image, problem.what)
-        self.films = self.set.films
+        self.images = self.set.images
         self.labels = self.set.labels
 
     @cached_property
     def squares(self) -> np.ndarray:
-        """uint8 (N, size, size), in the order of ``films``."""
-        return squares([film.path for film in self.films], self.recipe.size, self.cache, self.recipe.equalise)
+        """uint8 (N, size, size), in the order of ``images``."""
+        return squares([film.path for film in self.images], self.recipe.size, self.cache, self.recipe.equalise)
 
     @cached_property
     def split(self) -> Split:
-        official_test = np.array([film.part == "test" and not self.recipe.whole for film in self.films])
+        official_test = np.array([film.part == "test" and not self.recipe.whole for film in self.images])
         split = split_images(
             self.labels, official_test, self.groups, folds=self.recipe.folds, fold=self.recipe.fold, seed=FOLD_SEED
         )
@@ -204,8 +204,8 @@ class BoneBreakData(lightning.LightningDataModule):
         parts: dict[str, dict[str, Any]] = {}
         for part in ("train", "validation", "test", "leaked"):
             indices = getattr(self.split, part)
-            parts[part] = {"films": len(indices), "sha256": digest_of(self.films[i] for i in indices)}
-        parts["leaked"]["meaning"] = "training films left out because a near-duplicate of theirs is a test film"
+            parts[part] = {"images": len(indices), "sha256": digest_of(self.images[i] for i in indices)}
+        parts["leaked"]["meaning"] = "training images left out because a near-duplicate of theirs is a test image"
         return {
             "set": self.set.name,
             "title": 'Kaggle\'s "Bone Break Classification", pictures from papers and teaching sites',
@@ -225,7 +225,7 @@ class BoneBreakData(lightning.LightningDataModule):
         classes = list(bone_break.CLASSES)
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["film", "class", "group", "part"])
-        for index, film in enumerate(self.films):
+        writer.writerow(["image", "class", "group", "part"])
+        for index, film in enumerate(self.images):
             writer.writerow([film.name, classes[film.label], self.groups[index], part_of.get(index, "contested")])
         return table.getvalue()

@@ -83,7 +83,7 @@ def check(name: str, data: Path, table: Path = TABLE) -> Path:
     listed = {row.film for row in read_table(table) if row.set == name}
     known = f"Its {len(listed):,} image names, sorted, have the SHA-256 {fingerprint(listed)}."
     try:
-        there = {film.name for film in LATER[name](data).films}
+        there = {film.name for film in LATER[name](data).images}
     except FileNotFoundError:
         raise ConnectionError(
             f"{name} cannot be fetched from here. {BY_HAND[name]} Put it into {data / name}. {known}"
@@ -141,7 +141,7 @@ def collect(data: Path, target: Path, count: int = 6) -> list[Path]:
     Raises:
         FileNotFoundError: no FracAtlas under ``data``.
     """
-    films = [film for film in fracatlas.load(data).films if film.label == 1 and not film.hardware]
+    films = [film for film in fracatlas.load(data).images if film.label == 1 and not film.hardware]
     queues = [[film for film in films if film.region == region] for region in ("hand", "leg", "hip", "shoulder")]
     chosen = [film for turn in zip_longest(*queues) for film in turn if film is not None][:count]
     target.mkdir(parents=True, exist_ok=True)

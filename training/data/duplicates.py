@@ -323,11 +323,11 @@ class Grouping:
 def find_groups(data: DataSet, decoded: Sequence[Radiograph], folder: Path = CACHE) -> Grouping:
     """Groups a data set's images; the search is kept in the cache and repeated only when an image has changed."""
     by_digest: dict[str, list[int]] = defaultdict(list)
-    for index, film in enumerate(data.films):
+    for index, film in enumerate(data.images):
         by_digest[film.digest()].append(index)
     copies = tuple(tuple(indices) for indices in by_digest.values())
     first = [indices[0] for indices in copies]
-    key = key_of([data.films[i].path for i in first], data.thresholds, Path(__file__).read_text(encoding="utf-8"))
+    key = key_of([data.images[i].path for i in first], data.thresholds, Path(__file__).read_text(encoding="utf-8"))
     target = folder / f"links-{key}.json"
     if not target.exists():
         found = find_links([decoded[i].display() for i in first], data.thresholds)
@@ -335,11 +335,11 @@ def find_groups(data: DataSet, decoded: Sequence[Radiograph], folder: Path = CAC
             write_json(partial, [asdict(link) for link in found])
     links = [Link(**row) for row in read_json(target)]
     of_unique = group(len(first), links)
-    groups = np.zeros(len(data.films), int)
+    groups = np.zeros(len(data.images), int)
     for number, indices in zip(of_unique, copies, strict=True):
         groups[list(indices)] = number
     named = tuple(Link(first[link.first], first[link.second], link.measure, link.value) for link in links)
-    index = {film.name: number for number, film in enumerate(data.films)}
+    index = {film.name: number for number, film in enumerate(data.images)}
     joined = [
         Link(groups[index[one]], groups[index[other]], "name", 0)
         for one, other in data.same_case

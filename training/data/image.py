@@ -53,7 +53,7 @@ class Thresholds:
     def __str__(self) -> str:
         return (
             f"hash distance <= {self.bits} of 256 bits, correlation over all turns >= {self.correlation}, "
-            f"matching features >= {self.matches} ({self.detail_matches} where films are alike in detail only), "
+            f"matching features >= {self.matches} ({self.detail_matches} where images are alike in detail only), "
             f"{NEIGHBOURS} neighbours by each measure compared by features"
         )
 
@@ -114,7 +114,7 @@ class DataSet:
     name: str
     title: str
     classes: tuple[str, ...]
-    films: tuple[LabelledImage, ...]
+    images: tuple[LabelledImage, ...]
     problems: tuple[Problem, ...]
     thresholds: Thresholds = LENIENT
     same_case: tuple[tuple[str, str], ...] = ()
@@ -122,7 +122,7 @@ class DataSet:
     @property
     def labels(self) -> np.ndarray:
         """int (N,)."""
-        return np.array([film.label for film in self.films])
+        return np.array([film.label for film in self.images])
 
 
 def published_digests(root: Path, name_of: Callable[[dict[str, str]], str]) -> dict[str, str]:
@@ -191,7 +191,7 @@ def load_folders(name: str, title: str, classes: Mapping[str, str], data: Path) 
 
 
 def missing(published: Mapping[str, str], films: Iterable[LabelledImage]) -> list[Problem]:
-    """A problem for each published image that is not among ``films``, sorted by name."""
+    """A problem for each published image that is not among ``images``, sorted by name."""
     names = published.keys() - {film.name for film in films}
     return [Problem(name, "Listed by the publisher, but the file is missing.") for name in sorted(names)]
 
@@ -199,14 +199,14 @@ def missing(published: Mapping[str, str], films: Iterable[LabelledImage]) -> lis
 def readable(data: DataSet) -> tuple[DataSet, list[Radiograph]]:
     """The images that can be decoded, with their pixels; the others join the problems, by name and reason."""
     films, decoded, problems = [], [], list(data.problems)
-    for film in track(data.films, f"Reading {data.name}"):
+    for film in track(data.images, f"Reading {data.name}"):
         try:
             decoded.append(read(film.path))
         except ImageError as error:
             problems.append(Problem(film.name, str(error)))
             continue
         films.append(film)
-    return replace(data, films=tuple(films), problems=tuple(problems)), decoded
+    return replace(data, images=tuple(films), problems=tuple(problems)), decoded
 
 
 CACHE = Path(".cache/films")

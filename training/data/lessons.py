@@ -27,7 +27,7 @@ class Lesson:
 
     Attributes:
         source: the set it is drawn from.
-        film: with boxes where the set has them.
+        image: with boxes where the set has them.
         group: number over all sets.
         fractured: whether a fracture is in it.
         presence: whether that may be asked: the source holds both kinds and no other set objects.
@@ -42,14 +42,14 @@ class Lesson:
     place: bool
 
 
-def films_of(source: str, data: Path) -> dict[str, LabelledImage]:
+def images_of(source: str, data: Path) -> dict[str, LabelledImage]:
     """Every image of a source, by the name it has in the table of groups.
 
     Raises:
         FileNotFoundError: the set is not there.
     """
     found = fracatlas.load(data) if source == "fracatlas" else LATER[source](data)
-    return {film.name: film for film in found.films}
+    return {film.name: film for film in found.images}
 
 
 def lessons(data: Path, part: str, sources: Sequence[str] = SOURCES, table: Path = TABLE) -> list[Lesson]:
@@ -58,7 +58,7 @@ def lessons(data: Path, part: str, sources: Sequence[str] = SOURCES, table: Path
     In the marked sets a fracture is a box; an image without one counts as whole only where the set is believed.
     """
     rows = [row for row in read_table(table) if row.kept and row.part == part and row.set in sources]
-    known = {source: films_of(source, data) for source in sources}
+    known = {source: images_of(source, data) for source in sources}
     found = []
     for row in rows:
         film = known[row.set].get(row.film)
@@ -162,7 +162,7 @@ class SourceImages(Letterboxed):
         for source in sorted(set(self.sources.tolist())):
             its = [lesson for lesson in self.lessons if lesson.source == source]
             card[source] = {
-                "films": len(its),
+                "images": len(its),
                 "fractured": sum(lesson.fractured for lesson in its),
                 "boxed": sum(bool(lesson.film.boxes) for lesson in its),
                 "presence": sum(lesson.presence for lesson in its),
@@ -208,7 +208,7 @@ class ManySources(lightning.LightningDataModule):
     @property
     def names(self) -> list[str]:
         """Of the typed training images, then of the lessons, each after its set's."""
-        typed = [f"{self.typed.set.name}/{self.typed.films[index].name}" for index in self.typed.split.train]
+        typed = [f"{self.typed.set.name}/{self.typed.images[index].name}" for index in self.typed.split.train]
         return typed + [f"{lesson.source}/{lesson.film.name}" for lesson in self.boxed.lessons]
 
     def _presence(self, fractured: torch.Tensor) -> torch.Tensor:

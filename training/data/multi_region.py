@@ -95,7 +95,7 @@ def straight(data: Path) -> list[LabelledImage]:
     known = splits.committed(whole)
     if known is None:
         raise ValueError("these multi-region images are not the ones of the committed split")
-    return sorted((whole.films[i] for i in splits.unturned(whole, known[0])), key=lambda film: film.name)
+    return sorted((whole.images[i] for i in splits.unturned(whole, known[0])), key=lambda film: film.name)
 
 
 def search(films: Sequence[LabelledImage], data: Path) -> list[LabelledImage]:
@@ -130,11 +130,11 @@ def external_set(data: Path, listed: Path = LISTED) -> list[LabelledImage]:
         found = search(films, data)
         with listed.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["film", "class"])
+            writer.writerow(["image", "class"])
             writer.writerows([film.name, CLASSES[film.label]] for film in found)
         return found
     with listed.open(newline="", encoding="utf-8") as file:
-        names = [row["film"] for row in csv.DictReader(file)]
+        names = [row["image"] for row in csv.DictReader(file)]
     by_name = {film.name: film for film in films}
     if missing := [name for name in names if name not in by_name]:
         raise ValueError(f"{len(missing)} images of {listed.name} are not there, {missing[0]} among them")

@@ -1,6 +1,6 @@
 """Who trains, who judges: grouped, stratified and seeded, so that no image is on two sides.
 
-The groups and parts in use are committed under ``training/splits`` as one CSV a data set (film, class, group, part),
+The groups and parts in use are committed under ``training/splits`` as one CSV a data set (image, class, group, part),
 so that everybody trains and judges on the same images; ``python -m training split NAME`` writes them. ``published`` and
 ``leak_free`` are the splits of results published by others, and the same without their leak.
 """
@@ -98,10 +98,10 @@ def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
     """
     labels = data.labels
     if data.name == "bone-break":
-        official = np.array([film.part == "test" for film in data.films])
+        official = np.array([film.part == "test" for film in data.images])
         twin = np.isin(groups, groups[official])
         return ["test" if test else "leaked" if near else "train" for test, near in zip(official, twin, strict=True)]
-    strata = [f"{film.label} {film.region}" for film in data.films]
+    strata = [f"{film.label} {film.region}" for film in data.images]
     parts = np.full(len(labels), "train", dtype=object)
     usable = np.ones(len(labels), bool)
     if data.name == "multi-region":
@@ -111,13 +111,13 @@ def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
                 parts[members], usable[members] = "contradictory", False
             else:
                 # The shortest name is the least often turned one.
-                keep = min(members, key=lambda index: (len(data.films[index].path.name), data.films[index].name))
+                keep = min(members, key=lambda index: (len(data.images[index].path.name), data.images[index].name))
                 copies = members[members != keep]
                 parts[copies], usable[copies] = "copy", False
     index = np.flatnonzero(usable)
     parts[index] = deal([strata[i] for i in index], groups[index], seed)
     if data.name == "fracatlas":
-        theirs = np.array([film.part in ("validation", "test") for film in data.films])
+        theirs = np.array([film.part in ("validation", "test") for film in data.images])
         moved = np.isin(groups, groups[theirs]) & (parts == "train")
         parts[moved] = "validation"
     return parts.tolist()
@@ -125,7 +125,7 @@ def part_images(data: DataSet, groups: np.ndarray, seed: int = 0) -> list[str]:
 
 def unturned(data: DataSet, groups: np.ndarray) -> np.ndarray:
     """Indices of one image a group that nobody turned, int (M,), in the order of groups; ``groups`` is int (N,)."""
-    straight = np.flatnonzero([not film.turned for film in data.films])
+    straight = np.flatnonzero([not film.turned for film in data.images])
     return straight[np.unique(groups[straight], return_index=True)[1]]
 
 
@@ -135,8 +135,8 @@ def write(data: DataSet, groups: np.ndarray, parts: list[str], folder: Path = FO
     target = folder / f"{data.name}.csv"
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["film", "class", "group", "part"])
-        for film, number, part in zip(data.films, groups, parts, strict=True):
+        writer.writerow(["image", "class", "group", "part"])
+        for film, number, part in zip(data.images, groups, parts, strict=True):
             writer.writerow([film.name, data.classes[film.label], number, part])
     return target
 
@@ -155,10 +155,10 @@ def committed(data: DataSet, folder: Path = FOLDER, *, unlisted: float = 0.0) ->
     if not target.is_file():
         return None
     with target.open(newline="", encoding="utf-8") as file:
-        rows = {row["film"]: row for row in csv.DictReader(file)}
-    found = [rows.get(film.name) for film in data.films]
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+    found = [rows.get(film.name) for film in data.images]
     groups, parts = [], []
-    for index, (film, row) in enumerate(zip(data.films, found, strict=True)):
+    for index, (film, row) in enumerate(zip(data.images, found, strict=True)):
         listed = row is not None and row["class"] == data.classes[film.label]
         groups.append(int(row["group"]) if listed else -1 - index)
         parts.append(row["part"] if listed else "unlisted")
@@ -199,12 +199,12 @@ class Sides(NamedTuple):
 
     def digest(self, data: DataSet) -> str:
         """SHA-256 of the names of the images on both sides, so that figures made with others are recognised."""
-        sides = [sorted(data.films[i].name for i in side) for side in self]
+        sides = [sorted(data.images[i].name for i in side) for side in self]
         return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
 
 
 def _official(data: DataSet) -> Sides:
-    parts = np.array([film.part for film in data.films])
+    parts = np.array([film.part for film in data.images])
     return Sides(np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test"))
 
 

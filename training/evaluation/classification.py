@@ -95,13 +95,13 @@ def plot_reliability(parts: dict[str, list[dict]], target: Path) -> None:
     with drawn(target, figsize=(5.5, 5)) as axes:
         axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="as sure as right")
         for name, bins in parts.items():
-            filled = [row for row in bins if row["films"]]
-            films = sum(row["films"] for row in filled)
-            error = sum(row["films"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
+            filled = [row for row in bins if row["images"]]
+            films = sum(row["images"] for row in filled)
+            error = sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in filled) / films
             points = [(row["confidence"], row["accuracy"]) for row in filled]
             axes.plot(*zip(*points, strict=True), marker="o", label=f"{name}: {films} images, error {error:.3f}")
             for row, point in zip(filled, points, strict=True):
-                axes.annotate(str(row["films"]), point, fontsize=7, alpha=0.7)
+                axes.annotate(str(row["images"]), point, fontsize=7, alpha=0.7)
         axes.set_xlabel("confidence")
         axes.set_ylabel("share right (numbers: images in the bin)")
         axes.legend(frameon=False, fontsize=8)
@@ -123,7 +123,7 @@ def _plot_confusion(figures: dict, titles: list[str], target: Path) -> None:
         shown.plot(ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45)
         axes.set_xlabel("predicted")
         axes.set_ylabel("labelled")
-        axes.set_title(f"{figures['films']} test images, top-1 accuracy {with_interval(figures['accuracy'])}")
+        axes.set_title(f"{figures['images']} test images, top-1 accuracy {with_interval(figures['accuracy'])}")
 
 
 def _plot_classes(figures: dict, target: Path) -> None:
@@ -132,7 +132,7 @@ def _plot_classes(figures: dict, target: Path) -> None:
     with drawn(target, figsize=(8.5, 4.5)) as axes:
         for offset, metric in ((-0.2, "precision"), (0.2, "recall")):
             axes.barh(heights + offset, [row[metric] for row in rows], 0.38, label=metric)
-        axes.set_yticks(heights, [f"{row['name']} ({row['films']})" for row in rows])
+        axes.set_yticks(heights, [f"{row['name']} ({row['images']})" for row in rows])
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_xlabel("on test images; their number in brackets")

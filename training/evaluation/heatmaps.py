@@ -58,7 +58,7 @@ def _centre(square: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
 BASELINES: dict[str, Callable[[np.ndarray, tuple[int, int], np.random.Generator], np.ndarray]] = {
     "random": lambda _, shape, rng: cv2.GaussianBlur(rng.random(shape).astype(np.float32), (0, 0), 1.0),
     "centred Gaussian": _centre,
-    "the film's brightness": lambda square, shape, _: cv2.resize(
+    "the image's brightness": lambda square, shape, _: cv2.resize(
         square.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA
     ),
 }
@@ -78,15 +78,15 @@ def _summary(hits: Sequence[Hit], groups: np.ndarray) -> dict[str, Any]:
 def _fractured(data: Path, size: int, cache: Path) -> tuple[list[LabelledImage], np.ndarray]:
     """The boxed validation images, which have a box each, and their groups of near-duplicates, int (N,)."""
     boxed = BoxedImages(data, "validation", size, cache)
-    chosen = [index for index, film in enumerate(boxed.films) if film.boxes]
-    return [boxed.films[index] for index in chosen], boxed.groups[chosen]
+    chosen = [index for index, film in enumerate(boxed.images) if film.boxes]
+    return [boxed.images[index] for index in chosen], boxed.groups[chosen]
 
 
 def _sizes(films: Sequence[LabelledImage]) -> list[str]:
     """Each image's third by the share of it that boxes cover."""
     covered = np.array([sum(width * height for _, _, width, height in film.boxes) for film in films])
     low, high = np.quantile(covered, [1 / 3, 2 / 3])
-    names = (f"up to {low:.2%} of the film", f"{low:.2%} to {high:.2%}", f"over {high:.2%}")
+    names = (f"up to {low:.2%} of the image", f"{low:.2%} to {high:.2%}", f"over {high:.2%}")
     return [names[int(share > low) + int(share > high)] for share in covered]
 
 
@@ -141,7 +141,7 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0, cache: Path = 
             for key, class_map in maps.items():
                 hits[key].append(hit(class_map, film, explained.placement))
     kinds = {"by_region": [film.region or "unknown" for film in films], "by_size": _sizes(films)}
-    found: dict[str, Any] = {"part": "validation", "films": len(films), "maps": {}}
+    found: dict[str, Any] = {"part": "validation", "images": len(films), "maps": {}}
     for key, of_map in hits.items():
         row: dict[str, Any] = _summary(of_map, groups)
         for kind, values in kinds.items():
@@ -220,7 +220,7 @@ def _by_method(films: Sequence[dict[str, dict[str, Any]]], groups: np.ndarray) -
     """By method, means over images with intervals.
 
     Args:
-        films: by method what ``judge_image`` found of an image.
+        images: by method what ``judge_image`` found of an image.
         groups: int (N,), near-duplicates share a number.
     """
 
@@ -308,7 +308,7 @@ def faithfulness(
     chosen = [known[films[index].name] for index in order]
     found = {
         "part": "validation",
-        "films": len(chosen),
+        "images": len(chosen),
         "random_maps": RANDOM,
         "threads": torch.get_num_threads(),
         "shares": SHARES.tolist(),
@@ -317,7 +317,7 @@ def faithfulness(
     }
     target = weights / name / "faithfulness.json"
     before = read_json(target) or {}
-    if all(before.get(key) == found[key] for key in ("part", "films", "random_maps", "weights_sha256")):
+    if all(before.get(key) == found[key] for key in ("part", "images", "random_maps", "weights_sha256")):
         rows = {**before["methods"], **found["methods"]}
         found["methods"] = {method: rows[method] for method in METHODS if method in rows}
     write_json(target, found)

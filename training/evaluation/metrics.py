@@ -143,11 +143,11 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
         inside = place == index
         films = int(inside.sum())
         if films == 0:
-            rows.append({"films": 0, "confidence": None, "accuracy": None})
+            rows.append({"images": 0, "confidence": None, "accuracy": None})
             continue
         mean_confidence, accuracy = float(confidence[inside].mean()), float(correct[inside].mean())
         error += films / len(labels) * abs(mean_confidence - accuracy)
-        rows.append({"films": films, "confidence": mean_confidence, "accuracy": accuracy})
+        rows.append({"images": films, "confidence": mean_confidence, "accuracy": accuracy})
     return {"value": error, "bins": rows}
 
 
@@ -176,7 +176,7 @@ def report(
         for index in indices
     ]
     return {
-        "films": len(labels),
+        "images": len(labels),
         "accuracy": bootstrap(guess == labels, groups),
         "top3": bootstrap(top3, groups),
         "balanced_accuracy": float(balanced_accuracy_score(labels, guess)),
@@ -189,7 +189,7 @@ def report(
         "per_class": [
             {
                 "name": name,
-                "films": int(support[index]),
+                "images": int(support[index]),
                 "precision": float(precision[index]),
                 "recall": float(recall[index]),
                 "f1": float(f1[index]),

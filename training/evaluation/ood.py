@@ -140,7 +140,7 @@ def _radiographs(look: Callable[..., Images], data: Path, cache: Path) -> tuple[
         whole, groups, parts = dealt(whole, cache, unlisted=0.2)
         for part, into in (("train", reference), ("test", test)):
             chosen = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(parts == part))[:MOST])
-            films = [whole.films[i] for i in chosen]
+            films = [whole.images[i] for i in chosen]
             if films:
                 into[title] = look([film.path for film in films], [film.name for film in films], groups[chosen])
     try:
@@ -351,7 +351,7 @@ def measure(data: Path, weights: Path, init: Path | None = None, cache: Path = C
         for share in (REJECTED, WARNED)
     )
     fitted = _fit([its.features for its in reference.values()], others)
-    known = {film.name: film.path for film in fracatlas.load(data).films}
+    known = {film.name: film.path for film in fracatlas.load(data).images}
     shown = [read(known[name]) for name in test["FracAtlas"].names[:TAMPERED]]
     changed = {name: _pooled(extractor, squares) for name, squares in tampered(shown, SIZE).items()}
     judge = _Judge(fitted, warning, rejection)

@@ -198,7 +198,7 @@ def by_source(name: str, data: Path, weights: Path, part: str, sources: Sequence
 def _of_region(scores: np.ndarray, fractured: np.ndarray, points: PresencePoints, groups: np.ndarray) -> dict[str, Any]:
     both = 0 < fractured.sum() < len(fractured)
     return {
-        "films": len(scores),
+        "images": len(scores),
         "fractured": int(fractured.sum()),
         "auroc": area(scores, fractured, groups) if both else None,
         **_rates(scores, fractured, points, groups),
@@ -218,7 +218,7 @@ def _unknown_source(classifier: Classifier, data: Path, listed: Path, points: Pr
         return {}
     scores, fractured = _scores(classifier, unknown), np.array([film.label == 1 for film in unknown])
     figures = {
-        "films": len(scores),
+        "images": len(scores),
         "fractured": int(fractured.sum()),
         "auroc": area(scores, fractured),
         **_rates(scores, fractured, points, np.arange(len(scores))),
@@ -230,7 +230,7 @@ def _unseen_images(name: str, data: Path, weights: Path, sources: Sequence[str])
     """Figures on the test images of every other source that a model learnt from."""
     asked = [source for source in sources if source != "fracatlas"]
     judged = by_source(name, data, weights, "test", asked)["sources"]
-    return {f"{source}, unseen images": {"films": row.pop("images"), **row} for source, row in judged.items()}
+    return {f"{source}, unseen images": {"images": row.pop("images"), **row} for source, row in judged.items()}
 
 
 def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: Path = LISTED) -> dict[str, Any]:
@@ -257,9 +257,9 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
     points = card.presence if recipe.many else None
     for part in ("validation", "test"):
         boxed = BoxedImages(data, part, card.size, cache)
-        scores, fractured = _scores(classifier, boxed.films), boxed.fractured
+        scores, fractured = _scores(classifier, boxed.images), boxed.fractured
         points = points or operating_points(scores, fractured)
-        regions = np.array([film.region or "unknown" for film in boxed.films])
+        regions = np.array([film.region or "unknown" for film in boxed.images])
         groups = boxed.groups
         found[part] = {
             **_of_region(scores, fractured, points, groups),
@@ -271,11 +271,11 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
         }
     assert points is not None
     others = BoneBreakData(recipe, data, cache)
-    scores = _scores(classifier, [others.films[i] for i in others.split.test])
+    scores = _scores(classifier, [others.images[i] for i in others.split.test])
     groups = others.groups[others.split.test]
     elsewhere: dict[str, Any] = {
         "bone-break": {
-            "films": len(scores),
+            "images": len(scores),
             "fractured": len(scores),
             "sensitive": {"sensitivity": bootstrap(scores >= points.sensitive, groups)},
             "specific": {"sensitivity": bootstrap(scores >= points.specific, groups)},
@@ -288,7 +288,9 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
     found["elsewhere"] = elsewhere
     found["points"] = points.model_dump()
     write_json(weights / name / "presence.json", found)
-    figures = {key: found["test"][key] for key in ("films", "fractured", "auroc", "sensitive", "specific", "by_region")}
+    figures = {
+        key: found["test"][key] for key in ("images", "fractured", "auroc", "sensitive", "specific", "by_region")
+    }
     metrics = {**card.metrics, "presence": {**figures, "elsewhere": elsewhere}}
     write_card(card.model_copy(update={"presence": points, "metrics": metrics}), weights / name)
     return found

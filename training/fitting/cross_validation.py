@@ -42,7 +42,7 @@ class OutOfFold:
     """What models said of images they were not trained on.
 
     Attributes:
-        films: indices into the set's images, int (N,), ascending.
+        images: indices into the set's images, int (N,), ascending.
         labels: int (N,).
         groups: int (N,), near-duplicates share a number.
         logits: float32 (N, C).
@@ -57,7 +57,7 @@ class OutOfFold:
         device: what trained, as the folds tell it.
     """
 
-    films: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     logits: np.ndarray
@@ -91,10 +91,10 @@ def judge_types(task: FractureTypes, films: BoneBreakData, indices: np.ndarray) 
     """What a trained task says of some images: the arrays of ``OutOfFold`` from "images" to "evidence"."""
     logits, maps, _ = _see(task, films.squares[indices])
     others = [_see(task, films.squares[indices], view)[0] for view in VIEWS[1:]]
-    placed = placements([films.films[i].path for i in indices], task.recipe.size)
+    placed = placements([films.images[i].path for i in indices], task.recipe.size)
     evidence = [float(m[p.padding(*m.shape) <= 0.5].max(initial=0.0)) for m, p in zip(maps, placed, strict=True)]
     return {
-        "films": indices,
+        "images": indices,
         "labels": films.labels[indices],
         "logits": logits,
         "views": np.stack([logits, *others]),
@@ -107,7 +107,7 @@ def _judge_places(task: FractureTypes, data: Path, cache: Path) -> dict[str, np.
     boxed = BoxedImages(data, "validation", task.recipe.size, cache, task.recipe.equalise)
     _, maps, fracture = _see(task, boxed.squares)
     peaks = [
-        [hit(m, boxed.films[i], boxed.placements[i]).inside for m in (fracture[i], maps[i])]
+        [hit(m, boxed.images[i], boxed.placements[i]).inside for m in (fracture[i], maps[i])]
         for i in np.flatnonzero(boxed.fractured)
     ]
     presence = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
@@ -146,7 +146,7 @@ def _judged(
 def read_judged(run: Path, part: str) -> dict[str, np.ndarray]:
     """What a run's model said of "validation" or "test" images: arrays as of ``OutOfFold``."""
     with np.load(run / FILES[part]) as stored:
-        return {**stored, "groups": read_groups(run)[stored["films"]]}
+        return {**stored, "groups": read_groups(run)[stored["images"]]}
 
 
 def cross_validate(
@@ -210,7 +210,7 @@ def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
     parts = [read_judged(where, "validation") for where in wheres]
     efforts = [read_json(where / "effort.json") for where in wheres]
 
-    films = np.concatenate([part["films"] for part in parts])
+    films = np.concatenate([part["images"] for part in parts])
     if len(np.unique(films)) < len(films):
         raise ValueError(f"folds in {run} judged the same images, so they were dealt differently; train them again")
 
@@ -218,7 +218,7 @@ def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
         return np.concatenate([part[key] for part in parts])[np.argsort(films)]
 
     return OutOfFold(
-        films=np.sort(films),
+        images=np.sort(films),
         labels=joined("labels"),
         groups=joined("groups"),
         logits=joined("logits"),
@@ -284,7 +284,7 @@ def _beside(found: OutOfFold, run: Path) -> dict[str, float] | None:
     if other == run or any(not (other / f"fold{fold}" / FILES["validation"]).is_file() for fold in found.folds):
         return None
     theirs = read_folds(other, recipe_of(other / f"fold{found.folds[0]}"), partial=True, only=found.folds)
-    if not np.array_equal(found.films, theirs.films):
+    if not np.array_equal(found.images, theirs.images):
         return None
     right, reference = (each.logits.argmax(axis=1) == each.labels for each in (found, theirs))
     return {**bootstrap(right.astype(float) - reference, found.groups), "reference": float(reference.mean())}

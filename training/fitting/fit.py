@@ -381,7 +381,7 @@ def judge_probe(
     if random := [name for name in initial.fresh if name.startswith(how.stages)]:
         raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
     keep_start(run, recipe, films, initial)
-    paths = [film.path for film in films.films]
+    paths = [film.path for film in films.images]
     key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)
     # Beside the folds, which all read them.
     stored = run.parent / f"features-{key}.npy"
@@ -396,7 +396,7 @@ def judge_probe(
     views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
     keep_effort(run, 0, time.monotonic() - began, "32-true", processor())
     return {
-        "films": indices,
+        "images": indices,
         "labels": films.labels[indices],
         "logits": views[0],
         "views": views,

@@ -48,7 +48,7 @@ def explain_part(
     classifier: Classifier, films: BoneBreakData, indices: np.ndarray
 ) -> tuple[list[Explanation], np.ndarray, np.ndarray]:
     """Explanations, logits float (N, C) and labels int (N,) of some images."""
-    explained = list(explain_files(classifier, [films.films[i].path for i in indices]))
+    explained = list(explain_files(classifier, [films.images[i].path for i in indices]))
     return explained, np.stack([e.prediction.logits for e in explained]), films.labels[indices]
 
 
@@ -102,7 +102,7 @@ def _calibrated(
         "typical_evidence": float(np.median(evidence)),
         "calibration": {
             "method": f"temperature scaling on {on}",
-            "films": len(labels),
+            "images": len(labels),
             "error_before": found["calibration_error_before"],
             "error_after": found["calibration_error_crossed"],
         },
@@ -159,7 +159,7 @@ def typed_images(data: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
         FileNotFoundError: the set is not there.
     """
     rows = {row.film: row for row in read_table() if row.set == "bone-break-more" and row.part == "validation"}
-    films = [film for film in LATER["bone-break-more"](data).films if film.name in rows]
+    films = [film for film in LATER["bone-break-more"](data).images if film.name in rows]
     groups = np.array([rows[film.name].group for film in films])
     return [film.path for film in films], np.array([film.label for film in films]), groups
 

@@ -129,7 +129,7 @@ def brute_force(
         found = list(track(pool.map(alike, pairs, chunksize=256), "Brute force", total=len(pairs)))
     apart = [bool(groups[sample[i]] != groups[others[j]]) for i, j in pairs]
     return {
-        "films": size,
+        "images": size,
         "against": len(others),
         "pairs": len(pairs),
         "twins": sum(found),
@@ -198,11 +198,11 @@ def _crossing(data: DataSet, sets: Sequence[np.ndarray], tie: str) -> dict[str, 
     """How images of the publisher's parts are tied to other parts by being in one of ``sets`` together."""
     tied: Counter[str] = Counter()
     for members in sets:
-        parts = {data.films[i].part for i in members} - {""}
+        parts = {data.images[i].part for i in members} - {""}
         for i in members:
-            for other in parts - {data.films[i].part}:
-                if data.films[i].part:
-                    tied[f"{data.films[i].part} films with {tie} in {other}"] += 1
+            for other in parts - {data.images[i].part}:
+                if data.images[i].part:
+                    tied[f"{data.images[i].part} images with {tie} in {other}"] += 1
     return dict(sorted(tied.items()))
 
 
@@ -216,7 +216,7 @@ def looked_at(name: str, folder: Path = AUDITS) -> dict[str, str]:
     if not target.is_file():
         return {}
     rows = list(csv.DictReader(target.read_text(encoding="utf-8").splitlines()))
-    right = Counter(row["measure"] for row in rows if row["one film"] == "yes")
+    right = Counter(row["measure"] for row in rows if row["one image"] == "yes")
     return {measure: f"{right[measure]} of {n}" for measure, n in Counter(row["measure"] for row in rows).items()}
 
 
@@ -237,7 +237,7 @@ def _suspected(
     found = suspects(labels, probabilities)
     return {
         "method": "confident learning on grouped 5-fold logistic regression over pooled ResNet-18 features, "
-        "one film a group",
+        "one image a group",
         "features": initial.source,
         "judged": len(once),
         "accuracy_of_the_judge": float((probabilities.argmax(axis=1) == labels).mean()),
@@ -245,7 +245,7 @@ def _suspected(
         "suspected": len(found),
         "most_doubtful": [
             {
-                "film": data.films[once[i]].name,
+                "image": data.images[once[i]].name,
                 "label": data.classes[labels[i]],
                 "judged": data.classes[int(probabilities[i].argmax())],
             }
@@ -272,17 +272,17 @@ def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache:
     exact = [np.array(copies) for copies in grouping.copies]
     once = np.sort([int(group[0]) for group in members])
     marked = [len(mark_boxes(film.display())) > 0 for film in track(decoded, "Looking for marks")]
-    coloured = [is_tinted(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.films]
+    coloured = [is_tinted(np.asarray(Image.open(film.path).convert("RGB"))) for film in data.images]
     summary = {
         "set": data.name,
         "title": data.title,
-        "films": len(data.films),
+        "images": len(data.images),
         "by_class": {name: int((labels == index).sum()) for index, name in enumerate(data.classes)},
-        "by_part": dict(sorted(Counter(film.part or "none given" for film in data.films).items())),
-        "problems": [{"film": problem.image, "what": problem.what} for problem in data.problems],
+        "by_part": dict(sorted(Counter(film.part or "none given" for film in data.images).items())),
+        "problems": [{"image": problem.image, "what": problem.what} for problem in data.problems],
         "exact_copies": {
             "compared": "originals, by the publisher's checksums"
-            if all(film.sha256 for film in data.films)
+            if all(film.sha256 for film in data.images)
             else "files as they are at hand",
             "files_that_are_copies": int(sum(len(copies) - 1 for copies in exact)),
             "sets_of_copies": len(exact),
@@ -292,14 +292,14 @@ def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache:
         "near_duplicates": {
             "method": str(data.thresholds),
             "links": dict(sorted(Counter(link.measure for link in grouping.links).items())),
-            "different_films": len(members),
+            "different_images": len(members),
             "groups_of_several": len(several),
-            "films_in_groups_of_several": int(sum(len(group) for group in several)),
+            "images_in_groups_of_several": int(sum(len(group) for group in several)),
             "largest_groups": sorted((len(group) for group in members), reverse=True)[:10],
             "across_parts": _crossing(data, several, "a near-duplicate"),
             "contradictory_groups": [
                 {
-                    "films": [data.films[i].name for i in group],
+                    "images": [data.images[i].name for i in group],
                     "labels": sorted({data.classes[labels[i]] for i in group}),
                 }
                 for group in contradictory
@@ -312,10 +312,10 @@ def audit(data: DataSet, folder: Path = AUDITS, init: Path | None = None, cache:
             "method": "file names that share eight hexadecimal digits: cut from one picture, or from one article",
             "pairs_of_names": len(data.same_case),
             "families_of_several_groups": len(related),
-            "films_in_them": int(sum(map(len, related))),
-            "across_parts": _crossing(data, related, "a film of the same case"),
+            "images_in_them": int(sum(map(len, related))),
+            "across_parts": _crossing(data, related, "a image of the same case"),
         },
-        "marks": {"films_with_letters_or_arrows": int(sum(marked)), "films_with_colour": int(sum(coloured))},
+        "marks": {"images_with_letters_or_arrows": int(sum(marked)), "images_with_colour": int(sum(coloured))},
         "suspected_labels": _suspected(data, decoded, once, grouping.cases, init),
     }
     write_json(folder / f"{data.name}.json", summary, ascii_only=False)

@@ -40,7 +40,7 @@ VIEWS = "ten-views"
 
 
 def _row(found: OutOfFold, base: OutOfFold) -> dict[str, Any]:
-    if not np.array_equal(found.films, base.films):
+    if not np.array_equal(found.images, base.images):
         raise ValueError("the switch was judged on other images than the base")
     summary = summarise(found)
     right, before = (each.logits.argmax(axis=1) == each.labels for each in (found, base))
@@ -141,7 +141,7 @@ def ensemble(
     common = set.intersection(*(set(finished_folds(folds / recipe.name, recipe)) for recipe in recipes))
     found = [read_folds(folds / recipe.name, recipe, partial=True, only=tuple(common)) for recipe in recipes]
     first = found[0]
-    if any(not np.array_equal(first.films, other.films) for other in found):
+    if any(not np.array_equal(first.images, other.images) for other in found):
         raise ValueError("the members were judged on different images")
     temperatures = [fit_temperature(each.logits, each.labels) for each in found]
     row: dict[str, Any] = {

@@ -252,7 +252,7 @@ def replicate(name: str, data: Path, init: Path | None, *, only: str | None = No
     known = committed(dataset)
     if known is None:
         raise ValueError(f"These are not the images of training/splits/{recipe.data}.csv.")
-    pixels = squares([film.path for film in dataset.films], recipe.size)
+    pixels = squares([film.path for film in dataset.images], recipe.size)
     labels = dataset.labels
     # Depthwise convolutions in bf16 are slow on processors.
     precision: Number = "32-true" if recipe.network == "mobilenet-v2" else "bf16-mixed"
@@ -320,20 +320,20 @@ def cross_source(
 
     at_home, abroad = odds(own.squares, own.fractured.astype(int), judging.squares, elsewhere)
     theirs = np.zeros(len(films))
-    of_ours = np.zeros(len(judging.films))
+    of_ours = np.zeros(len(judging.images))
     for trained, judged in StratifiedKFold(FOLDS, shuffle=True, random_state=how.seed).split(labels, labels):
         theirs[judged], seen = odds(elsewhere[trained], labels[trained], elsewhere[judged], judging.squares)
         of_ours += seen / FOLDS
     found = {
         "recipe": how.model_dump(mode="json"),
-        "films": {
+        "images": {
             "fracatlas": {
-                "train": len(own.films),
+                "train": len(own.images),
                 "train_fractured": int(own.fractured.sum()),
-                "judge": len(judging.films),
+                "judge": len(judging.images),
                 "judge_fractured": int(judging.fractured.sum()),
             },
-            "multi-region": {"films": len(films), "fractured": int(labels.sum()), "folds": FOLDS},
+            "multi-region": {"images": len(films), "fractured": int(labels.sum()), "folds": FOLDS},
         },
         "auroc": {
             "fracatlas": {"fracatlas": area(at_home, judging.fractured), "multi-region": area(abroad, labels == 1)},

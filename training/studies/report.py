@@ -49,7 +49,7 @@ HELPERS: dict[str, Any] = {
 
 def _commonest(figures: dict[str, Any], count: int) -> float:
     """Top-``count`` accuracy of always naming the commonest types among the images that were judged."""
-    sizes = sorted((row["films"] for row in figures["per_class"]), reverse=True)
+    sizes = sorted((row["images"] for row in figures["per_class"]), reverse=True)
     return sum(sizes[:count]) / sum(sizes)
 
 

@@ -65,19 +65,19 @@ def set_audit(name: str, data: Path, table: Path = TABLE) -> dict[str, Any]:
         KeyError: there is no such set.
     """
     loaded = LATER[name](data)
-    films = {film.name: film for film in loaded.films}
+    films = {film.name: film for film in loaded.images}
     rows = read_table(table)
     its = [row for row in rows if row.set == name]
     labels: dict[str, set[str]] = defaultdict(set)
     for row in its:
         labels[row.image].add(row.label)
     split = {image: found for image, found in labels.items() if len(found) > 1}
-    boxes = [width * height for film in loaded.films for _, _, width, height in film.boxes]
+    boxes = [width * height for film in loaded.images for _, _, width, height in film.boxes]
     kept = [row for row in its if row.kept]
     return {
         "set": name,
         "title": loaded.title,
-        "files": len(loaded.films),
+        "files": len(loaded.images),
         "files_not_in_the_table": len(films.keys() - {row.film for row in its}),
         "radiographs": len(labels),
         "largest_number_of_copies": max(Counter(row.image for row in its).values()),
@@ -94,7 +94,7 @@ def set_audit(name: str, data: Path, table: Path = TABLE) -> dict[str, Any]:
         },
         "radiographs_by_part": dict(sorted(Counter(row.part for row in kept).items())),
         "radiographs_also_in": _elsewhere(its, rows),
-        "problems": [{"film": problem.image, "what": problem.what} for problem in loaded.problems],
+        "problems": [{"image": problem.image, "what": problem.what} for problem in loaded.problems],
     }
 
 

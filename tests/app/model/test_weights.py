@@ -113,7 +113,7 @@ def test_shipped_models_load_and_are_small_enough(name: str) -> None:
     network, card = load_network(name)
     assert (DEFAULT_FOLDER / name / card.weights.file).stat().st_size <= 50_000_000
     assert network.head.out_features == 10
-    assert card.metrics["test"]["films"] == 140
+    assert card.metrics["test"]["images"] == 140
     assert "not for diagnosis" in card.intended_use
 
 

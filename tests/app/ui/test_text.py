@@ -43,7 +43,7 @@ def test_warnings_stay_visible(classifier: Classifier, film: Radiograph) -> None
 
 
 def test_how_reliable_a_verdict_is_is_told_in_short_lines(classifier: Classifier, film: Radiograph) -> None:
-    bins = [{"films": 8, "accuracy": 0.25}, {"films": 0, "accuracy": None}] * 5
+    bins = [{"images": 8, "accuracy": 0.25}, {"images": 0, "accuracy": None}] * 5
     folds = {"expected_calibration_error": {"bins": bins}}
     sets = PredictionSets(score="APS", level=0.9, limit=0.5)
     card = classifier.card.model_copy(update={"metrics": {"cross_validation": folds}, "sets": sets, "presence": POINTS})

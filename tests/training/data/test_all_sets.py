@@ -79,7 +79,7 @@ def test_listed_near_duplicates_share_a_group(table: list[Row]) -> None:
 @pytest.mark.parametrize("source", ["bone-break", "fracatlas"])
 def test_the_older_splits_stay(table: list[Row], source: str) -> None:
     with (FOLDER / f"{source}.csv").open(newline="", encoding="utf-8") as file:
-        known = {row["film"]: row["part"] for row in csv.DictReader(file)}
+        known = {row["image"]: row["part"] for row in csv.DictReader(file)}
     here = {row.film: row.part for row in table if row.set == source}
     assert known.keys() == here.keys()
     assert {(known[film], part) for film, part in here.items() if part != known[film]} <= {("train", "out")}
@@ -117,9 +117,9 @@ def test_drawn_sets_are_grouped_by_their_files(tmp_path: Path, monkeypatch: pyte
     """A copy of a FracAtlas test image goes out; one of a training image stays in training; a lost mark is a mark."""
     splits = tmp_path / "splits"
     splits.mkdir()
-    (splits / "bone-break.csv").write_text("film,class,group,part\nOblique fracture/Test/a,oblique,0,test\n")
+    (splits / "bone-break.csv").write_text("image,class,group,part\nOblique fracture/Test/a,oblique,0,test\n")
     (splits / "fracatlas.csv").write_text(
-        "film,class,group,part\nIMG1,fractured,0,test\nIMG2,not fractured,1,train\nIMG3,fractured,1,train\n"
+        "image,class,group,part\nIMG1,fractured,0,test\nIMG2,not fractured,1,train\nIMG3,fractured,1,train\n"
     )
     head = "set,file,film,in_pack,label,boxes,brightness_p95,turned\n"
     rows = [
@@ -150,7 +150,7 @@ def test_drawn_sets_are_grouped_by_their_files(tmp_path: Path, monkeypatch: pyte
 
 def test_boxes_polygons_and_faults(drawn_boxed_set: Path) -> None:
     found = all_sets.load("hbfmid", drawn_boxed_set)
-    films = {film.name.rsplit("/", 1)[1]: film for film in found.films}
+    films = {film.name.rsplit("/", 1)[1]: film for film in found.images}
     assert films["box"].boxes == (pytest.approx((0.5, 0.25, 0.2, 0.1)),)
     assert films["polygon"].boxes == (pytest.approx((0.2, 0.4, 0.2, 0.4)),)
     assert [films[name].label for name in ("box", "healthy", "empty", "alone")] == [1, 0, 0, 0]
@@ -178,7 +178,7 @@ def test_a_set_of_folders_names_images_by_folder(tmp_path: Path) -> None:
         picture(tmp_path / "multi-region-distinct" / kind / "a.png", 1)
     for place in (tmp_path, tmp_path / "multi-region-distinct"):
         found = all_sets.LATER["multi-region-distinct"](place)
-        labels = {film.name: found.classes[film.label] for film in found.films}
+        labels = {film.name: found.classes[film.label] for film in found.images}
         assert labels == {"fractured/a": "fractured", "not fractured/a": "not fractured"}
 
 

@@ -25,8 +25,8 @@ def test_bone_break_names_what_its_list_promises_and_lacks(tmp_path: Path) -> No
     ]
     (tmp_path / "originals.csv").write_text("\n".join(rows))
     data = bone_break.load(tmp_path)
-    assert len(data.films) == 20
-    film = next(film for film in data.films if film.name == "Spiral Fracture/Test/film9")
+    assert len(data.images) == 20
+    film = next(film for film in data.images if film.name == "Spiral Fracture/Test/film9")
     assert (film.sha256, film.part, data.classes[film.label]) == ("abc", "test", "spiral")
     assert [problem.image for problem in data.problems] == ["Spiral Fracture/Test/gone"]
 
@@ -40,7 +40,7 @@ def test_odd_files_are_named_not_dropped_in_silence(atlas: Path, tmp_path: Path)
     for name in ("scan.bmp", "noending", "Thumbs.db", "._a.png.x"):
         (place / name).write_bytes(b"x")
     data = bone_break.load(tmp_path)
-    assert len(data.films) == 20
+    assert len(data.images) == 20
     said = {problem.image: problem.what for problem in data.problems}
     assert set(said) == {"Spiral Fracture/Train/a", "Train/scan.bmp", "Train/noending"}
     assert "There twice" in said["Spiral Fracture/Train/a"]
@@ -73,8 +73,8 @@ def test_views_cut_from_one_picture_share_a_case(tmp_path: Path) -> None:
             (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
     data, decoded = readable(bone_break.load(tmp_path))
     grouping = find_groups(data, decoded, tmp_path / "cache")
-    of = dict(zip([film.name for film in data.films], grouping.cases.tolist(), strict=True))
+    of = dict(zip([film.name for film in data.images], grouping.cases.tolist(), strict=True))
     assert of[names[0]] == of[names[1]] == of[names[3]]
     assert len({of[names[0]], of[names[2]], of[names[4]]}) == 3
-    parts = dict(zip([film.name for film in data.films], part_images(data, grouping.cases), strict=True))
+    parts = dict(zip([film.name for film in data.images], part_images(data, grouping.cases), strict=True))
     assert [parts[name] for name in names] == ["leaked", "leaked", "train", "test", "test"]

@@ -27,7 +27,7 @@ def test_a_box_lies_where_the_letterbox_puts_it() -> None:
 
 def test_the_planted_leak_is_left_out(run: Path) -> None:
     rows = list(csv.DictReader((run / "split.csv").open()))
-    leaked = {row["film"] for row in rows if row["part"] == "leaked"}
+    leaked = {row["image"] for row in rows if row["part"] == "leaked"}
     assert "Avulsion fracture/Train/film0" in leaked
     sides: dict[str, set[str]] = {}
     for row in rows:
@@ -41,7 +41,7 @@ def test_a_whole_cross_validation_deals_the_test_images_out(drawn_set: Path, run
     assert len(films.split.test) == len(films.split.leaked) == 0
     groups = films.groups
     assert not set(groups[films.split.train]) & set(groups[films.split.validation])
-    assert len(films.split.train) + len(films.split.validation) == len(films.films)
+    assert len(films.split.train) + len(films.split.validation) == len(films.images)
 
 
 @pytest.mark.parametrize("equalise", [False, True])
@@ -54,14 +54,14 @@ def test_training_and_app_see_the_same_pixels(
 
     films = BoneBreakData(TINY.model_copy(update={"equalise": equalise}), drawn_set, cache)
     for index in (0, 13, 41):
-        square, _ = letterbox(read(films.films[index].path), TINY.size, equalise)
+        square, _ = letterbox(read(films.images[index].path), TINY.size, equalise)
         assert np.abs(films.squares[index] / 255.0 - square).max() <= 0.5 / 255 + 1e-6
 
 
 def test_images_with_a_contested_label_can_be_left_out_of_training(
     drawn_set: Path, run: Path, tmp_path: Path, cache: Path
 ) -> None:
-    contested = tmp_path / "films"
+    contested = tmp_path / "images"
     shutil.copytree(drawn_set / "bone-break", contested / "bone-break")
     ours, theirs = (contested / "bone-break" / CLASSES[name] / "Train" for name in ("spiral", "oblique"))
     shutil.copy(ours / "film1.png", theirs / "film1.png")
@@ -71,7 +71,7 @@ def test_images_with_a_contested_label_can_be_left_out_of_training(
             BoneBreakData(TINY.model_copy(update={"clean": clean, "fold": fold}), contested, cache)
             for clean in (False, True)
         )
-        lost = {before.films[i].name for i in set(before.split.train) - set(after.split.train)}
-        assert lost == pair - {before.films[i].name for i in before.split.validation}
+        lost = {before.images[i].name for i in set(before.split.train) - set(after.split.train)}
+        assert lost == pair - {before.images[i].name for i in before.split.validation}
         assert np.array_equal(before.split.validation, after.split.validation)
         assert after.split_table().count("contested") == len(lost)

@@ -79,7 +79,7 @@ def test_examples_come_with_their_source(tmp_path: Path) -> None:
 
 
 def test_a_set_fetched_by_hand_is_checked(drawn_boxed_set: Path, tmp_path: Path) -> None:
-    names = [film.name for film in all_sets.load("hbfmid", drawn_boxed_set).films]
+    names = [film.name for film in all_sets.load("hbfmid", drawn_boxed_set).images]
     table = tmp_path / "table.csv"
     head = "set,film,image,group,label,part,kept,contested\n"
     table.write_text(head + "".join(f"hbfmid,{name},1,1,fractured,train,1,0\n" for name in names))

@@ -9,7 +9,7 @@ from training.data import fracatlas
 
 def test_fracatlas_is_read_and_its_faults_are_named(atlas: Path) -> None:
     data = fracatlas.load(atlas)
-    films = {film.name: film for film in data.films}
+    films = {film.name: film for film in data.images}
     assert sorted(films) == ["IMG1", "IMG2", "IMG3", "IMG5", "IMG6"]
     assert films["IMG1"].boxes == ((0.5, 0.25, 0.1, 0.2),)
     assert (films["IMG1"].region, films["IMG1"].view, films["IMG1"].part) == ("hand", "frontal", "train")

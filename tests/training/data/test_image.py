@@ -15,8 +15,8 @@ from training.data.image import readable, squares
 
 def test_images_that_cannot_be_decoded_are_named_and_left_out(atlas: Path) -> None:
     data, decoded = readable(fracatlas.load(atlas))
-    assert "IMG6" not in {film.name for film in data.films}
-    assert len(decoded) == len(data.films) == 4
+    assert "IMG6" not in {film.name for film in data.images}
+    assert len(decoded) == len(data.images) == 4
     assert any(problem.image == "IMG6" and "damaged" in problem.what for problem in data.problems)
 
 

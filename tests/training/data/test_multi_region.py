@@ -18,9 +18,9 @@ def test_multi_region_keeps_published_names(tmp_path: Path) -> None:
             picture(root / part / kind / "1-rotated1.jpg")
     picture(root / "train" / "fractured" / "2 - Copy.jpg.webp")
     data = multi_region.load(tmp_path)
-    assert len(data.films) == 7
-    assert "train/fractured/2 - Copy.jpg" in {film.name for film in data.films}
-    assert {film.part for film in data.films} == {"train", "validation", "test"}
+    assert len(data.images) == 7
+    assert "train/fractured/2 - Copy.jpg" in {film.name for film in data.images}
+    assert {film.part for film in data.images} == {"train", "validation", "test"}
     assert data.problems == ()
 
 
@@ -38,7 +38,7 @@ def test_no_turned_image_and_none_of_another_set_judges(three_sources: Path, tmp
     assert len(names) >= 12
     assert external_set(three_sources, listed) == kept
     assert len(listed.read_text().splitlines()) == 1 + len(kept)
-    listed.write_text("film,class\ntrain/fractured/gone.png,fractured\n")
+    listed.write_text("image,class\ntrain/fractured/gone.png,fractured\n")
     with pytest.raises(ValueError, match="gone"):
         external_set(three_sources, listed)
 

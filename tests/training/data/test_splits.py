@@ -60,7 +60,7 @@ def test_a_fold_that_does_not_exist_is_refused(films: tuple[np.ndarray, np.ndarr
 
 def test_images_of_one_case_are_in_one_committed_group() -> None:
     with (FOLDER / "bone-break.csv").open(newline="", encoding="utf-8") as file:
-        rows = {row["film"]: row for row in csv.DictReader(file)}
+        rows = {row["image"]: row for row in csv.DictReader(file)}
     pairs = same_case(list(rows))
     assert len(pairs) > 300
     for one, other in pairs:
@@ -88,7 +88,7 @@ def test_committed_splits_cover_the_real_images(name: str, real_films: Path) -> 
     known = committed(data)
     assert known is not None
     if name == "fracatlas":
-        theirs = {part for film, part in zip(data.films, known[1], strict=True) if film.part == "validation"}
+        theirs = {part for film, part in zip(data.images, known[1], strict=True) if film.part == "validation"}
         assert "train" not in theirs
 
 
@@ -106,7 +106,7 @@ def test_the_published_split_leaks_and_ours_does_not(protocol: str, dealt: tuple
 
 
 def test_images_there_many_times_do_not_judge_alone() -> None:
-    """Of groups so large that the publisher's test films leave nothing to train on, each judges with one film."""
+    """Of groups so large that the publisher's test images leave nothing to train on, each judges with one image."""
     rng = np.random.default_rng(1)
     sizes = rng.integers(1, 40, 100)
     groups = np.repeat(np.arange(100), sizes)

@@ -22,7 +22,7 @@ def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run
     card = load_card("tiny", shipped)
     films = BoneBreakData(TINY, drawn_set, cache)
     classifier = Classifier.load("tiny", shipped)
-    guesses = [classifier.explain([read(films.films[i].path)])[0].prediction.best for i in films.split.test]
+    guesses = [classifier.explain([read(films.images[i].path)])[0].prediction.best for i in films.split.test]
     labels = [list(CLASSES)[films.labels[i]] for i in films.split.test]
     share = np.mean([guess == label for guess, label in zip(guesses, labels, strict=True)])
     assert card.metrics["test"]["accuracy"]["value"] == pytest.approx(share)

@@ -53,7 +53,7 @@ def test_baselines_know_nothing_but_their_rule() -> None:
     square[:16, :16] = 255
     maps = {name: draw(square, (10, 10), rng) for name, draw in BASELINES.items()}
     assert {found.shape for found in maps.values()} == {(10, 10)}
-    assert maps["the film's brightness"].argmax() == 0
+    assert maps["the image's brightness"].argmax() == 0
     assert np.unravel_index(maps["centred Gaussian"].argmax(), (10, 10)) in {(4, 4), (4, 5), (5, 4), (5, 5)}
     assert not np.array_equal(maps["random"], BASELINES["random"](square, (10, 10), rng))
 
@@ -65,10 +65,10 @@ def test_localisation_knows_maps_baselines_regions_and_sizes(repository: Path) -
     taught = {f"{name}{how}" for name in (ASKED, "fracture map") for how in ("", ", mirror image asked too")}
     assert set(found["maps"]) == {*taught, *BASELINES, *instant}
     for row in found["maps"].values():
-        assert row["inside"]["n"] == found["films"] > 0
+        assert row["inside"]["n"] == found["images"] > 0
         assert row["inside"]["value"] <= row["near"]["value"]
         for kind in ("by_region", "by_size"):
-            assert sum(its["inside"]["n"] for its in row[kind].values()) == found["films"]
+            assert sum(its["inside"]["n"] for its in row[kind].values()) == found["images"]
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_calibration_error_is_small_only_when_calibrated(judged: tuple[np.ndarra
     bad = expected_calibration_error(softmax(logits, axis=1), labels)
     assert good["value"] < 0.03
     assert bad["value"] > 0.1
-    assert sum(row["films"] for row in good["bins"]) == len(labels)
+    assert sum(row["images"] for row in good["bins"]) == len(labels)
 
 
 def test_calibration_error_by_hand() -> None:
@@ -109,7 +109,7 @@ def test_the_report_agrees_with_counting(judged: tuple[np.ndarray, np.ndarray]) 
     confusion = np.array(figures["confusion"])
     assert confusion.sum() == len(labels)
     assert figures["balanced_accuracy"] == pytest.approx((confusion.diagonal() / confusion.sum(1)).mean())
-    assert figures["per_class"][3]["films"] == (labels == 3).sum()
+    assert figures["per_class"][3]["images"] == (labels == 3).sum()
 
 
 def test_near_duplicates_make_no_area_look_surer() -> None:

@@ -43,9 +43,9 @@ def test_presence_is_judged_on_images_that_chose_nothing(
     card = load_card("resnet18", tmp_path / "weights")
     assert card.presence.model_dump() == found["points"]
     for part in ("validation", "test"):
-        assert sum(its["films"] for its in found[part]["by_region"].values()) == found[part]["films"]
+        assert sum(its["images"] for its in found[part]["by_region"].values()) == found[part]["images"]
     assert found["validation"]["sensitive"]["sensitivity"]["value"] >= 0.9
-    assert card.metrics["presence"]["films"] == found["test"]["films"]
+    assert card.metrics["presence"]["images"] == found["test"]["images"]
     assert card.metrics["presence"]["elsewhere"]["bone-break"]["sensitive"]["sensitivity"]["n"] == 10
     whole = card.model_copy(update={"data": {**card.data, "places": {**card.data["places"], "sha256": "0" * 64}}})
     write_card(whole, tmp_path / "weights" / "resnet18")

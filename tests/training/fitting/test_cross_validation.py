@@ -21,12 +21,12 @@ from training.release.export import export
 def test_a_joint_cross_validation_judges_types_and_places(drawn_atlas: Path, tmp_path: Path, cache: Path) -> None:
     found = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", precision="32-true", cache=cache)
     summary = summarise(found)
-    assert summary["types"]["films"] == len(set(found.films.tolist()))
+    assert summary["types"]["images"] == len(set(found.images.tolist()))
     boxed = BoxedImages(drawn_atlas, "validation", 64, cache)
     assert len(summary["places"]["presence_auroc"]) == 2
     assert summary["places"]["fracture_peak_in_box"]["n"] == boxed.fractured.sum() > 0
-    trained = {film.name for film in BoxedImages(drawn_atlas, "train", 64, cache).films}
-    assert not trained & {film.name for film in boxed.films}
+    trained = {film.name for film in BoxedImages(drawn_atlas, "train", 64, cache).images}
+    assert not trained & {film.name for film in boxed.images}
     again = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", cache=cache)
     assert np.array_equal(again.logits, found.logits)
 
@@ -48,13 +48,13 @@ def test_every_training_image_is_judged_once_by_a_model_that_never_saw_it(
 ) -> None:
     found = read_folds(folds, TINY)
     films = BoneBreakData(TINY, drawn_set, cache)
-    assert sorted(found.films) == sorted(films.split.train)
-    assert np.array_equal(found.labels, films.labels[found.films])
+    assert sorted(found.images) == sorted(films.split.train)
+    assert np.array_equal(found.labels, films.labels[found.images])
     for fold in (0, 1):
         rows = list(csv.DictReader((folds / f"fold{fold}" / "split.csv").open()))
-        part = {row["film"]: row["part"] for row in rows}
+        part = {row["image"]: row["part"] for row in rows}
         with np.load(folds / f"fold{fold}" / "judged.npz") as judged:
-            assert {part[films.films[i].name] for i in judged["films"]} == {"validation"}
+            assert {part[films.images[i].name] for i in judged["images"]} == {"validation"}
 
 
 TAUGHT = SMALL.model_copy(update={"name": "taught", "distil": Distil(teacher="small", hint=1.0)})
@@ -67,7 +67,7 @@ def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path, ca
     cross_validate(SMALL, drawn_set, tmp_path / "folds" / "small", **options)
     found = cross_validate(TAUGHT, drawn_set, tmp_path / "folds" / "taught", **options)
     films = BoneBreakData(SMALL, drawn_set, cache)
-    assert len(found.films) == len(set(found.films)) == len(films.split.train) + len(films.split.validation)
+    assert len(found.images) == len(set(found.images)) == len(films.split.train) + len(films.split.validation)
     other = tmp_path / "folds" / "small" / "fold1"
     with pytest.raises(ValueError, match="other images"):
         fit(TAUGHT.model_copy(update={"fold": 0}), drawn_set, tmp_path / "run", teacher=other, **options)
@@ -81,7 +81,7 @@ def test_seeds_are_judged_on_the_test_images(repository: Path, drawn_atlas: Path
     shares = []
     for number in ("0", "1"):
         with np.load(repository / "seeds" / "resnet18" / f"seed{number}" / "test.npz") as judged:
-            assert np.array_equal(judged["films"], films.split.test)
+            assert np.array_equal(judged["images"], films.split.test)
             shares.append(float((judged["logits"].argmax(axis=1) == films.labels[films.split.test]).mean()))
         assert found["seeds"][number]["accuracy"]["value"] == pytest.approx(shares[-1])
     assert found["mean"] == pytest.approx(np.mean(shares))
@@ -104,7 +104,7 @@ def test_some_folds_are_enough_for_a_card_that_says_which(
     card = export(repository / "seeds/resnet18/seed0", tmp_path / "folds", drawn_atlas, tmp_path, cache)
     assert card.metrics["cross_validation"]["folds"] == [1]
     assert (
-        card.metrics["cross_validation"]["films"]
+        card.metrics["cross_validation"]["images"]
         == len(found.labels)
         < len(read_folds(repository / "folds/resnet18", recipe).labels)
     )

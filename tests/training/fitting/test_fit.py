@@ -168,7 +168,7 @@ def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path, cache
     found = cross_validate(PROBE, drawn_set, tmp_path / "folds/probe", init=layers, cache=cache)
     assert found.views.shape[0] == len(SHOWN) == 2
     assert np.array_equal(found.views[0], found.logits)
-    assert len(np.unique(found.films)) == len(found.films)
+    assert len(np.unique(found.images)) == len(found.images)
     (stored,) = (tmp_path / "folds/probe").glob("features-*.npy")
     assert np.load(stored).shape[2] == 2 * (128 + 256)
     before = stored.stat().st_mtime_ns
@@ -198,7 +198,7 @@ def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path, cache
     assert set(rows["probe"]["test"]) == {"0", "1"}
     # Temperatures of folds that judged the test films were chosen by them.
     assert rows[f"probe{WHOLE}"]["test"] == {}
-    assert rows[f"probe{WHOLE}"]["cross_validation"]["types"]["films"] > len(found.films)
+    assert rows[f"probe{WHOLE}"]["cross_validation"]["types"]["images"] > len(found.images)
 
 
 def test_what_is_frozen_is_not_trained(drawn_set: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_another_recipes_run_does_not_go_on(many_run: Path, many_data: Path, man
 @pytest.mark.slow
 def test_only_training_images_are_learnt(many_run: Path) -> None:
     learnt = json.loads((many_run / "sources.json").read_text())
-    assert learnt["veda"]["films"] == 12
+    assert learnt["veda"]["images"] == 12
     assert learnt["veda"]["presence"] == 12
     assert learnt["hbfmid"]["presence"] == 0
 

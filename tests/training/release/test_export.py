@@ -29,7 +29,7 @@ def test_the_shipped_model_is_the_trained_one(shipped: Path, run: Path, drawn_se
         )
     assert card.initial["fresh"] == ["layer4"]
     assert card.initial["licence"]
-    assert card.data["parts"]["test"]["films"] == 10
+    assert card.data["parts"]["test"]["images"] == 10
     assert card.temperature > 0
     assert card.recipe["seed"] == card.seed == 0
 

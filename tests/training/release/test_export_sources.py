@@ -40,7 +40,7 @@ def test_points_treat_sources_alike() -> None:
 def test_the_card_says_what_judged(many_shipped: Path, many_run: Path) -> None:
     made = load_card("start", many_shipped)
     typed = made.metrics["cross_validation"]
-    assert typed["films"] == 24 == made.calibration["films"]
+    assert typed["images"] == 24 == made.calibration["images"]
     assert typed["judged_on"] == JUDGED_ON
     assert made.presence is not None
     assert made.presence.sensitive <= made.presence.specific

@@ -66,24 +66,24 @@ def grouped_images(planted: Path, cache: Path) -> tuple[DataSet, list[Radiograph
 def test_every_planted_fault_is_counted(planted: Path, offline: None, cache: Path, tmp_path: Path) -> None:
     summary = audit(bone_break.load(planted), tmp_path, cache=cache)
     assert summary == json.loads((tmp_path / "bone-break.json").read_text(encoding="utf-8"))
-    assert summary["films"] == 63
-    assert [problem["film"] for problem in summary["problems"]] == ["Spiral Fracture/Train/broken"]
+    assert summary["images"] == 63
+    assert [problem["image"] for problem in summary["problems"]] == ["Spiral Fracture/Train/broken"]
     exact = summary["exact_copies"]
     assert (exact["sets_of_copies"], exact["files_that_are_copies"], exact["with_different_labels"]) == (1, 1, 0)
-    assert exact["across_parts"] == {"test films with a copy in train": 1, "train films with a copy in test": 1}
+    assert exact["across_parts"] == {"test images with a copy in train": 1, "train images with a copy in test": 1}
     near = summary["near_duplicates"]
-    assert near["different_films"] == 60
+    assert near["different_images"] == 60
     assert near["groups_of_several"] == 3
-    assert (near["brute_force"]["films"], near["brute_force"]["missed_by_search"]) == (6, 0)
+    assert (near["brute_force"]["images"], near["brute_force"]["missed_by_search"]) == (6, 0)
     assert near["brute_force"]["pairs"] == 6 * 61 - 15
     assert near["recall_of_planted_copies"]["exact"] == "8 of 8"
     assert near["across_parts"] == {
-        "test films with a near-duplicate in train": 2,
-        "train films with a near-duplicate in test": 2,
+        "test images with a near-duplicate in train": 2,
+        "train images with a near-duplicate in test": 2,
     }
     (contradiction,) = near["contradictory_groups"]
     assert contradiction["labels"] == ["avulsion", "spiral"]
-    assert "Spiral Fracture/Train/mirrored" in contradiction["films"]
+    assert "Spiral Fracture/Train/mirrored" in contradiction["images"]
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_brute_force_tells_when_the_search_misses(
     _, decoded, grouping = grouped_images
     link = grouping.links[0]
     copies = [decoded[link.first], decoded[link.second]]
-    missed = {"films": 1, "against": 2, "pairs": 1, "twins": 1, "missed_by_search": 1}
+    missed = {"images": 1, "against": 2, "pairs": 1, "twins": 1, "missed_by_search": 1}
     assert brute_force(copies, np.array([0, 1]), LENIENT) == missed
     assert brute_force(copies, np.array([0, 0]), LENIENT)["missed_by_search"] == 0
 
@@ -108,7 +108,7 @@ def test_in_large_sets_a_tenth_is_held_against_itself(
 ) -> None:
     monkeypatch.setattr(auditing, "MOST_PAIRS", 100)
     told = brute_force(grouped_images[1], np.arange(len(grouped_images[1])), LENIENT)
-    assert (told["films"], told["against"], told["pairs"]) == (6, 6, 15)
+    assert (told["images"], told["against"], told["pairs"]) == (6, 6, 15)
 
 
 def test_parts_keep_groups_together_and_test_as_it_is(
@@ -116,7 +116,7 @@ def test_parts_keep_groups_together_and_test_as_it_is(
 ) -> None:
     data, _, grouping = grouped_images
     parts = part_images(data, grouping.groups)
-    by_name = {film.name: part for film, part in zip(data.films, parts, strict=True)}
+    by_name = {film.name: part for film, part in zip(data.images, parts, strict=True)}
     assert by_name["Avulsion fracture/Train/exact"] == "leaked"
     assert by_name["Spiral Fracture/Train/turned"] == "leaked"
     assert by_name["Spiral Fracture/Test/film5"] == "test"
@@ -129,15 +129,15 @@ def test_what_was_looked_at_is_told_and_is_about_images_of_one_group(path: Path)
     found = looked_at(name)
     assert json.loads((AUDITS / f"{name}.json").read_text())["near_duplicates"]["looked_at"] == found
     assert sum(int(share.split()[-1]) for share in found.values()) == 50
-    groups = {row["film"]: row["group"] for row in csv.DictReader((FOLDER / f"{name}.csv").open(encoding="utf-8"))}
+    groups = {row["image"]: row["group"] for row in csv.DictReader((FOLDER / f"{name}.csv").open(encoding="utf-8"))}
     for row in csv.DictReader(path.open(encoding="utf-8")):
-        assert row["one film"] in ("yes", "no")
+        assert row["one image"] in ("yes", "no")
         assert groups[row["first"]] == groups[row["second"]]
 
 
 def test_what_nobody_looked_at_is_not_told(tmp_path: Path) -> None:
     assert looked_at("drawn", tmp_path) == {}
-    (tmp_path / "pairs-drawn.csv").write_text("number,measure,first,second,one film\n1,hash,a,b,yes\n2,hash,a,c,no\n")
+    (tmp_path / "pairs-drawn.csv").write_text("number,measure,first,second,one image\n1,hash,a,b,yes\n2,hash,a,c,no\n")
     assert looked_at("drawn", tmp_path) == {"hash": "1 of 2"}
 
 

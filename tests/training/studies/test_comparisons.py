@@ -47,7 +47,7 @@ def test_members_who_agree_say_together_what_they_say_alone(repository: Path) ->
     row = json.loads((repository / "training/results/ensembles.json").read_text())["resnet18 + resnet18"]
     card = json.loads((repository / "weights/resnet18/card.json").read_text())
     folds = card["metrics"]["cross_validation"]
-    assert row["cross_validation"]["types"]["films"] == folds["films"]
+    assert row["cross_validation"]["types"]["images"] == folds["images"]
     assert set(row["test"]) == {"0", "1"}
     right = np.array([[3.0, 0.0], [0.0, 1.0]])
     wrong = np.array([[0.0, 9.0], [0.0, 1.0]])
@@ -67,11 +67,11 @@ def test_members_judged_on_other_images_are_refused(repository: Path, tmp_path: 
     path = tmp_path / "other" / "fold0" / "judged.npz"
     judged = dict(np.load(path))
     together = [recipe, recipe.model_copy(update={"name": "other"})]
-    np.savez(path, **{**judged, "films": np.arange(len(judged["films"]))})
+    np.savez(path, **{**judged, "images": np.arange(len(judged["images"]))})
     with pytest.raises(ValueError, match="judged the same images"):
         ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")
-    every = read_folds(repository / "folds/resnet18", recipe).films
+    every = read_folds(repository / "folds/resnet18", recipe).images
     stranger = next(index for index in range(len(every) + 1) if index not in every)
-    np.savez(path, **{**judged, "films": np.array([stranger, *judged["films"][1:]])})
+    np.savez(path, **{**judged, "images": np.array([stranger, *judged["images"][1:]])})
     with pytest.raises(ValueError, match="different images"):
         ensemble(together, tmp_path, tmp_path, tmp_path / "rows.json")

@@ -41,7 +41,7 @@ def test_a_run_learns_from_what_it_is_given(dealt: tuple[DataSet, np.ndarray]) -
     squares = np.where(labels[:, None, None] == 1, 200, 30) * np.ones((160, 32, 32))
     squares = np.clip(squares + np.random.default_rng(0).normal(0, 10, squares.shape), 0, 255).astype(np.uint8)
     recipe = RECIPES["custom-cnn-pytorch"].model_copy(update={"epochs": 4, "size": 32, "batch_size": 16})
-    sides = published(replace(dealt[0], films=dealt[0].films[:160]), "random", np.arange(160), 0.2)
+    sides = published(replace(dealt[0], images=dealt[0].images[:160]), "random", np.arange(160), 0.2)
     told = run(recipe, squares, labels, np.arange(160), sides, None, "32-true")
     assert told["accuracy"]["value"] > 0.9
     assert told["start"] == "from scratch"
@@ -110,6 +110,6 @@ def test_either_source_judges_both(three_sources: Path, tmp_path: Path, cache: P
     for row in found["auroc"].values():
         assert set(row) == {"fracatlas", "multi-region"}
         for judging, area in row.items():
-            films = found["films"][judging]
-            assert area["n"] == films["judge" if judging == "fracatlas" else "films"]
+            films = found["images"][judging]
+            assert area["n"] == films["judge" if judging == "fracatlas" else "images"]
             assert 0.0 <= area["low"] <= area["value"] <= area["high"] <= 1.0

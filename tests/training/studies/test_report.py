@@ -78,7 +78,7 @@ def test_the_model_card_says_what_was_measured_and_what_was_not(repository: Path
     assert accuracy == {"type": "accuracy", "value": round(card.metrics["test"]["accuracy"]["value"], 4)}
     assert card.intended_use in text
     for row in card.metrics["cross_validation"]["per_class"]:
-        assert f"| {row['name']} | {row['films']} |" in text
+        assert f"| {row['name']} | {row['images']} |" in text
     assert "## What it rejects\n\nNot measured." in text
     assert "has not been audited" in text
     untested = card.model_copy(
