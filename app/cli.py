@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import sys
-import unicodedata
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +20,7 @@ from typer.core import TyperGroup
 from app import __version__
 from app.errors import ChoiceError, ImageError, Progress, RejectedError, WeightsError
 from app.explain import DEFAULT, METHODS
-from app.result_folders import STDIN, ResultFolders
+from app.result_folders import STDIN, ResultFolders, printable
 
 if TYPE_CHECKING:
     from app.model.classifier import Classifier
@@ -159,10 +158,10 @@ def explain(
     try:
         folders = ResultFolders(out)
     except FileExistsError:
-        raise _fail(f"{_printable(str(out))}: cannot write there (it is a file, not a folder).") from None
+        raise _fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
-        raise _fail(f"{_printable(str(out))}: cannot write there ({reason}).") from None
+        raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
     classifier = _load(model)
     for kind in (target, against):
         if kind is not None and kind not in classifier.classes:
@@ -178,7 +177,7 @@ def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultF
     from app.pipeline import open_image
 
     def warn(sentence: str) -> None:
-        typer.echo(f"{_printable(path)}: {sentence}", err=True)
+        typer.echo(f"{printable(path)}: {sentence}", err=True)
 
     try:
         if path != STDIN:
@@ -201,7 +200,7 @@ def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultF
         warn(f"cannot write the results ({error.strerror or 'unknown reason'}).")
         return False
     try:
-        typer.echo(f"{_printable(path)}: {_line(result)}")
+        typer.echo(f"{printable(path)}: {_line(result)}")
     except OSError as error:
         if error.errno == errno.EPIPE:  # whoever read has had enough, which typer ends quietly
             raise
@@ -232,9 +231,3 @@ def _line(result: Result) -> str:
     target = result.target
     shown = f"map of {target}" if explanation.has_evidence(target) else f"no positive evidence for {target}"
     return f"{seen}{top}; {shown}"
-
-
-def _printable(path: str) -> str:
-    """A path as one line of text: what would steer a terminal, or is no text at all, is a replacement character."""
-    unsafe = ("Cc", "Cf", "Cs", "Zl", "Zp")
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in unsafe else c for c in path)
