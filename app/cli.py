@@ -44,6 +44,8 @@ Model = Annotated[
     typer.Option(help="Name of a model, the best one where not given; FRACTURE_WEIGHTS names another folder of models"),
 ]
 
+Anyway = Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any X-ray as well")]
+
 
 def _fail(sentence: str) -> typer.Exit:
     typer.echo(sentence, err=True)
@@ -143,10 +145,16 @@ def explain(
     method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
     against: Annotated[str | None, typer.Option(help="Type to tell it from, for finercam")] = None,
     frame: Annotated[int, typer.Option(min=1, help="Which picture of a DICOM file that holds several, from 1")] = 1,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any X-ray as well")] = False,
+    anyway: Anyway = False,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Write the map as numbers, a report and DICOM too")] = False,
+    keep_patient_tags: Annotated[
+        bool, typer.Option("--keep-patient-tags", help="Say in the bundle's DICOM picture who the patient is")
+    ] = False,
     version: Version = False,
 ) -> None:
-    """Writes explanation.json, overlay.png and heatmap.png for each image; goes on after a bad one and exits 1.
+    """Writes overlay.png, heatmap.png and explanation.json for each image; goes on after a bad one and exits 1.
+
+    --bundle adds map16.png, map.npy, report.pdf, and secondary-capture.dcm where the image is DICOM.
 
     Each image has a folder of its own, named after it, with a number where the name is taken. The same image, by name
     and bytes, overwrites its own results; results of another image, and whatever else lies there, are left alone.
@@ -155,25 +163,37 @@ def explain(
         raise _fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
     if images.count(STDIN) > 1:
         raise _fail("The standard input can be read once only; name - once.")
-    try:
-        folders = ResultFolders(out)
-    except FileExistsError:
-        raise _fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
-        raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
+    if keep_patient_tags and not bundle:
+        raise _fail("--keep-patient-tags is for the DICOM picture that --bundle writes.")
+    folders = _folders(out)
     classifier = _load(model)
     for kind in (target, against):
         if kind is not None and kind not in classifier.classes:
             raise _fail(f"'{kind}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
     wanted = {"model": classifier, "method": method, "target": target, "against": against, "anyway": anyway}
-    failed = [path for path in images if not _explain_one(path, frame, wanted, folders)]
+    more = {"keep_patient_tags": keep_patient_tags} if bundle else None
+    failed = [path for path in images if not _explain_one(path, frame, wanted, folders, more)]
     if failed:
         raise typer.Exit(1)
 
 
-def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultFolders) -> bool:
-    """Whether one image is explained into its folder: a line goes to the output, what else is to say to the errors."""
+def _folders(out: Path) -> ResultFolders:
+    try:
+        return ResultFolders(out)
+    except FileExistsError:
+        raise _fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
+        raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
+
+
+def _explain_one(
+    path: str, frame: int, wanted: dict[str, Any], folders: ResultFolders, more: dict[str, bool] | None
+) -> bool:
+    """Whether one image is explained into its folder: a line goes to the output, what else is to say to the errors.
+
+    With ``more``, arguments of ``bundle``, everything to take home is written too.
+    """
     from app.pipeline import open_image
 
     def warn(sentence: str) -> None:
@@ -189,7 +209,7 @@ def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultF
         for note in opened.radiograph.notes:
             warn(note)
         result = _with_progress(opened, wanted)
-        result.save(folders.claim(result.source))
+        result.save(folders.claim(result.source), None if more is None else _bundle(result, opened, more))
     except RejectedError as error:
         warn(f"{error} --anyway explains it nevertheless.")
         return False
@@ -219,6 +239,12 @@ def _with_progress(opened: OpenedImage, wanted: dict[str, Any]) -> Result:
     with typer.progressbar(length=100, label=METHODS[wanted["method"]].title, file=sys.stderr) as bar:
         progress = Progress(tell=lambda share: bar.update(max(0, round(100 * share) - bar.pos)))
         return explain_image(opened, progress=progress, **wanted)
+
+
+def _bundle(result: Result, opened: OpenedImage, more: dict[str, bool]) -> dict[str, bytes]:
+    from app.bundle import bundle
+
+    return bundle(result, opened.dicom, **more)
 
 
 def _line(result: Result) -> str:
