@@ -177,9 +177,48 @@ def explain(
         raise typer.Exit(1)
 
 
+@cli.command()
+def batch(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders and zip files with X-rays")],
+    out: Annotated[Path, typer.Option(help="Folder to write, one folder an image inside it, and results.csv")],
+    model: Model = None,
+    method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
+    anyway: Anyway = False,
+    version: Version = False,
+) -> None:
+    """Explains many X-rays: a folder for each, and a table of all, results.csv; exits 1 if one failed.
+
+    Broken off and called again, it goes on where it stopped: what was done of the same bytes with the same settings is
+    not done again.
+    """
+    if method not in METHODS:
+        raise _fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
+    folders = _folders(out)
+    classifier = _load(model)
+    from app.batch import RESULTS, as_csv, explain_batch, gather
+
+    rows = []
+    with gather(inputs, leave_out=out) as items:
+        for outcome in explain_batch(items, model=classifier, method=method, anyway=anyway, folders=folders):
+            rows.append(row := outcome.row)
+            told = row.top_three if row.state == "explained" else f"{row.state}. {row.notes}"
+            typer.echo(f"{len(rows)}/{len(items)} {row.name}: {told}", err=True)
+    unfinished = out / f".{RESULTS}"
+    try:
+        unfinished.write_bytes(as_csv(rows))
+        unfinished.replace(out / RESULTS)
+    except OSError as error:
+        raise _fail(f"{RESULTS} cannot be written ({error.strerror or 'unknown reason'}).") from None
+    states = [row.state for row in rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("explained", "rejected", "failed"))
+    typer.echo(f"{len(rows)} image{'s' * (len(rows) != 1)}: {counts}")
+    if "failed" in states:
+        raise typer.Exit(1)
+
+
 def _folders(out: Path) -> ResultFolders:
     try:
-        return ResultFolders(out)
+        return ResultFolders(out, reserved=["results.csv"])
     except FileExistsError:
         raise _fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
     except (OSError, ValueError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePath, PureWindowsPath
@@ -56,15 +56,16 @@ class ResultFolders:
 
     Args:
         out: the folder to write into; made where it is not there.
+        reserved: names in it that are no image's.
 
     Raises:
         OSError: it cannot be made or read.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, reserved: Iterable[str] = ()) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._out = out
-        self._taken: set[str] = set()
+        self._taken = {_folded(name) for name in reserved}
         self._earlier: dict[Key, list[Path]] = {}
         self._next: dict[str, int] = {}
         for path in sorted(out.iterdir(), key=lambda path: (len(path.name), path.name)):
