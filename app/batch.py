@@ -224,7 +224,9 @@ def as_csv(rows: Iterable[Row]) -> bytes:
 
 
 def _cell(value: str | float | None) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else value or ""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:.4f}"
 
 
 def _harmless(cell: str) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from app.imaging.secondary_capture import secondary_capture
 from app.pipeline import CAPTURE, MAP, RAW_MAP, REPORT, Result, png
 from app.report import report
 
-__all__ = ["bundle", "pack", "zipped"]
+__all__ = ["bundle", "pack"]
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date a zip file can hold stands for none: the same parts make the same bytes."""
@@ -48,14 +46,6 @@ def bundle(result: Result, dicom: bytes | None = None, *, keep_patient_tags: boo
         shown = f"Heatmap for {result.target}, {METHODS[result.method].title}"
         parts[CAPTURE] = secondary_capture(result.overlay(), dicom, shown, keep_patient_tags=keep_patient_tags)
     return parts
-
-
-def zipped(result: Result, parts: Mapping[str, bytes]) -> bytes:
-    """Everything that ``Result.save`` writes, as a zip file, the JSON last."""
-    with TemporaryDirectory() as folder:
-        result.save(Path(folder), parts)
-        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    return pack({name: files[name] for name in sorted(files, key=lambda name: (name.endswith(".json"), name))})
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:

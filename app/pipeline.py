@@ -164,25 +164,25 @@ class Result:
         )
         return document.model_dump(mode="json", by_alias=True)
 
-    def save(self, folder: Path, more: Mapping[str, bytes] | None = None) -> None:
-        """Writes both pictures into a folder, and last the JSON with the SHA-256 of every part.
+    def files(self, more: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+        """Both pictures, further parts as ``app.bundle`` makes them, and last the JSON with their SHA-256, by name."""
+        parts = {OVERLAY: png(self.overlay()), HEATMAP: png(self.heatmap()), **(more or {})}
+        document = self.as_json({name: hashlib.sha256(data).hexdigest() for name, data in parts.items()})
+        return {**parts, SUMMARY: (json.dumps(document, indent=1) + "\n").encode()}
 
-        Args:
-            folder: made where need be; parts of an earlier result that lie there are deleted first.
-            more: further parts by name, as ``app.bundle`` makes them.
+    def save(self, folder: Path, more: Mapping[str, bytes] | None = None) -> None:
+        """Writes ``files`` into a folder, made where need be; parts of an earlier result there are deleted first.
 
         Raises:
             OSError: it cannot be written.
         """
+        files = self.files(more)
         folder.mkdir(parents=True, exist_ok=True)
         # Whatever breaks this off, no summary lies beside parts of another run.
         for name in (SUMMARY, *PARTS):
             (folder / name).unlink(missing_ok=True)
-        parts = {OVERLAY: png(self.overlay()), HEATMAP: png(self.heatmap()), **(more or {})}
-        for name, data in parts.items():
+        for name, data in files.items():
             (folder / name).write_bytes(data)
-        document = self.as_json({name: hashlib.sha256(data).hexdigest() for name, data in parts.items()})
-        (folder / SUMMARY).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         (folder / UNFINISHED).unlink(missing_ok=True)
 
 

@@ -19,6 +19,7 @@ from app.model.classifier import Classifier, Explanation, presence
 from app.pipeline import explain_image
 from app.ui import text
 from app.ui.session import HEAVY, HOUR, SCREEN, Session, picture
+from app.ui.take_home import TakeHome
 from app.ui.uploads import guard
 
 __all__ = ["ExplainTab"]
@@ -157,6 +158,7 @@ class ExplainTab:
             self.fracture = gr.Checkbox(
                 True, label="Outline the fracture seen", visible=fracture_map, elem_id="fracture", min_width=140
             )
+        TakeHome(self.session, self.models, self.types)
 
     def _bind(self) -> None:
         looks = [self.colours, self.opacity, self.contour, self.fracture]

@@ -12,7 +12,7 @@ import pytest
 from pydicom import dcmread
 from typer.testing import CliRunner
 
-from app.bundle import bundle, zipped
+from app.bundle import bundle, pack
 from app.cli import cli
 from app.imaging.examples import draw
 from app.model.classifier import Classifier
@@ -45,7 +45,8 @@ def test_numbers_give_the_map_back(scan: bytes, classifier: Classifier, method: 
 
 def test_everything_is_packed_with_its_hash_the_summary_last(scan: bytes, classifier: Classifier) -> None:
     opened = open_image(scan, name="Doe.dcm")
-    packed = [zipped(result := explain_image(opened, model=classifier), bundle(result, opened.dicom)) for _ in range(2)]
+    results = [explain_image(opened, model=classifier) for _ in range(2)]
+    packed = [pack(result.files(bundle(result, opened.dicom))) for result in results]
     assert packed[0] == packed[1]
     with zipfile.ZipFile(io.BytesIO(packed[0])) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -53,9 +54,9 @@ def test_everything_is_packed_with_its_hash_the_summary_last(scan: bytes, classi
     summary = json.loads(files.pop("explanation.json"))
     valid(summary)
     assert summary["files"] == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    assert np.array_equal(dcmread(io.BytesIO(files["secondary-capture.dcm"])).pixel_array, result.overlay())
+    assert np.array_equal(dcmread(io.BytesIO(files["secondary-capture.dcm"])).pixel_array, results[0].overlay())
     assert not any(b"Jane" in data for data in files.values())
-    assert bundle(result).keys() == files.keys() - {"overlay.png", "heatmap.png", "secondary-capture.dcm"}
+    assert bundle(results[0]).keys() == files.keys() - {"overlay.png", "heatmap.png", "secondary-capture.dcm"}
 
 
 def test_the_command_line_writes_it_when_asked(

@@ -227,7 +227,7 @@ def test_no_summary_lies_beside_parts_of_another_run(
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    for count in range(3):
+    for count in range(4):
         left[0] = 9
         result.save(tmp_path, {"map.npy": b"more"})
         left[0] = count
