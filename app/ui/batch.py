@@ -95,9 +95,9 @@ class BatchTab:
 
     def _lay_out_inputs(self, classifiers: Sequence[Classifier]) -> None:
         self.files = gr.File(
-            label=f"Up to {MOST} X-rays, or a zip file of them",
+            label=f"Up to {MOST} X-rays, or a zip",
             file_count="multiple",
-            height=150,
+            height=190,
             elem_id="batch-files",
         )
         guard(self.files, _named)
@@ -188,15 +188,18 @@ class BatchTab:
         return [(each.picture, caption(each.row)) for each in ordered(found, order) if each.picture]
 
     def _rows(self, found: Sequence[Shown], order: str) -> str:
-        rows = [self._cells(each.row) for each in ordered(found, order)]
-        return f"<div class='about wide'>{text.table(['X-ray', 'Type', 'Confidence', 'Fracture', 'Note'], rows)}</div>"
+        head, rows = ["X-ray", "Type", "Confidence", "Fracture"], [each.row for each in ordered(found, order)]
+        cells = [self._cells(row) for row in rows]
+        if any(notes := [row.notes if row.state == "explained" else "" for row in rows]):
+            head, cells = [*head, "Note"], [[*each, note] for each, note in zip(cells, notes, strict=True)]
+        return f"<div class='about wide'>{text.table(head, cells)}</div>"
 
     def _cells(self, row: Row) -> list[str]:
         if row.probability is None:
-            return [row.name, row.state.capitalize(), "", "", row.notes]
+            return [row.name, f"{row.state.capitalize()}: {row.notes}", "", ""]
         sure = f"{percent(row.probability)}, {confidence(row.probability).removesuffix(' confidence')}"
         seen = next((words for finding, words in IN_WORDS.items() if finding == row.fracture), NOT_TOLD)
-        return [row.name, self.titles[row.type], sure, seen, row.notes]
+        return [row.name, self.titles[row.type], sure, seen]
 
 
 def _shown(outcome: Outcome) -> Shown:
