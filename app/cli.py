@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import sys
-import unicodedata
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +20,7 @@ from typer.core import TyperGroup
 from app import __version__
 from app.errors import ChoiceError, ImageError, Progress, RejectedError, WeightsError
 from app.explain import DEFAULT, METHODS
-from app.result_folders import STDIN, ResultFolders
+from app.result_folders import STDIN, ResultFolders, printable
 
 if TYPE_CHECKING:
     from app.model.classifier import Classifier
@@ -44,6 +43,8 @@ Model = Annotated[
     str | None,
     typer.Option(help="Name of a model, the best one where not given; FRACTURE_WEIGHTS names another folder of models"),
 ]
+
+Anyway = Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any X-ray as well")]
 
 
 def _fail(sentence: str) -> typer.Exit:
@@ -144,10 +145,16 @@ def explain(
     method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
     against: Annotated[str | None, typer.Option(help="Type to tell it from, for finercam")] = None,
     frame: Annotated[int, typer.Option(min=1, help="Which picture of a DICOM file that holds several, from 1")] = 1,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any X-ray as well")] = False,
+    anyway: Anyway = False,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Write the map as numbers, a report and DICOM too")] = False,
+    keep_patient_tags: Annotated[
+        bool, typer.Option("--keep-patient-tags", help="Say in the bundle's DICOM picture who the patient is")
+    ] = False,
     version: Version = False,
 ) -> None:
-    """Writes explanation.json, overlay.png and heatmap.png for each image; goes on after a bad one and exits 1.
+    """Writes overlay.png, heatmap.png and explanation.json for each image; goes on after a bad one and exits 1.
+
+    --bundle adds map16.png, map.npy, report.pdf, and secondary-capture.dcm where the image is DICOM.
 
     Each image has a folder of its own, named after it, with a number where the name is taken. The same image, by name
     and bytes, overwrites its own results; results of another image, and whatever else lies there, are left alone.
@@ -156,29 +163,80 @@ def explain(
         raise _fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
     if images.count(STDIN) > 1:
         raise _fail("The standard input can be read once only; name - once.")
-    try:
-        folders = ResultFolders(out)
-    except FileExistsError:
-        raise _fail(f"{_printable(str(out))}: cannot write there (it is a file, not a folder).") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
-        raise _fail(f"{_printable(str(out))}: cannot write there ({reason}).") from None
+    if keep_patient_tags and not bundle:
+        raise _fail("--keep-patient-tags is for the DICOM picture that --bundle writes.")
+    folders = _folders(out)
     classifier = _load(model)
     for kind in (target, against):
         if kind is not None and kind not in classifier.classes:
             raise _fail(f"'{kind}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
     wanted = {"model": classifier, "method": method, "target": target, "against": against, "anyway": anyway}
-    failed = [path for path in images if not _explain_one(path, frame, wanted, folders)]
+    more = {"keep_patient_tags": keep_patient_tags} if bundle else None
+    failed = [path for path in images if not _explain_one(path, frame, wanted, folders, more)]
     if failed:
         raise typer.Exit(1)
 
 
-def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultFolders) -> bool:
-    """Whether one image is explained into its folder: a line goes to the output, what else is to say to the errors."""
+@cli.command()
+def batch(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders and zip files with X-rays")],
+    out: Annotated[Path, typer.Option(help="Folder to write, one folder an image inside it, and results.csv")],
+    model: Model = None,
+    method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
+    anyway: Anyway = False,
+    version: Version = False,
+) -> None:
+    """Explains many X-rays: a folder for each, and a table of all, results.csv; exits 1 if one failed.
+
+    Broken off and called again, it goes on where it stopped: what was done of the same bytes with the same settings is
+    not done again.
+    """
+    if method not in METHODS:
+        raise _fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
+    folders = _folders(out)
+    classifier = _load(model)
+    from app.batch import RESULTS, as_csv, explain_batch, gather
+
+    rows = []
+    with gather(inputs, leave_out=out) as items:
+        for outcome in explain_batch(items, model=classifier, method=method, anyway=anyway, folders=folders):
+            rows.append(row := outcome.row)
+            told = row.top_three if row.state == "explained" else f"{row.state}. {row.notes}"
+            typer.echo(f"{len(rows)}/{len(items)} {row.name}: {told}", err=True)
+    unfinished = out / f".{RESULTS}"
+    try:
+        unfinished.write_bytes(as_csv(rows))
+        unfinished.replace(out / RESULTS)
+    except OSError as error:
+        raise _fail(f"{RESULTS} cannot be written ({error.strerror or 'unknown reason'}).") from None
+    states = [row.state for row in rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("explained", "rejected", "failed"))
+    typer.echo(f"{len(rows)} image{'s' * (len(rows) != 1)}: {counts}")
+    if "failed" in states:
+        raise typer.Exit(1)
+
+
+def _folders(out: Path) -> ResultFolders:
+    try:
+        return ResultFolders(out, reserved=["results.csv"])
+    except FileExistsError:
+        raise _fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
+        raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
+
+
+def _explain_one(
+    path: str, frame: int, wanted: dict[str, Any], folders: ResultFolders, more: dict[str, bool] | None
+) -> bool:
+    """Whether one image is explained into its folder: a line goes to the output, what else is to say to the errors.
+
+    With ``more``, arguments of ``bundle``, everything to take home is written too.
+    """
     from app.pipeline import open_image
 
     def warn(sentence: str) -> None:
-        typer.echo(f"{_printable(path)}: {sentence}", err=True)
+        typer.echo(f"{printable(path)}: {sentence}", err=True)
 
     try:
         if path != STDIN:
@@ -190,7 +248,7 @@ def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultF
         for note in opened.radiograph.notes:
             warn(note)
         result = _with_progress(opened, wanted)
-        result.save(folders.claim(result.source))
+        result.save(folders.claim(result.source), None if more is None else _bundle(result, opened, more))
     except RejectedError as error:
         warn(f"{error} --anyway explains it nevertheless.")
         return False
@@ -201,7 +259,7 @@ def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultF
         warn(f"cannot write the results ({error.strerror or 'unknown reason'}).")
         return False
     try:
-        typer.echo(f"{_printable(path)}: {_line(result)}")
+        typer.echo(f"{printable(path)}: {_line(result)}")
     except OSError as error:
         if error.errno == errno.EPIPE:  # whoever read has had enough, which typer ends quietly
             raise
@@ -222,6 +280,12 @@ def _with_progress(opened: OpenedImage, wanted: dict[str, Any]) -> Result:
         return explain_image(opened, progress=progress, **wanted)
 
 
+def _bundle(result: Result, opened: OpenedImage, more: dict[str, bool]) -> dict[str, bytes]:
+    from app.bundle import bundle
+
+    return bundle(result, opened.dicom, **more)
+
+
 def _line(result: Result) -> str:
     """The verdict in a line."""
     from app.model.classifier import IN_WORDS
@@ -232,9 +296,3 @@ def _line(result: Result) -> str:
     target = result.target
     shown = f"map of {target}" if explanation.has_evidence(target) else f"no positive evidence for {target}"
     return f"{seen}{top}; {shown}"
-
-
-def _printable(path: str) -> str:
-    """A path as one line of text: what would steer a terminal, or is no text at all, is a replacement character."""
-    unsafe = ("Cc", "Cf", "Cs", "Zl", "Zp")
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in unsafe else c for c in path)

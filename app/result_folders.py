@@ -5,15 +5,20 @@ Apart from the command line and from the pipeline, since both need it and ``--he
 
 from __future__ import annotations
 
+import hashlib
 import json
 import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePath, PureWindowsPath
+from typing import Any
 
-__all__ = ["STDIN", "SUMMARY", "ResultFolders", "Source"]
+__all__ = ["STDIN", "SUMMARY", "UNFINISHED", "ResultFolders", "Source", "folder_name", "printable"]
 
 SUMMARY = "explanation.json"
+UNFINISHED = "unfinished.json"
+"""Says whose a folder is from the moment it is there until its summary is: work that is broken off finds it again."""
 STDIN = "-"
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".dcm", ".dicom"}
 """What a folder's name does without; other points belong to the name, as in 1.2.840.2.1."""
@@ -51,27 +56,55 @@ class ResultFolders:
 
     Args:
         out: the folder to write into; made where it is not there.
+        reserved: names in it that are no image's.
 
     Raises:
         OSError: it cannot be made or read.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, reserved: Iterable[str] = ()) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._out = out
-        self._taken: set[str] = set()
+        self._taken = {_folded(name) for name in reserved}
         self._earlier: dict[Key, list[Path]] = {}
         self._next: dict[str, int] = {}
-        for path in sorted(out.iterdir()):
+        for path in sorted(out.iterdir(), key=lambda path: (len(path.name), path.name)):
             self._taken.add(_folded(path.name))
-            if key := _explained(path):
+            # A point in front is that of a folder that was never named.
+            if not path.name.startswith(".") and (key := _claimed_by(path)):
                 self._earlier.setdefault(key, []).append(path)
 
+    def finished(self, source: Source, accept: Callable[[dict[str, Any]], bool]) -> tuple[Path, dict[str, Any]] | None:
+        """An image's folder of an earlier run and its summary, with nothing of it missing or changed since.
+
+        Args:
+            source: of the image.
+            accept: whether a summary is of a run with the settings of this one.
+
+        Returns:
+            None where there is no such folder; else no claim returns it any more.
+        """
+        for folder in (earlier := self._earlier.get(_key(source), [])):
+            summary = _summary(folder / SUMMARY)
+            if summary and not (folder / UNFINISHED).exists() and accept(summary) and _whole(folder, summary):
+                earlier.remove(folder)
+                return folder, summary
+        return None
+
     def claim(self, source: Source) -> Path:
-        """A folder that exists and that no other claim returns; raises OSError where none can be made."""
-        if earlier := self._earlier.get((source.name, source.sha256, source.frame)):
+        """A folder that exists, says whose it is, and that no other claim returns.
+
+        Raises:
+            OSError: none can be made.
+        """
+        if earlier := self._earlier.get(_key(source)):
+            _say_whose(earlier[0], source)
             return earlier.pop(0)
-        name = _folder_name(source)
+        name = folder_name(source)
+        # Made under a name that a second attempt finds, and renamed with its say, so that no moment leaves one without.
+        made = self._out / f".{hashlib.sha256(repr(_key(source)).encode()).hexdigest()[:32]}"
+        made.mkdir(exist_ok=True)
+        _say_whose(made, source)
         for number in count(self._next.get(_folded(name), 1)):
             path = self._out / (name if number == 1 else f"{name}-{number}")
             if _folded(path.name) in self._taken:
@@ -79,26 +112,64 @@ class ResultFolders:
             self._taken.add(_folded(path.name))
             self._next[_folded(name)] = number + 1
             try:
-                path.mkdir()
-            except FileExistsError:  # another process was quicker
-                continue
+                made.rename(path)
+            except OSError:
+                if path.exists():  # another process was quicker
+                    continue
+                raise
             return path
         raise AssertionError("numbers never end")
 
 
-def _explained(folder: Path) -> Key | None:
+def _key(source: Source) -> Key:
+    return source.name, source.sha256, source.frame
+
+
+def _say_whose(folder: Path, source: Source) -> None:
+    name, sha256, frame = _key(source)
+    told = {"source": {"name": name, "sha256": sha256, "frame": frame}}
+    (folder / UNFINISHED).write_text(json.dumps(told) + "\n", encoding="utf-8")
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
     try:
-        source = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["source"]
-        return source["name"], source["sha256"], source["frame"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def _claimed_by(folder: Path) -> Key | None:
+    # A summary that was broken off says nothing; the other file does, until the summary is whole.
+    for name in (SUMMARY, UNFINISHED):
+        try:
+            source = (_summary(folder / name) or {})["source"]
+            return source["name"], source["sha256"], source["frame"]
+        except (KeyError, TypeError):
+            continue
+    return None
+
+
+def _whole(folder: Path, summary: dict[str, Any]) -> bool:
+    """Whether every part that a summary lists lies beside it as it was written."""
+    try:
+        parts = summary["files"].items()
+        return all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256 for name, sha256 in parts)
+    except (OSError, KeyError, AttributeError, TypeError):
+        return False
+
+
+def printable(path: str) -> str:
+    """A path as one line of text: what would steer a terminal, or is no text at all, is a replacement character."""
+    unsafe = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in unsafe else c for c in path)
 
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _folder_name(source: Source) -> str:
+def folder_name(source: Source) -> str:
     """A name that every usual file system takes, and that leads nowhere else."""
     path = PurePath(source.name or "")
     name = path.stem if path.suffix.lower() in ENDINGS else path.name

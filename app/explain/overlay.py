@@ -153,7 +153,7 @@ def colour_bar(height: int, full_colour: float, *, colour_map: str = "inferno", 
     top = (height - len(bar)) // 2
     picture[top : top + len(bar), margin // 2 : margin // 2 + margin] = _over_grey(bar, colour_map, opacity)
     left = margin // 2 + margin + round(letter / 3)
-    _write(picture, f"{full_colour:.1f}", (left, top + margin), letter)
+    _write(picture, f"{full_colour:.3g}", (left, top + margin), letter)
     _write(picture, "0", (left, top + len(bar)), letter)
     return picture
 

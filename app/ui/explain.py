@@ -24,6 +24,7 @@ from app.model.classifier import Classifier, presence
 from app.pipeline import explain_image
 from app.ui import text
 from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, picture, progress, watched
+from app.ui.take_home import TakeHome
 from app.ui.uploads import guard
 
 __all__ = ["ExplainTab"]
@@ -151,6 +152,7 @@ class ExplainTab:
         self.types = gr.Radio([], label="Likeliest types", show_label=False, container=False, elem_id="types")
         self.every = gr.Button("All types", size="sm", elem_id="all-types")
         self.belief = gr.HTML("", elem_id="belief")
+        TakeHome(self.session, self.models, self.types, self.method)
 
     def _lay_out_settings(self, fracture_map: bool) -> None:
         with gr.Accordion("Settings", open=False, elem_id="settings"):

@@ -16,6 +16,7 @@ from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
 from app.ui import api
 from app.ui.about import AboutTab, DataTab
+from app.ui.batch import BatchTab
 from app.ui.compare import CompareTab
 from app.ui.explain import ExplainTab
 from app.ui.privacy import HANDLERS, Page, nameless, silence
@@ -54,6 +55,8 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
                 CompareTab(classifiers, session)
             with gr.Tab("Test"):
                 drawings = TestTab(classifiers, session).drawings
+            with gr.Tab("Batch"):
+                BatchTab(classifiers)
             with gr.Tab("About"):
                 AboutTab([classifier.card for classifier in classifiers])
             with gr.Tab("Data"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -27,7 +28,7 @@ from app.errors import ImageError
 from app.ui.session import SCREEN
 from app.ui.text import FOREIGN, NOT_TAKEN, TOO_LARGE
 
-__all__ = ["FOREIGN", "Drawings", "bound", "guard", "uploaded"]
+__all__ = ["FOREIGN", "Drawings", "bound", "guard", "hand_out", "uploaded"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,17 @@ def uploaded(path: str) -> str:
     if not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
         raise ImageError(FOREIGN)
     return path
+
+
+def hand_out(name: str, data: bytes) -> str:
+    """Writes a file for whoever asked for it, and returns its path, which nobody else can guess.
+
+    It lies among the uploads, and is deleted as they are.
+    """
+    folder = Path(get_upload_folder()) / secrets.token_hex(20)
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(data)
+    return str(folder / name)
 
 
 def _paths(payload: Any) -> Iterator[str]:

@@ -284,7 +284,7 @@ def test_a_second_run_keeps_apart_what_is_not_the_same_image(drawing: Path, tmp_
     assert (first["map"]["target"], second["map"]["target"]) == ("hairline", "spiral")
 
 
-def test_a_full_disk_leaves_no_pictures_of_an_earlier_run(
+def test_a_full_disk_leaves_nothing_of_an_earlier_run(
     drawing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = ["explain", str(drawing), "--out", str(tmp_path / "out")]
@@ -293,11 +293,11 @@ def test_a_full_disk_leaves_no_pictures_of_an_earlier_run(
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("PIL.Image.Image.save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     result = runner.invoke(app_cli.cli, call)
     assert result.exit_code == 1
     assert "cannot write the results (No space left on device)" in result.output
-    assert [path.name for path in (tmp_path / "out" / "arm").iterdir()] == ["explanation.json"]
+    assert [path.name for path in (tmp_path / "out" / "arm").iterdir()] == ["unfinished.json"]
 
 
 def test_the_standard_input_is_read(drawing: Path, tmp_path: Path) -> None:

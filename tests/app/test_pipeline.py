@@ -15,6 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from app.cli import cli
+from app.document import Document
 from app.errors import Cancelled, ChoiceError, ImageError, Progress, RejectedError, WeightsError
 from app.explain import methods
 from app.imaging.examples import draw
@@ -23,11 +24,15 @@ from app.imaging.radiograph import MAX_BYTES, Radiograph
 from app.model.classifier import Classifier, how_sure
 from app.model.ood import Detector, DetectorCard, backbone
 from app.model.weights import PredictionSets, PresencePoints
-from app.pipeline import Document, OpenedImage, Result, explain_image, load_classifier, open_image
+from app.pipeline import OpenedImage, Result, explain_image, load_classifier, open_image
 from app.result_folders import Source
 from tests.app.imaging.test_dicom import made, written
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "explanation.schema.json"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def valid(document: dict[str, Any]) -> None:
@@ -65,9 +70,9 @@ def test_every_producer_keeps_to_the_schema(
         called = CliRunner().invoke(cli, ["explain", str(drawing), "--out", str(tmp_path / method), "--method", method])
         assert called.exit_code == 0, called.output
         written_down = json.loads((tmp_path / method / "arm" / "explanation.json").read_text())
-        assert written_down == result.as_json()
+        assert written_down == result.as_json(written_down["files"])
     with pytest.raises(jsonschema.ValidationError):
-        valid({**written_down, "schema": 2})
+        valid({**written_down, "schema": 1})
     with pytest.raises(jsonschema.ValidationError):
         valid({**written_down, "more": 1})
 
@@ -120,7 +125,14 @@ def test_another_method_is_drawn_for_the_type_that_is_asked_for(film: Radiograph
     drawn = methods.draw(methods.map_request(classifier, film, "spiral", "hairline"), "finercam")
     assert np.array_equal(result.heat, methods.heat(drawn, result.explanation.placement))
     told = result.as_json()["map"]
-    assert told == {"target": "spiral", "against": "hairline", "method": "finercam", "full_colour": None}
+    assert {name: told[name] for name in ("target", "against", "method", "full_colour")} == {
+        "target": "spiral",
+        "against": "hairline",
+        "method": "finercam",
+        "full_colour": None,
+    }
+    assert np.array_equal(result.raw, drawn)
+    assert told["scale"] == pytest.approx(float(drawn.max()))
 
 
 def test_an_image_out_of_distribution_needs_insisting(film: Radiograph, strict: Classifier) -> None:
@@ -191,7 +203,35 @@ def test_slow_methods_can_be_stopped(film: Radiograph, classifier: Classifier) -
 
 def test_a_result_is_saved(film: Radiograph, classifier: Classifier, tmp_path: Path) -> None:
     result: Result = explain_image(OpenedImage(film, Source("arm.png")), model=classifier, method="layercam")
-    result.save(tmp_path)
-    assert json.loads((tmp_path / "explanation.json").read_text()) == result.as_json()
+    (tmp_path / "report.pdf").write_bytes(b"of an earlier result")
+    result.save(tmp_path, {"map.npy": b"more"})
+    files = json.loads((tmp_path / "explanation.json").read_text())["files"]
+    assert files == {path.name: sha256(path) for path in tmp_path.iterdir() if path.name != "explanation.json"}
+    assert files.keys() == {"overlay.png", "heatmap.png", "map.npy"}
+    assert json.loads((tmp_path / "explanation.json").read_text()) == result.as_json(files)
     assert cv2.imread(str(tmp_path / "overlay.png")).shape == (*film.pixels.shape, 3)
     assert cv2.imread(str(tmp_path / "heatmap.png"), cv2.IMREAD_UNCHANGED).shape == (*film.pixels.shape, 4)
+
+
+def test_no_summary_lies_beside_parts_of_another_run(
+    film: Radiograph, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of its files a run has written before it is broken off."""
+    result = explain_image(film, model=classifier)
+    write, left = Path.write_bytes, [0]
+
+    def full(path: Path, data: bytes) -> int:
+        if not left[0]:
+            raise OSError("disk full")
+        left[0] -= 1
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for count in range(4):
+        left[0] = 9
+        result.save(tmp_path, {"map.npy": b"more"})
+        left[0] = count
+        with pytest.raises(OSError, match="disk full"):
+            result.save(tmp_path, {"map.npy": b"more"})
+        assert not (tmp_path / "explanation.json").exists()
+        assert len(list(tmp_path.iterdir())) == count

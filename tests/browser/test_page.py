@@ -24,6 +24,7 @@ from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
 from app.model.ood import Detector, DetectorCard, backbone
+from tests.app.imaging.test_archive import packed
 from tests.app.imaging.test_dicom import made, written
 from tests.serving import PATIENCE, launch, until
 
@@ -646,3 +647,43 @@ def test_the_new_tabs_fit_a_phone(visit: Callable[[int], Page], drawing: Path) -
             assert canvas is not None
             assert canvas["height"] > 200
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_many_films_are_explained_sorted_and_taken_home(
+    visit: Callable[[int], Page], tmp_path: Path, width: int
+) -> None:
+    page = visit(width)
+    open_tab(page, "Batch")
+    files = []
+    for seed in range(2):
+        files.append(str(tmp_path / f"film{seed}.png"))
+        cv2.imwrite(files[-1], draw("oblique", seed=seed, height=300, width=200))
+    (tmp_path / "day.zip").write_bytes(packed({"leg.png": Path(files[0]).read_bytes(), "bad.png": b"no picture"}))
+    page.set_input_files("#batch-files input[type=file]", [*files, str(tmp_path / "day.zip")])
+    expect(page.locator("#batch-files")).to_contain_text("day")
+    page.locator("#batch-go").click()
+    expect(page.locator("#batch-state")).to_contain_text("4 X-rays: 3 explained, 1 failed.")
+    captions = page.locator("#batch-gallery .caption-label")
+    shares = [int(re.findall(r"(\d+) %", caption)[0]) for caption in captions.all_inner_texts()]
+    assert len(shares) == 3
+    assert shares == sorted(shares)
+    page.locator("#batch-order").get_by_text("As sent").click()
+    expect(captions.first).to_contain_text("film0.png")
+    expect(page.locator("#batch-table tbody tr").last).to_contain_text("day.zip/bad.png")
+    for place, words in (("#batch-csv", b"film0.png,explained"), ("#batch-zip", b"01-film0.png")):
+        with page.expect_download() as download:
+            page.locator(place).click()
+        assert words in Path(download.value.path()).read_bytes()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_report_is_taken_home_of_what_is_shown(visit: Callable[[int], Page], drawing: Path) -> None:
+    page = visit(1280)
+    explained(page, drawing)
+    page.locator("#take-home").click()
+    with page.expect_download() as download:
+        page.locator("#take-home-report").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"%PDF")
+    page.locator("#types label").nth(3).click()
+    expect(page.locator("#take-home-report")).to_be_hidden()
