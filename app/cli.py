@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.errors import ChoiceError, ImageError, Progress, RejectedError, WeightsError
+from app.errors import ChoiceError, DeployError, ImageError, Progress, RejectedError, WeightsError
 from app.explain import DEFAULT, METHODS
 from app.result_folders import STDIN, ResultFolders
 
@@ -171,6 +171,38 @@ def explain(
     failed = [path for path in images if not _explain_one(path, frame, wanted, folders)]
     if failed:
         raise typer.Exit(1)
+
+
+@cli.command()
+def deploy(
+    space: Annotated[str, typer.Argument(metavar="USER/SPACE", help="Space to make or to replace")],
+    examples: Annotated[
+        Path | None,
+        typer.Option(help="Folder of X-rays to try; its sources.csv tells file, label and source of each"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files with their sizes and send none")] = False,
+    version: Version = False,
+) -> None:
+    """Sends this clone to a Hugging Face Space: the demo and its weights, nothing of training.
+
+    One commit makes the Space these files; what else lay there is deleted, and stays in its history.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    from app.deploy import check, listing, send, space_files
+
+    try:
+        files = space_files(Path(__file__).parents[1], examples)
+        check(files)
+        if dry_run:
+            for row in listing(files):
+                typer.echo(_printable(row))
+            return
+        if not get_token():
+            raise DeployError("There is no token for the Hub. Run `hf auth login`, or set HF_TOKEN.")
+        typer.echo(send(space, files, HfApi()))
+    except DeployError as error:
+        raise _fail(_printable(str(error))) from None
 
 
 def _explain_one(path: str, frame: int, wanted: dict[str, Any], folders: ResultFolders) -> bool:
