@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import unicodedata
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,9 +111,12 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = LOOPBACK,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 7860,
     model: Model = None,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too, by the Model Context Protocol")] = False,
     version: Version = False,
 ) -> None:
     """Serves the demo; so does naming no command."""
+    if mcp and find_spec("mcp") is None:
+        raise _fail("--mcp needs a package that is not installed. In the clone: python -m pip install '.[mcp]'.")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     _check_port(host, port)
     if ":" in host:
@@ -126,7 +130,7 @@ def serve(
     from app.ui.page import launch
 
     try:
-        launch(Classifier.load_all([model] if model else known()), host=host, port=port)
+        launch(Classifier.load_all([model] if model else known()), host=host, port=port, mcp=mcp)
     except WeightsError as error:
         raise _fail(str(error)) from None
     except OSError as error:
