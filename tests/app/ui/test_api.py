@@ -7,6 +7,8 @@ import base64
 import io
 import json
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from importlib.util import find_spec
@@ -35,6 +37,7 @@ from app.ui.busy import BUSY, bound_queue, until_free
 from tests.app.test_pipeline import valid
 from tests.serving import PATIENCE, launch, until
 
+GUIDE = Path("docs/api.md").read_text(encoding="utf-8")
 PICTURE = draw("spiral", seed=4)
 PNG = cv2.imencode(".png", PICTURE)[1].tobytes()
 URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
@@ -289,3 +292,59 @@ def test_work_for_the_page_ends_when_who_asked_leaves(
     asker.leave("visitor")
     until(lambda: slow.ended == 1)
     assert slow.words == STOPPED
+
+
+def printed(language: str, address: str) -> str:
+    """A snippet of the guide as it stands there, but for the address."""
+    (snippet,) = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.S)
+    assert "http://127.0.0.1:7860" in snippet
+    return snippet.replace("http://127.0.0.1:7860", address.rstrip("/"))
+
+
+@pytest.fixture
+def told(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The verdict on an X-ray that lies in the working folder under the guide's name."""
+    (tmp_path / "xray.png").write_bytes(PNG)
+    monkeypatch.chdir(tmp_path)
+    return classifier.explain([Radiograph(PICTURE, (0, 255))])[0].prediction.best
+
+
+def test_the_guide_s_python_runs(address: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(printed("python", address), "api.md", "exec"), {})
+    verdict, shown = capsys.readouterr().out.splitlines()
+    assert verdict.split()[0] == told
+    assert shown == "layercam data:image/png;base64,"
+
+
+def test_the_guide_s_curl_runs(address: str, told: str) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("there is no curl")
+    run = subprocess.run(["sh", "-c", printed("sh", address)], capture_output=True, text=True, timeout=PATIENCE)
+    answer = json.loads(run.stdout.split("data: ")[-1])[0]
+    valid(answer)
+    assert answer["prediction"]["type"] == told
+
+
+@pytest.mark.slow
+def test_the_guide_s_javascript_runs(address: str, told: str, tmp_path: Path) -> None:
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("there is no node, or no npm")
+    install = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "@gradio/client"], capture_output=True)
+    if install.returncode:
+        pytest.skip("npm cannot install @gradio/client here")
+    (tmp_path / "ask.mjs").write_text(printed("js", address), encoding="utf-8")
+    run = subprocess.run(["node", "ask.mjs"], capture_output=True, text=True, timeout=PATIENCE)
+    assert run.returncode == 0, run.stderr
+    verdict, shown = run.stdout.splitlines()
+    assert verdict.split()[0] == told
+    assert shown == "layercam data:image/png;base64,"
+
+
+def test_the_guide_tells_every_endpoint_and_limit(page: gr.Blocks) -> None:
+    endpoints = page.get_api_info()["named_endpoints"]
+    rows = re.findall(r"^\| `(/\w+)` \| ([^|]*) \|", GUIDE, re.M)
+    assert {name: re.findall(r"`(\w+)`", takes) for name, takes in rows} == {
+        name: [parameter["parameter_name"] for parameter in its["parameters"]] for name, its in endpoints.items()
+    }
+    assert f"{busy.WAITING} requests wait at most" in GUIDE
+    assert f"longer than {busy.LIMIT:.0f} seconds" in GUIDE
