@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all train-all lint format browser bench-explain bench-cam bench-users fuzz picture clean
+.PHONY: help demo test test-all train-all lint format browser bench-explain bench-cam bench-load bench-users fuzz picture clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -90,6 +90,9 @@ bench-cam: $(VENV)/.dev ## cost of heatmaps, ours beside pytorch-grad-cam's on t
 
 fuzz: $(VENV)/.dev ## ten thousand damaged files: each an X-ray or a sentence, and the peak memory
 	$(BIN)/python -m benchmarks.fuzz
+
+bench-load: $(VENV)/.dev ## 1, 8 and 32 clients on the served page: same maps, p50, p95, errors, peak memory
+	$(BIN)/python -m benchmarks.load
 
 bench-users: $(VENV)/.dev ## eight users at once: same maps, time and peak memory
 	$(BIN)/python -m benchmarks.users
