@@ -75,18 +75,22 @@ def tool_answer(data: Sequence[dict[str, Any]], _root: str) -> list[Any]:
     return contents
 
 
+def _answer(models: dict[str, Classifier], image: Any, model: str, **wanted: Any) -> Result:
+    if model not in models:
+        raise ChoiceError(f"There is no model '{model}'. Known: {', '.join(models)}.")
+    # The bytes alone: an upload's name may be a person's.
+    data = load(uploaded(image["path"] if isinstance(image, dict) else image.path))
+    return explain_image(data, model=models[model], progress=_patience(), **wanted)
+
+
 def build(classifiers: Sequence[Classifier]) -> None:
     """Adds the endpoints to the current Blocks; the first model answers where none is named."""
     models = {classifier.card.name: classifier for classifier in classifiers}
-    first = classifiers[0].card.name
+    _add_verdicts(models, classifiers[0].card.name)
+    _add_choices(models)
 
-    def answer(image: Any, model: str, **wanted: Any) -> Result:
-        if model not in models:
-            raise ChoiceError(f"There is no model '{model}'. Known: {', '.join(models)}.")
-        # The bytes alone: an upload's name may be a person's.
-        data = load(uploaded(image["path"] if isinstance(image, dict) else image.path))
-        return explain_image(data, model=models[model], progress=_patience(), **wanted)
 
+def _add_verdicts(models: dict[str, Classifier], first: str) -> None:
     def classify(image: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:
         """Names the type of bone fracture an X-ray shows, and says whether a fracture is seen at all.
 
@@ -101,7 +105,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
             JSON: every type with its calibrated probability, the finding, and warnings
         """
         with _in_words():
-            return answer(image, model, anyway=anyway).as_json()
+            return _answer(models, image, model, anyway=anyway).as_json()
 
     def explain(
         image: gr.FileData,
@@ -128,23 +132,22 @@ def build(classifiers: Sequence[Classifier]) -> None:
         """
         with _in_words():
             wanted = {"method": method, "target": target or None, "against": against or None}
-            result = answer(image, model, anyway=anyway, **wanted)
+            result = _answer(models, image, model, anyway=anyway, **wanted)
             return {"explanation": result.as_json(), "heatmap": _picture(result.heat)}
 
+    # Or else the first request would lower the page's own limit to Gradio's, which is 1.
+    gr.api(classify, api_name="classify", concurrency_id=COMPUTE, concurrency_limit=2)
+    gr.api(explain, api_name="explain", concurrency_id=PATIENT, concurrency_limit=2)
+
+
+def _add_choices(models: dict[str, Classifier]) -> None:
     def methods() -> dict[str, Any]:
         """Lists the methods to explain with, what each shows and costs, and the models with their fracture types.
 
         Returns:
             JSON: methods with name, title, says, cost and contrasts; models with name, title and types, the best first
         """
-        return {
-            "methods": [{"name": name, **asdict(how)} for name, how in METHODS.items()],
-            "models": [
-                {"name": name, "title": its.card.title, "types": list(its.classes)} for name, its in models.items()
-            ],
-        }
+        known = [{"name": name, "title": its.card.title, "types": list(its.classes)} for name, its in models.items()]
+        return {"methods": [{"name": name, **asdict(how)} for name, how in METHODS.items()], "models": known}
 
-    # Or else the first request would lower the page's own limit to Gradio's, which is 1.
-    gr.api(classify, api_name="classify", concurrency_id=COMPUTE, concurrency_limit=2)
-    gr.api(explain, api_name="explain", concurrency_id=PATIENT, concurrency_limit=2)
     gr.api(methods, api_name="methods", queue=False)
