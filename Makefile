@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all train-all lint format browser bench-explain bench-cam bench-users fuzz picture clean
+.PHONY: help demo test test-all test-hosting train-all lint format browser bench-explain bench-cam bench-load bench-users fuzz picture clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -40,10 +40,13 @@ demo: $(VENV)/.demo ## set up, then serve the demo on http://127.0.0.1:7860
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --durations=10
 
 test: lint browser ## set up, then run every check and the quick tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not hosting"
 
 test-all: lint browser ## the same, with the slow tests
-	$(PYTEST)
+	$(PYTEST) -m "not hosting"
+
+test-hosting: $(VENV)/.dev ## what a Space and a container hold, installed anew and asked: takes long
+	$(BIN)/python -m pytest -m hosting
 
 lint: $(VENV)/.dev ## style, format and types only
 	$(BIN)/ruff check .
@@ -90,6 +93,9 @@ bench-cam: $(VENV)/.dev ## cost of heatmaps, ours beside pytorch-grad-cam's on t
 
 fuzz: $(VENV)/.dev ## ten thousand damaged files: each an X-ray or a sentence, and the peak memory
 	$(BIN)/python -m benchmarks.fuzz
+
+bench-load: $(VENV)/.dev ## 1, 8 and 32 clients on the served page: same maps, p50, p95, errors, peak memory
+	$(BIN)/python -m benchmarks.load
 
 bench-users: $(VENV)/.dev ## eight users at once: same maps, time and peak memory
 	$(BIN)/python -m benchmarks.users

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.errors import ChoiceError, ImageError, Progress, RejectedError, WeightsError
+from app.errors import ChoiceError, DeployError, ImageError, Progress, RejectedError, WeightsError
 from app.explain import DEFAULT, METHODS
 from app.result_folders import STDIN, ResultFolders, printable
 
@@ -111,9 +112,12 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = LOOPBACK,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 7860,
     model: Model = None,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too, by the Model Context Protocol")] = False,
     version: Version = False,
 ) -> None:
     """Serves the demo; so does naming no command."""
+    if mcp and find_spec("mcp") is None:
+        raise _fail("--mcp needs a package that is not installed. In the clone: python -m pip install '.[mcp]'.")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     _check_port(host, port)
     if ":" in host:
@@ -127,7 +131,7 @@ def serve(
     from app.ui.page import launch
 
     try:
-        launch(Classifier.load_all([model] if model else known()), host=host, port=port)
+        launch(Classifier.load_all([model] if model else known()), host=host, port=port, mcp=mcp)
     except WeightsError as error:
         raise _fail(str(error)) from None
     except OSError as error:
@@ -224,6 +228,38 @@ def _folders(out: Path) -> ResultFolders:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
         raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
+
+
+@cli.command()
+def deploy(
+    space: Annotated[str, typer.Argument(metavar="USER/SPACE", help="Space to make or to replace")],
+    examples: Annotated[
+        Path | None,
+        typer.Option(help="Folder of X-rays to try; its sources.csv tells file, label and source of each"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files with their sizes and send none")] = False,
+    version: Version = False,
+) -> None:
+    """Sends this clone to a Hugging Face Space: the demo and its weights, nothing of training.
+
+    One commit makes the Space these files; what else lay there is deleted, and stays in its history.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    from app.deploy import check, listing, send, space_files
+
+    try:
+        files = space_files(Path(__file__).parents[1], examples)
+        check(files)
+        if dry_run:
+            for row in listing(files):
+                typer.echo(printable(row))
+            return
+        if not get_token():
+            raise DeployError("There is no token for the Hub. Run `hf auth login`, or set HF_TOKEN.")
+        typer.echo(send(space, files, HfApi()))
+    except DeployError as error:
+        raise _fail(printable(str(error))) from None
 
 
 def _explain_one(

@@ -23,6 +23,10 @@ class WeightsError(RuntimeError):
     """A model cannot be used; the message says which one, why, and what to do."""
 
 
+class DeployError(RuntimeError):
+    """No Space can be made of this clone; the message says why and what to do."""
+
+
 class Cancelled(Exception):
     """Slow work that was stopped, or ran out of time; the message is for people."""
 

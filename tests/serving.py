@@ -30,12 +30,12 @@ def _start(server: Server) -> None:
         time.sleep(0.01)
 
 
-def launch(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, str]:
+def launch(classifiers: Sequence[Classifier], **wanted: bool) -> tuple[gr.Blocks, str]:
     """Serves the page on this machine: ``app.ui.page.launch``, but for the seconds Gradio gives it to answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Server, "run_in_thread", _start)
         patch.setattr(networking, "url_ok", lambda url: True)
-        return page.launch(classifiers, host="127.0.0.1", block=False)
+        return page.launch(classifiers, host="127.0.0.1", block=False, **wanted)
 
 
 def until(reached: Callable[[], object]) -> None:

@@ -1,29 +1,33 @@
-"""The page's answers for programs, as ``docs/json.md`` lays them out.
+"""The page's answers for programs, told in ``docs/api.md``: ``/classify``, ``/explain`` and ``/methods``.
 
-``/explain`` names the type; ``/heatmap`` says the same and draws any method's map.
+Their docstrings are what a program reads of them: Gradio shows them at ``/gradio_api/info``, and to agents as
+descriptions of tools.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import logging
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import cv2
 import gradio as gr
 import numpy as np
+from gradio.context import LocalContext
 
 from app.errors import Cancelled, ChoiceError, ImageError, Progress
-from app.explain import DEFAULT
+from app.explain import DEFAULT, METHODS
 from app.imaging.radiograph import load
 from app.model.classifier import Classifier
 from app.pipeline import Result, explain_image
 from app.ui.session import COMPUTE, LIMIT, OURS, PATIENT
 from app.ui.uploads import uploaded
 
-__all__ = ["build"]
+__all__ = ["build", "tool_answer"]
 
 log = logging.getLogger(__name__)
 
@@ -44,24 +48,66 @@ def _picture(heat: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
+def _patience() -> Progress:
+    """Lets work take its time for as long as somebody waits for it: who hangs up is answered by nobody."""
+    page, event = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    waiting = page._queue.event_ids_to_events.get(event) if page is not None and event is not None else None
+
+    def tell(_: float) -> None:
+        if waiting is not None and not waiting.alive:
+            progress.stop()
+
+    progress = Progress(LIMIT, tell)
+    return progress
+
+
+def tool_answer(data: Sequence[dict[str, Any]], _root: str) -> list[Any]:
+    """An endpoint's answer as contents that the Model Context Protocol knows: Gradio's own text would be no JSON."""
+    from mcp.types import ImageContent, TextContent
+
+    contents: list[Any] = []
+    for answer in data:
+        told = dict(answer)
+        _, comma, encoded = told.pop("heatmap", "").partition(",")
+        contents.append(TextContent(type="text", text=json.dumps(told)))
+        if comma:
+            contents.append(ImageContent(type="image", data=encoded, mimeType="image/png"))
+    return contents
+
+
+def _answer(models: dict[str, Classifier], image: Any, model: str, **wanted: Any) -> Result:
+    if model not in models:
+        raise ChoiceError(f"There is no model '{model}'. Known: {', '.join(models)}.")
+    # The bytes alone: an upload's name may be a person's.
+    data = load(uploaded(image["path"] if isinstance(image, dict) else image.path))
+    return explain_image(data, model=models[model], progress=_patience(), **wanted)
+
+
 def build(classifiers: Sequence[Classifier]) -> None:
     """Adds the endpoints to the current Blocks; the first model answers where none is named."""
     models = {classifier.card.name: classifier for classifier in classifiers}
-    first = classifiers[0].card.name
+    _add_verdicts(models, classifiers[0].card.name)
+    _add_choices(models)
 
-    def answer(image: Any, model: str, **wanted: Any) -> Result:
-        if model not in models:
-            raise ChoiceError(f"There is no model '{model}'. Known: {', '.join(models)}.")
-        # The bytes alone: an upload's name may be a person's.
-        data = load(uploaded(image["path"] if isinstance(image, dict) else image.path))
-        return explain_image(data, model=models[model], progress=Progress(LIMIT), **wanted)
 
-    def explain(image: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:
-        """Names the fracture type an X-ray shows. For study, not for diagnosis."""
+def _add_verdicts(models: dict[str, Classifier], first: str) -> None:
+    def classify(image: gr.FileData, model: str = first, anyway: bool = False) -> dict[str, Any]:
+        """Names the type of bone fracture an X-ray shows, and says whether a fracture is seen at all.
+
+        A study aid that is often wrong about the type, and no diagnosis: pass its notice on.
+
+        Args:
+            image: an X-ray as PNG, JPEG, WebP, TIFF or DICOM, of at most 50 MB
+            model: name of a model, as methods lists them; the best one where left out
+            anyway: also answer for a picture that does not look like an X-ray
+
+        Returns:
+            JSON: every type with its calibrated probability, the finding, and warnings
+        """
         with _in_words():
-            return answer(image, model, anyway=anyway).as_json()
+            return _answer(models, image, model, anyway=anyway).as_json()
 
-    def heatmap(
+    def explain(
         image: gr.FileData,
         method: str = DEFAULT,
         model: str = first,
@@ -69,11 +115,39 @@ def build(classifiers: Sequence[Classifier]) -> None:
         against: str = "",
         anyway: bool = False,
     ) -> dict[str, Any]:
-        """Draws why, as a grey PNG of the image's size in a data URL. For study, not for diagnosis."""
+        """Shows where a model looks on an X-ray: a heatmap of what speaks for a fracture type, with the verdict.
+
+        It shows what the model used, not where the fracture is. For study, not for diagnosis.
+
+        Args:
+            image: an X-ray as PNG, JPEG, WebP, TIFF or DICOM, of at most 50 MB
+            method: how to explain, as methods lists them; Grad-CAM where left out; slow ones take up to minutes
+            model: name of a model, as methods lists them; the best one where left out
+            target: the fracture type to explain; the likeliest one where left out
+            against: the type to tell it from, for methods that contrast two
+            anyway: also answer for a picture that does not look like an X-ray
+
+        Returns:
+            JSON: the verdict as classify gives it, and the heatmap as a grey PNG of the image's size
+        """
         with _in_words():
             wanted = {"method": method, "target": target or None, "against": against or None}
-            result = answer(image, model, anyway=anyway, **wanted)
+            result = _answer(models, image, model, anyway=anyway, **wanted)
             return {"explanation": result.as_json(), "heatmap": _picture(result.heat)}
 
-    gr.api(explain, api_name="explain", concurrency_id=COMPUTE)
-    gr.api(heatmap, api_name="heatmap", concurrency_id=PATIENT)
+    # Or else the first request would lower the page's own limit to Gradio's, which is 1.
+    gr.api(classify, api_name="classify", concurrency_id=COMPUTE, concurrency_limit=2)
+    gr.api(explain, api_name="explain", concurrency_id=PATIENT, concurrency_limit=2)
+
+
+def _add_choices(models: dict[str, Classifier]) -> None:
+    def methods() -> dict[str, Any]:
+        """Lists the methods to explain with, what each shows and costs, and the models with their fracture types.
+
+        Returns:
+            JSON: methods with name, title, says, cost and contrasts; models with name, title and types, the best first
+        """
+        known = [{"name": name, "title": its.card.title, "types": list(its.classes)} for name, its in models.items()]
+        return {"methods": [{"name": name, **asdict(how)} for name, how in METHODS.items()], "models": known}
+
+    gr.api(methods, api_name="methods", queue=False)

@@ -17,6 +17,7 @@ from app.model.classifier import Classifier
 from app.ui import api
 from app.ui.about import AboutTab, DataTab
 from app.ui.batch import BatchTab
+from app.ui.busy import bound_queue
 from app.ui.compare import CompareTab
 from app.ui.explain import ExplainTab
 from app.ui.privacy import HANDLERS, Page, nameless, silence
@@ -27,6 +28,8 @@ __all__ = ["build", "launch", "own_folder", "tidy"]
 
 STYLE = Path(__file__).with_name("style.css")
 SCRIPT = Path(__file__).with_name("page.js")
+ICON = Path(__file__).with_name("icon.png")
+HEAD = '<meta name="theme-color" content="#0f766e">'
 OLDEST, OFTEN = 3000, 600
 """Uploads older than so many seconds are deleted every so many: none outlasts an hour."""
 
@@ -103,7 +106,12 @@ def _keep_tidy(folder: Path, drawings: Drawings, page: gr.Blocks) -> None:
 
 
 def launch(
-    classifiers: Sequence[Classifier], *, host: str | None = None, port: int | None = None, block: bool = True
+    classifiers: Sequence[Classifier],
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    block: bool = True,
+    mcp: bool = False,
 ) -> tuple[gr.Blocks, str]:
     """Serves the page.
 
@@ -111,6 +119,7 @@ def launch(
         classifiers: the models to show, the default first.
         host, port: where to listen; Gradio's own choice where absent, as Spaces wants it.
         block: wait until the server is stopped.
+        mcp: serve the API to agents as well, by the Model Context Protocol; needs the extra of that name.
 
     Returns:
         The page and its address.
@@ -119,7 +128,7 @@ def launch(
     silence()
     nameless(folder)
     page, drawings = build(classifiers)
-    page.queue(max_size=32)
+    bound_queue(page)
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -132,10 +141,16 @@ def launch(
         enable_monitoring=False,
         footer_links=["api"],
         ssr_mode=False,
+        mcp_server=mcp,
+        pwa=True,
+        favicon_path=ICON,
+        head=HEAD,
         prevent_thread_lock=True,
         app_kwargs={"exception_handlers": HANDLERS},
         quiet=not block,
     )
+    if page.mcp_server_obj:
+        vars(page.mcp_server_obj)["postprocess_output_data"] = api.tool_answer
     Thread(target=_keep_tidy, args=(folder, drawings, page), name="tidy", daemon=True).start()
     if block:
         page.block_thread()

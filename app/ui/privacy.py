@@ -12,6 +12,7 @@ What Gradio would have to mend for this file to go, seen in 6.31.0:
   what follows from that is a traceback.
 - ``route_utils.upload_fn`` keeps the name of an uploaded file on disk, and ``GradioMultiPartParser`` leaves what was
   broken off in the system's folder for temporary files when ``upload_dir`` is not given.
+- ``mcp.DEFAULT_TEMP_DIR`` is read before anybody could name a folder, and nothing in it is ever deleted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
-from gradio import queueing, route_utils, routes
+from gradio import mcp, queueing, route_utils, routes
 from gradio.block_function import BlockFunction
 from gradio.components.api_component import Api
 from gradio.exceptions import InvalidPathError
@@ -85,7 +86,7 @@ def silence() -> None:
     vars(warnings)["showwarning"] = _warned
     vars(traceback)["print_exc"] = _printed
     # Both print errors and paths by themselves as well.
-    vars(queueing)["print"] = vars(routes)["print"] = _left_out
+    vars(queueing)["print"] = vars(routes)["print"] = vars(mcp)["print"] = _left_out
     sys.unraisablehook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
@@ -145,6 +146,7 @@ def nameless(folder: Path) -> None:
         return tempfile.NamedTemporaryFile(dir=dir or folder, **kwargs)
 
     vars(route_utils).update(GradioUploadFile=_Nameless, NamedTemporaryFile=temporary)
+    vars(mcp)["DEFAULT_TEMP_DIR"] = str(folder)
 
 
 class Page(gr.Blocks):

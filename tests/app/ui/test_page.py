@@ -147,8 +147,8 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
             "explain_shown": [film, *looks],
             "explain_files": [[film], *looks],
             "predict_without": [None, {"background": film, "layers": [film], "composite": film}, ""],
-            "explain": [film, classifier.card.name, True],
-            "heatmap": [film, "gradcam", classifier.card.name, "", "", True],
+            "classify": [film, classifier.card.name, True],
+            "explain": [film, "gradcam", classifier.card.name, "", "", True],
         }
 
     try:
@@ -190,8 +190,8 @@ def test_nothing_of_a_patient_leaves_the_file(
                 film = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
                 for handler, request in (
                     ("explain_files", [[film], *looks]),
-                    ("explain", [film, classifier.card.name, True]),
-                    ("heatmap", [film, "gradcam", classifier.card.name, "", "", True]),
+                    ("classify", [film, classifier.card.name, True]),
+                    ("explain", [film, "gradcam", classifier.card.name, "", "", True]),
                 ):
                     told.append(json.dumps(asked_by_hand(address, page, handler, request)))
     finally:
@@ -212,7 +212,7 @@ def test_the_api_answers_as_the_classifier_does(client: Client, classifier: Clas
     picture = draw("spiral", seed=4)
     path = tmp_path / "arm.png"
     cv2.imwrite(str(path), picture)
-    answer = client.predict(handle_file(str(path)), api_name="/explain")
+    answer = client.predict(handle_file(str(path)), api_name="/classify")
     prediction = classifier.explain([Radiograph(picture, (0, 255))])[0].prediction
     valid(answer)
     assert answer["source"]["name"] is None
@@ -226,12 +226,12 @@ def test_the_api_asks_the_model_that_is_named(client: Client, second: Classifier
     picture = draw("spiral", seed=4)
     path = tmp_path / "arm.png"
     cv2.imwrite(str(path), picture)
-    answer = client.predict(handle_file(str(path)), second.card.name, api_name="/explain")
+    answer = client.predict(handle_file(str(path)), second.card.name, api_name="/classify")
     prediction = second.explain([Radiograph(picture, (0, 255))])[0].prediction
     assert answer["model"]["name"] == second.card.name
     assert answer["prediction"]["probability"] == pytest.approx(prediction.probabilities.max(), abs=1e-5)
     with pytest.raises(AppError, match="There is no model 'oracle'"):
-        client.predict(handle_file(str(path)), "oracle", api_name="/explain")
+        client.predict(handle_file(str(path)), "oracle", api_name="/classify")
 
 
 @pytest.mark.slow
@@ -243,7 +243,7 @@ def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_
     for method, how in METHODS.items():
         if how.cost == "slow":
             continue
-        answer = client.predict(handle_file(str(path)), method, api_name="/heatmap")
+        answer = client.predict(handle_file(str(path)), method, api_name="/explain")
         told = answer["explanation"]
         valid(told)
         assert told["map"]["method"] == method
@@ -258,7 +258,7 @@ def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_
         )
         assert grey.shape == picture.shape
         assert np.abs(grey / 255.0 - drawn).max() < 0.02, method
-    answer = client.predict(handle_file(str(path)), "gradcam", classifier.card.name, "spiral", api_name="/heatmap")
+    answer = client.predict(handle_file(str(path)), "gradcam", classifier.card.name, "spiral", api_name="/explain")
     assert answer["explanation"]["map"]["target"] == "spiral"
     for wrong, words in (
         (("guess",), "There is no method 'guess'"),
@@ -266,14 +266,22 @@ def test_the_api_draws_every_method(client: Client, classifier: Classifier, tmp_
         (("finercam", classifier.card.name, "spiral", "spiral"), "told from itself"),
     ):
         with pytest.raises(AppError, match=words):
-            client.predict(handle_file(str(path)), *wrong, api_name="/heatmap")
+            client.predict(handle_file(str(path)), *wrong, api_name="/explain")
+
+
+def test_the_api_tells_what_it_takes(client: Client, classifier: Classifier, second: Classifier) -> None:
+    told = client.predict(api_name="/methods")
+    assert [each["name"] for each in told["methods"]] == list(METHODS)
+    assert all(each["says"] == METHODS[each["name"]].says for each in told["methods"])
+    assert [each["name"] for each in told["models"]] == [classifier.card.name, second.card.name]
+    assert all(each["types"] == list(classifier.classes) for each in told["models"])
 
 
 def test_the_api_keeps_sixteen_bits(client: Client, classifier: Classifier, tmp_path: Path) -> None:
     deep = draw("oblique").astype(np.uint16) * 8
     path = tmp_path / "deep.png"
     cv2.imwrite(str(path), deep)
-    answer = client.predict(handle_file(str(path)), api_name="/explain")
+    answer = client.predict(handle_file(str(path)), api_name="/classify")
     low, high = np.percentile(deep, (0.1, 99.9))
     prediction = classifier.explain([Radiograph(deep, (low, high))])[0].prediction
     assert answer["prediction"]["probability"] == pytest.approx(prediction.probabilities.max(), abs=1e-3)
@@ -283,7 +291,7 @@ def test_the_api_refuses_with_a_sentence(client: Client, tmp_path: Path) -> None
     path = tmp_path / "page.png"
     path.write_bytes(b"<html>no film</html>")
     with pytest.raises(AppError, match="not a picture that can be read"):
-        client.predict(handle_file(str(path)), api_name="/explain")
+        client.predict(handle_file(str(path)), api_name="/classify")
 
 
 def test_models_are_compared_by_their_cards(classifier: Classifier, second: Classifier) -> None:

@@ -104,51 +104,55 @@ def stranger(server: Server) -> dict[str, Any]:
 
 
 ANSWERED: dict[str, Call] = {
-    "defaults, call": lambda server: server.call("explain", [film(server)])[0],
-    "defaults, call v2": lambda server: server.call("explain", {"image": film(server)}, "v2/")[0],
-    "defaults, run": lambda server: server.run("explain", [film(server)])["data"][0],
-    "defaults, join": lambda server: server.join(server.number("explain"), [film(server)])["data"][0],
-    "defaults, null": lambda server: server.run("explain", [film(server), None, None])["data"][0],
-    "defaults, heatmap": lambda server: server.run("heatmap", [film(server)])["data"][0],
-    "no meta": lambda server: server.run("explain", [{"path": server.path}])["data"][0],
+    "defaults, call": lambda server: server.call("classify", [film(server)])[0],
+    "defaults, call v2": lambda server: server.call("classify", {"image": film(server)}, "v2/")[0],
+    "defaults, join": lambda server: server.join(server.number("classify"), [film(server)])["data"][0],
+    "defaults, null": lambda server: server.call("classify", [film(server), None, None])[0],
+    "defaults, explain": lambda server: server.call("explain", [film(server)])[0],
+    "no meta": lambda server: server.call("classify", [{"path": server.path}])[0],
 }
 """Well enough formed to be answered with a verdict."""
 
 REFUSED: dict[str, Call] = {
-    "call, data in path": lambda server: server.call("explain", [{"path": URL, "meta": FILE}]),
-    "call, data in path, no meta": lambda server: server.call("explain", [{"path": URL}]),
-    "call, data in url": lambda server: server.call("explain", [{"url": URL, "meta": FILE}]),
-    "call, text": lambda server: server.call("explain", [URL]),
-    "call, path alone": lambda server: server.call("explain", [f"/home/{NAME}.png"]),
-    "call, a stranger's path": lambda server: server.call("explain", [stranger(server)]),
-    "call, nothing": lambda server: server.call("explain", []),
+    "call, data in path": lambda server: server.call("classify", [{"path": URL, "meta": FILE}]),
+    "call, data in path, no meta": lambda server: server.call("classify", [{"path": URL}]),
+    "call, data in url": lambda server: server.call("classify", [{"url": URL, "meta": FILE}]),
+    "call, text": lambda server: server.call("classify", [URL]),
+    "call, path alone": lambda server: server.call("classify", [f"/home/{NAME}.png"]),
+    "call, a stranger's path": lambda server: server.call("classify", [stranger(server)]),
+    "call, nothing": lambda server: server.call("classify", []),
     "call, unknown": lambda server: server.call(NAME, [film(server)]),
-    "call, no list": lambda server: server.call("explain", {"image": URL}),
-    "call, other types": lambda server: server.call("explain", [film(server), [URL], {"a": URL}]),
-    "call, a number": lambda server: server.call("explain", [film(server), 4711]),
-    "call, truth as text": lambda server: server.call("explain", [film(server), server.model, URL]),
-    "call, long text": lambda server: server.call("explain", [film(server), URL * 20]),
-    "call, long method": lambda server: server.call("heatmap", [film(server), URL * 20]),
-    "call, long target": lambda server: server.call("heatmap", [film(server), "evidence", server.model, URL * 20]),
-    "call, nested": lambda server: server.call("explain", [json.loads("[" * 300 + f'"{NAME}"' + "]" * 300)]),
-    "call, nested file": lambda server: server.call("explain", [[[film(server)]]]),
-    "call, path of bytes": lambda server: server.call("explain", [{"path": f"a\0{NAME}", "meta": FILE}]),
-    "call, long path": lambda server: server.call("explain", [{"path": NAME * 1000, "meta": FILE}]),
-    "call, path is a list": lambda server: server.call("explain", [{"path": [URL], "meta": FILE}]),
-    "call v2, too much": lambda server: server.call("explain", {"image": film(server), NAME: URL}, "v2/"),
-    "call v2, nothing": lambda server: server.call("explain", {}, "v2/"),
+    "call, no list": lambda server: server.call("classify", {"image": URL}),
+    "call, other types": lambda server: server.call("classify", [film(server), [URL], {"a": URL}]),
+    "call, a number": lambda server: server.call("classify", [film(server), 4711]),
+    "call, truth as text": lambda server: server.call("classify", [film(server), server.model, URL]),
+    "call, long text": lambda server: server.call("classify", [film(server), URL * 20]),
+    "call, long method": lambda server: server.call("explain", [film(server), URL * 20]),
+    "call, long target": lambda server: server.call("explain", [film(server), "gradcam", server.model, URL * 20]),
+    "call, nested": lambda server: server.call("classify", [json.loads("[" * 300 + f'"{NAME}"' + "]" * 300)]),
+    "call, nested file": lambda server: server.call("classify", [[[film(server)]]]),
+    "call, path of bytes": lambda server: server.call("classify", [{"path": f"a\0{NAME}", "meta": FILE}]),
+    "call, long path": lambda server: server.call("classify", [{"path": NAME * 1000, "meta": FILE}]),
+    "call, path is a list": lambda server: server.call("classify", [{"path": [URL], "meta": FILE}]),
+    "call v2, too much": lambda server: server.call("classify", {"image": film(server), NAME: URL}, "v2/"),
+    "call v2, nothing": lambda server: server.call("classify", {}, "v2/"),
     "call v2, unknown": lambda server: server.call(NAME, {"image": film(server)}, "v2/"),
-    "run, data in path": lambda server: server.run("explain", [{"path": URL, "meta": FILE}]),
-    "run, a stranger's path": lambda server: server.run("heatmap", [stranger(server)]),
-    "run, nothing": lambda server: server.run("heatmap", []),
+    "run, past the queue": lambda server: server.run("classify", [film(server)]),
+    "run, data in path": lambda server: server.run("classify", [{"path": URL, "meta": FILE}]),
+    "run, a stranger's path": lambda server: server.run("explain", [stranger(server)]),
+    "run, nothing": lambda server: server.run("explain", []),
     "run, unknown": lambda server: server.run(NAME, [film(server)]),
-    "run, a file that is none": lambda server: server.run("explain", [{"path": f"{server.path}.{NAME}", "meta": FILE}]),
-    "run, body is text": lambda server: server.post("run/explain", content=URL).json(),
-    "run, broken JSON": lambda server: server.post("run/explain", content=f'{{"data": ["{URL}"').json(),
-    "run, other content": lambda server: server.post("run/explain", data={"data": URL}).json(),
-    "api, data in path": lambda server: server.post("api/explain", json={"data": [{"path": URL, "meta": FILE}]}).json(),
-    "join, too few": lambda server: server.join(server.number("explain"), []),
-    "join, data in path": lambda server: server.join(server.number("explain"), [{"path": URL, "meta": FILE}]),
+    "run, a file that is none": lambda server: server.run(
+        "classify", [{"path": f"{server.path}.{NAME}", "meta": FILE}]
+    ),
+    "run, body is text": lambda server: server.post("run/classify", content=URL).json(),
+    "run, broken JSON": lambda server: server.post("run/classify", content=f'{{"data": ["{URL}"').json(),
+    "run, other content": lambda server: server.post("run/classify", data={"data": URL}).json(),
+    "api, data in path": lambda server: server.post(
+        "api/classify", json={"data": [{"path": URL, "meta": FILE}]}
+    ).json(),
+    "join, too few": lambda server: server.join(server.number("classify"), []),
+    "join, data in path": lambda server: server.join(server.number("classify"), [{"path": URL, "meta": FILE}]),
     "join, unknown number": lambda server: server.join(4711, [film(server)]),
     "join, number is text": lambda server: server.join(NAME, [film(server)]),
     "join, no number": lambda server: server.join(None, [film(server)]),
@@ -200,7 +204,7 @@ def odd_calls(server: Server) -> Iterator[Callable[[], Any]]:
         f"file=/home/{NAME}.png",
         f"file=http://127.0.0.1:9/{NAME}.png",
         f"proxy=http://127.0.0.1:9/{NAME}.png",
-        f"call/explain/{NAME}",
+        f"call/classify/{NAME}",
         f"upload_progress?upload_id={NAME}",
         f"custom_component/{NAME}/client/component/{NAME}.js",
         f"stream/{NAME}/4711/4711/playlist.m3u8",
@@ -211,14 +215,14 @@ def odd_calls(server: Server) -> Iterator[Callable[[], Any]]:
         yield partial(server.join, number, [film(server)])
         for junk in (stranger(server), {"path": URL, "meta": FILE}, URL, [[URL]], {NAME: {"value": URL}}):
             yield partial(server.join, number, [junk] * count, trigger_id=4711, event_data={NAME: URL})
-    yield partial(server.run, "explain", [{"path": f"http://127.0.0.1:9/{NAME}.png", "meta": FILE}])
+    yield partial(server.call, "classify", [{"path": f"http://127.0.0.1:9/{NAME}.png", "meta": FILE}])
     for name in ("../" * 20 + f"{NAME}.{NAME}", f"{NAME}\0.png", NAME * 200, ""):
         yield partial(server.post, f"upload?upload_id={NAME}", files={"files": (name, PICTURE)})
     dicom = written(made(draw("oblique", height=120, width=90), PatientName=NAME, PatientID="4711", StudyDate=NAME))
     for data in (dicom, dicom[:999]):
         sent = server.post("upload", files={"files": (f"{NAME}.dcm", data)})
-        for name in ("explain", "heatmap"):
-            yield partial(server.run, name, [{"path": sent.json()[0], "meta": FILE}])
+        for name in ("classify", "explain"):
+            yield partial(server.call, name, [{"path": sent.json()[0], "meta": FILE}])
     for body in (b"\xff\xfe" + PICTURE, f"--b\r\n{NAME}\r\n".encode() + PICTURE, b""):
         for route in ("upload", "component_server", "queue/join", "process_recording"):
             for kind in ("multipart/form-data; boundary=b", "multipart/form-data", f"application/{NAME}"):
@@ -282,7 +286,7 @@ def outcome_of(calls: Callable[[Server], dict[str, Any]], folder: Path, tiny_wei
     try:
         server.dependencies = config(server, process)["dependencies"]
         info = client.get(f"{server.address}/gradio_api/info").json()
-        server.model = info["named_endpoints"]["/explain"]["parameters"][1]["parameter_default"]
+        server.model = info["named_endpoints"]["/classify"]["parameters"][1]["parameter_default"]
         sent = server.post("upload", files={"files": (f"{NAME}.png", PICTURE, "image/png")})
         server.path = sent.json()[0]
         answers = calls(server)
