@@ -160,7 +160,7 @@ def audit(
     from training.studies import audit as auditing
 
     near = auditing.audit(SETS[name].load(data), out, init)["near_duplicates"]
-    typer.echo(f"{out / name}.json: {near['different_films']} different images")
+    typer.echo(f"{out / name}.json: {near['different_images']} different images")
 
 
 @command()

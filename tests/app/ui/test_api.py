@@ -285,7 +285,7 @@ def test_work_for_the_page_ends_when_who_asked_leaves(
     page: gr.Blocks, asker: Asker, slow: Slow, classifier: Classifier
 ) -> None:
     model = classifier.card.name
-    asker.press(page, "explain_files", [[asker.image], model, "inferno", 0.6, True, True], "visitor")
+    asker.press(page, "explain_files", [[asker.image], model, "gradcam", "inferno", 0.6, True, True], "visitor")
     assert '"success":true' in asker.see("visitor")
     asker.press(page, "compare", [None, "", "", ["lime"], [model]], "visitor")
     until(lambda: slow.begun == 1)
