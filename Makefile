@@ -36,8 +36,8 @@ $(VENV)/.dev: requirements.txt pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo ## set up, then serve the demo on http://127.0.0.1:7860
 	$(BIN)/python -m app
 
-# Two workers; tests/conftest.py says which tests stay together.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --durations=10
+# Three workers, since some wait for servers and browsers; tests/conftest.py says which tests stay together.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --durations=10
 
 test: lint browser ## set up, then run every check and the quick tests
 	$(PYTEST) -m "not slow and not hosting"

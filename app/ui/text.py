@@ -266,7 +266,7 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
     elif method == DEFAULT and outside >= WORTH_SAYING:
         warning = f"{percent(outside)} of the evidence lies outside the X-ray."
     shown = line(warning) if warning else ""
-    return f"{shown}{details('How to read this', f'{told}<p>{READING}</p>')}"
+    return f"{shown}{details('Reading aid', f'{told}<p>{READING}</p>')}"
 
 
 def legend(explanation: Explanation, method: str, colour_map: str, opacity: float) -> str:

@@ -493,6 +493,7 @@ def test_a_bad_file_is_a_sentence_and_the_page_stays_usable(
     shown(page, "#painted")
 
 
+@pytest.mark.slow
 def test_what_is_unlike_any_film_is_refused_until_people_insist(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     upload(page, drawing)
@@ -545,6 +546,7 @@ def test_nothing_sticks_out_on_a_phone(visit: Callable[[int], Page], drawing: Pa
     assert label["width"] > 150
 
 
+@pytest.mark.slow
 def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     open_tab(page, "Compare")

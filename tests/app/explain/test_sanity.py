@@ -45,7 +45,8 @@ def test_weight_randomisation_catches_a_method_that_ignores_the_model(
 
 
 @pytest.mark.parametrize(
-    "architecture", ["resnet18", "resnet18-pyramid", pytest.param("vgg16-bn", marks=pytest.mark.slow)]
+    "architecture",
+    ["resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18-pyramid", "vgg16-bn"))],
 )
 def test_no_weight_stays_in_its_place(architecture: str) -> None:
     torch.manual_seed(0)
@@ -69,6 +70,7 @@ def test_a_map_turned_into_its_opposite_has_kept_what_it_shows() -> None:
     assert Randomised(HEAD, np.ones((2, 2)), (-0.9, 0.9)).correlation == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_networks_that_leave_no_heat_are_not_called_different(classifier: Classifier, film: Radiograph) -> None:
     network = copy.deepcopy(classifier.network)
     network.head.weight.fill_(-1.0)

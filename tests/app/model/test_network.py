@@ -20,6 +20,9 @@ from app.model.weights import DEFAULT_FOLDER, available
 
 CLASSES = 10
 
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "vgg16-bn")]
+SHIPPED = [pytest.param(name, marks=[pytest.mark.slow] * (name == "vgg16")) for name in available(DEFAULT_FOLDER)]
+
 
 def awake(network: FractureNetwork) -> FractureNetwork:
     """Batch statistics moved off their initial values, so that a forgotten layer shows."""
@@ -55,7 +58,14 @@ def untouched(name: str, network: FractureNetwork) -> tuple[nn.Module, nn.Module
 
 
 @pytest.mark.parametrize("head", ["mean", "attended"])
-@pytest.mark.parametrize(("name", "stride"), [(name, s) for name, a in ARCHITECTURES.items() for s in a.strides])
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [
+        pytest.param(name, s, marks=[pytest.mark.slow] * (name == "vgg16-bn"))
+        for name, a in ARCHITECTURES.items()
+        for s in a.strides
+    ],
+)
 def test_maps_average_to_the_logits(name: str, stride: int, head: Pooling) -> None:
     torch.manual_seed(0)
     network = awake(build_network(name, CLASSES, stride=stride, head=head, places=head == "attended"))
@@ -68,9 +78,7 @@ def test_maps_average_to_the_logits(name: str, stride: int, head: Pooling) -> No
     assert logits.std() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", pytest.param("vgg16-bn", marks=pytest.mark.slow), "mobilenet-v2"]
-)
+@pytest.mark.parametrize("name", ["resnet18", *LARGE, "mobilenet-v2"])
 def test_agrees_with_pytorch_grad_cam_on_the_untouched_network(name: str) -> None:
     torch.manual_seed(1)
     # In doubles, so that what is compared is the formula and not the order in which a processor adds.
@@ -116,7 +124,7 @@ def test_a_dropped_channel_is_missing_from_both_halves_and_attended_to_all_the_s
     torch.testing.assert_close(plain, features * 2.0 * ~lost[:, :, None, None])
 
 
-@pytest.mark.parametrize("model", available(DEFAULT_FOLDER))
+@pytest.mark.parametrize("model", SHIPPED)
 def test_the_packages_grad_cam_at_the_gate_is_the_shipped_models_map(model: str) -> None:
     classifier = Classifier.load(model)
     network = classifier.network
@@ -139,7 +147,7 @@ def test_the_packages_grad_cam_at_the_gate_is_the_shipped_models_map(model: str)
     assert not network.gate._forward_hooks
 
 
-@pytest.mark.parametrize("model", available(DEFAULT_FOLDER))
+@pytest.mark.parametrize("model", SHIPPED)
 def test_shipped_logits_and_maps_are_those_of_the_formula_with_two_matrices(model: str) -> None:
     """The weights' files hold the two halves apart; the sum over both, in doubles, is what the network must give."""
     classifier = Classifier.load(model)

@@ -130,7 +130,7 @@ def test_only_few_small_layers_can_be_painted(tmp_path: Path, monkeypatch: pytes
     assert not drawings
 
 
-@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+@pytest.mark.parametrize("meta", [{}, pytest.param({"meta": {"_type": "gradio.FileData"}}, marks=pytest.mark.slow)])
 def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Classifier, meta: dict) -> None:
     """Whatever component or endpoint is named, and however the path is written."""
     secret = tmp_path / "secret.png"

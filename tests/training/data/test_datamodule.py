@@ -58,6 +58,7 @@ def test_training_and_app_see_the_same_pixels(
         assert np.abs(films.squares[index] / 255.0 - square).max() <= 0.5 / 255 + 1e-6
 
 
+@pytest.mark.slow
 def test_images_with_a_contested_label_can_be_left_out_of_training(
     drawn_set: Path, run: Path, tmp_path: Path, cache: Path
 ) -> None:

@@ -159,6 +159,7 @@ def test_the_probe_finds_what_tells_types_apart_and_every_type_weighs_alike() ->
     assert np.ptp(strict) < 0.2 * np.ptp(logits)
 
 
+@pytest.mark.slow
 def test_a_probe_is_judged_like_a_network(drawn_set: Path, tmp_path: Path, cache: Path) -> None:
     layers = tmp_path / "layers.safetensors"
     body = network_of(PROBE).body.state_dict()

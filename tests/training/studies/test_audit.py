@@ -92,6 +92,7 @@ def test_a_second_run_gives_the_same_summary(planted: Path, offline: None, cache
     assert json.dumps(audit(bone_break.load(planted), tmp_path, cache=tmp_path)) == json.dumps(first)
 
 
+@pytest.mark.slow
 def test_brute_force_tells_when_the_search_misses(
     grouped_images: tuple[DataSet, list[Radiograph], Grouping],
 ) -> None:
@@ -103,6 +104,7 @@ def test_brute_force_tells_when_the_search_misses(
     assert brute_force(copies, np.array([0, 0]), LENIENT)["missed_by_search"] == 0
 
 
+@pytest.mark.slow
 def test_in_large_sets_a_tenth_is_held_against_itself(
     grouped_images: tuple[DataSet, list[Radiograph], Grouping], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +113,7 @@ def test_in_large_sets_a_tenth_is_held_against_itself(
     assert (told["images"], told["against"], told["pairs"]) == (6, 6, 15)
 
 
+@pytest.mark.slow
 def test_parts_keep_groups_together_and_test_as_it_is(
     grouped_images: tuple[DataSet, list[Radiograph], Grouping],
 ) -> None:
