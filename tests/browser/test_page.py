@@ -166,6 +166,7 @@ def test_heat_is_hidden_while_held_and_a_point_tells_its_evidence(visit: Callabl
     expect(page.locator("#test-go")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_another_method_draws_the_heatmap_and_a_slow_one_can_be_stopped(
     visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +228,7 @@ def test_quick_clicks_end_at_the_last_choice(visit: Callable[[int], Page], drawi
     expect(page.locator("#description")).to_contain_text(f"Heatmap for {chosen}")
 
 
+@pytest.mark.slow
 def test_arrow_keys_step_through_the_types(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     upload(page, drawing)
@@ -390,7 +392,7 @@ def test_everything_is_dropped(visit: Callable[[int], Page], kinds: dict[str, li
     expect_taken(page, kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_everything_is_pasted(visit: Callable[[int], Page], kinds: dict[str, list[str]], kind: str) -> None:
     page = visit(1280)
     page.evaluate(
@@ -458,6 +460,7 @@ def test_a_film_is_photographed(visit: Callable[[int], Page], width: int) -> Non
     expect_taken(page, "picture")
 
 
+@pytest.mark.slow
 def test_a_series_is_looked_through(visit: Callable[[int], Page], series: list[str]) -> None:
     page = visit(1280)
     choose(page, series)

@@ -29,6 +29,13 @@ from training.release.export import draft, export, export_sources
 from training.studies.comparisons import ensemble
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A whole repository takes a processor half a minute."""
+    for item in items:
+        if "repository" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def stem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random layers up to layer3, standing in for pretrained ones."""

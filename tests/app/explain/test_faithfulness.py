@@ -99,6 +99,7 @@ def test_a_random_map_has_the_smoothness_but_not_the_position() -> None:
         assert abs(np.mean([rank_correlation(found, each) for each in drawn])) < 0.2
 
 
+@pytest.mark.slow
 def test_other_films_meet_other_random_maps_and_the_same_film_the_same(
     question: MapRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

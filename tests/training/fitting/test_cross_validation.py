@@ -60,6 +60,7 @@ def test_every_training_image_is_judged_once_by_a_model_that_never_saw_it(
 TAUGHT = SMALL.model_copy(update={"name": "taught", "distil": Distil(teacher="small", hint=1.0)})
 
 
+@pytest.mark.slow
 def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path, cache: Path) -> None:
     options = {"precision": "32-true", "cache": cache}
     with pytest.raises(FileNotFoundError):
