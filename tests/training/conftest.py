@@ -30,9 +30,9 @@ from training.studies.comparisons import ensemble
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A whole repository takes a processor half a minute."""
+    """What is trained, judged and exported takes a processor half a minute."""
     for item in items:
-        if "repository" in getattr(item, "fixturenames", ()):
+        if {"repository", "shipped"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

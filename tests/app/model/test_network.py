@@ -201,6 +201,7 @@ def test_one_graph_without_python_gives_logits_maps_and_fracture_map(head: Pooli
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bodies_take_torchvisions_own_names() -> None:
     for name in ("resnet18", "vgg16-bn", "mobilenet-v2"):
         theirs = set(getattr(models, name.replace("-", "_"))(weights=None).state_dict())

@@ -48,6 +48,7 @@ def test_of_models_the_interval_does_not_tell_apart_the_one_that_points_best_com
     assert ranked(folder) == ["b", "a", "c", "tiny"]
 
 
+@pytest.mark.slow
 def test_a_model_judged_on_an_easy_fold_alone_does_not_set_the_mark(folder: Path) -> None:
     for name, films, value, peak in (("a", 900, 0.30, 0.3), ("b", 900, 0.28, 0.6), ("c", 180, 0.40, 0.1)):
         write_tiny_model(folder, name)

@@ -38,6 +38,7 @@ def known() -> dict[bytes, Features]:
     return {}
 
 
+@pytest.mark.slow
 def test_a_white_frame_hides_no_copy_but_may_join_others(
     originals: list[np.ndarray], known: dict[bytes, Features]
 ) -> None:
@@ -81,6 +82,7 @@ def test_measures_tell_a_image_from_others(originals: list[np.ndarray]) -> None:
     assert (likeness[~np.eye(ORIGINALS, dtype=bool)] < 0.7).all()
 
 
+@pytest.mark.slow
 def test_recall_counts_what_the_search_finds(originals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = ("mirrored", "turned by 7 degrees")
     monkeypatch.setattr(audit, "COPIES", {kind: COPIES[kind] for kind in kinds})

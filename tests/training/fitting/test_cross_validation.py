@@ -18,6 +18,7 @@ from training.recipe import Distil
 from training.release.export import export
 
 
+@pytest.mark.slow
 def test_a_joint_cross_validation_judges_types_and_places(drawn_atlas: Path, tmp_path: Path, cache: Path) -> None:
     found = cross_validate(JOINT, drawn_atlas, tmp_path / "folds", precision="32-true", cache=cache)
     summary = summarise(found)

@@ -35,6 +35,7 @@ def test_networks_answer(name: str) -> None:
         assert NETWORKS[name](10, 0.1).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_what_it_is_given(dealt: tuple[DataSet, np.ndarray]) -> None:
     """Images whose brightness is their class are told apart; shuffled labels are not."""
     labels = np.arange(160) % 2
