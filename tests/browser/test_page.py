@@ -411,6 +411,7 @@ def test_the_next_film_is_dropped_on_the_one_shown(visit: Callable[[int], Page],
     expect_taken(page, "bare")
 
 
+@pytest.mark.slow
 def test_files_are_chosen_by_keyboard(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     chosen: list[FileChooser] = []

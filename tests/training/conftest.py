@@ -32,7 +32,7 @@ from training.studies.comparisons import ensemble
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is trained, judged and exported takes a processor half a minute."""
     for item in items:
-        if {"repository", "shipped"} & set(getattr(item, "fixturenames", ())):
+        if {"folds", "repository", "shipped"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
