@@ -23,12 +23,12 @@ def main() -> None:
         xray = Path(folder) / "drawing.png"
         cv2.imwrite(str(xray), draw("oblique", seed=2))
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1280, "height": 1000})
+        tab = browser.new_page(viewport={"width": 1280, "height": 800})
         tab.goto(address)
         tab.set_input_files("#xray-input input[type=file]", str(xray))
         tab.wait_for_selector("#painted img")
         tab.wait_for_timeout(1500)
-        tab.screenshot(path=TARGET, clip={"x": 0, "y": 0, "width": 1280, "height": 1000})
+        tab.screenshot(path=TARGET, clip={"x": 0, "y": 0, "width": 1280, "height": 800})
         browser.close()
     page.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from app.model.weights import DEFAULT_FOLDER, ModelCard, shipped, with_interval
+from app.ui.figures import figures
 from app.ui.text import table
 
 __all__ = ["AboutTab", "DataTab", "compare", "page", "prose", "whole_card"]
@@ -67,7 +68,9 @@ class AboutTab:
             gr.HTML(compare(cards))
         for number, card in enumerate(cards):
             with gr.Accordion(card.title, open=number == 0):
-                prose(whole_card(card))
+                gr.HTML(figures(card, DEFAULT_FOLDER / card.name))
+                with gr.Accordion("The whole model card", open=False):
+                    prose(whole_card(card))
 
 
 class DataTab:
