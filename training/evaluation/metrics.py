@@ -9,6 +9,7 @@ with valid and adaptive coverage").
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,6 +113,55 @@ def kappa(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = Non
         return (float(np.trace(table)) - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else np.nan
 
     return resampled(figure, len(one), groups)
+
+
+def kappa_of_counts(
+    confusion: Sequence[Sequence[int]], groups: Sequence[Sequence[int]] | None = None
+) -> dict[str, float]:
+    """``kappa`` of a confusion matrix; its interval is over images one by one, since a matrix knows no groups.
+
+    Args:
+        confusion: images by label (rows) and prediction, (C, C).
+        groups: classes that count as one, as lists of indices; every class by itself where absent.
+
+    Raises:
+        ValueError: kappa is not defined.
+    """
+    of = {index: number for number, group in enumerate(groups or ()) for index in group}
+    rows = [(of.get(i, i), of.get(j, j), n) for i, row in enumerate(confusion) for j, n in enumerate(row)]
+    labels, predictions = (np.repeat([row[side] for row in rows], [row[2] for row in rows]) for side in (0, 1))
+    found = kappa(labels, predictions)
+    if found is None:
+        raise ValueError("kappa of one class alone is not defined")
+    return found
+
+
+def merged_classes(confusion: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+    """Groupings of classes from all but one down to two groups, each merging the pair that raises kappa most.
+
+    The greedy search is bottom-up, so a grouping is good, not the best; it flatters the matrix that it was chosen on.
+
+    Args:
+        confusion: images by label (rows) and prediction, (C, C).
+    """
+    counts = np.asarray(confusion, float)
+    groups, found = [[index] for index in range(len(counts))], []
+
+    def value(tried: list[list[int]]) -> float:
+        belongs = np.array([[index in group for index in range(len(counts))] for group in tried], float)
+        table = belongs @ counts @ belongs.T / counts.sum()
+        by_chance = float(table.sum(axis=0) @ table.sum(axis=1))
+        return (float(np.trace(table)) - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else -1.0
+
+    while len(groups) > 2:
+        pairs = combinations(range(len(groups)), 2)
+        tries = [
+            [*(group for k, group in enumerate(groups) if k not in pair), groups[pair[0]] + groups[pair[1]]]
+            for pair in pairs
+        ]
+        groups = max(tries, key=value)
+        found.append(groups)
+    return found
 
 
 def _area(scores: np.ndarray, fractured: np.ndarray) -> float:

@@ -25,6 +25,7 @@ from app.model.weights import ModelCard, load_card, percent, ranked, with_interv
 from training import read_json
 from training.evaluation.classification import plot_reliability
 from training.evaluation.heatmaps import ASKED, best_baseline
+from training.evaluation.metrics import kappa_of_counts, merged_classes
 
 __all__ = ["PAGES", "fill", "model_card", "pages", "render", "report"]
 
@@ -65,6 +66,25 @@ def _confusions(figures: dict[str, Any]) -> list[tuple[float, str, str]]:
     return sorted(shares, reverse=True)
 
 
+GROUPINGS = (5, 4, 3, 2)
+"""Numbers of groups of types that the page shows."""
+
+
+def _groupings(card: ModelCard) -> list[tuple[list[list[str]], dict[str, float], dict[str, float]]]:
+    """Types merged out of fold, and kappa of each grouping out of fold and on the test images."""
+    confusion, test = (card.metrics[part]["confusion"] for part in ("cross_validation", "test"))
+    names = [kind.name for kind in card.classes]
+    return [
+        (
+            [[names[index] for index in group] for group in groups],
+            kappa_of_counts(confusion, groups),
+            kappa_of_counts(test, groups),
+        )
+        for groups in merged_classes(confusion)
+        if len(groups) in GROUPINGS
+    ]
+
+
 @cache
 def _environment() -> Environment:
     made = Environment(
@@ -76,7 +96,12 @@ def _environment() -> Environment:
         autoescape=False,  # Markdown, of this project's own figures
     )
     made.filters.update(
-        percent=partial(percent, digits=1), with_interval=with_interval, commonest=_commonest, confusions=_confusions
+        percent=partial(percent, digits=1),
+        with_interval=with_interval,
+        commonest=_commonest,
+        confusions=_confusions,
+        kappa=lambda figures: kappa_of_counts(figures["confusion"]),
+        groupings=_groupings,
     )
     made.globals.update(HELPERS)
     return made

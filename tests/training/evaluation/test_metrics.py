@@ -27,6 +27,8 @@ from training.evaluation.metrics import (
     holds,
     judge_sets,
     kappa,
+    kappa_of_counts,
+    merged_classes,
     quantile,
     report,
 )
@@ -259,3 +261,25 @@ def test_kappa_is_agreement_beyond_chance() -> None:
     assert perfect is not None
     assert by_chance["value"] == pytest.approx(0.0)
     assert perfect["value"] == perfect["low"] == perfect["high"] == 1.0
+
+
+def test_kappa_of_counts_is_that_of_the_images() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 200)
+    predictions = np.where(rng.random(200) < 0.5, labels, rng.integers(0, 4, 200))
+    counts = np.zeros((4, 4), int)
+    np.add.at(counts, (labels, predictions), 1)
+    assert kappa_of_counts(counts)["value"] == pytest.approx(cohen_kappa_score(labels, predictions))
+    halves = kappa_of_counts(counts, [[0, 3], [1, 2]])
+    belongs = np.array([0, 1, 1, 0])
+    assert halves["value"] == pytest.approx(cohen_kappa_score(belongs[labels], belongs[predictions]))
+    assert halves["n"] == 200
+
+
+def test_classes_that_are_taken_for_each_other_are_merged_first() -> None:
+    counts = [[5, 5, 0, 0], [5, 5, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]
+    first, last = merged_classes(counts)
+    assert sorted(map(sorted, first)) == [[0, 1], [2], [3]]
+    assert sorted(map(sorted, last)) == [[0, 1], [2, 3]]
+    assert kappa_of_counts(counts, last)["value"] == 1.0
+    assert kappa_of_counts(counts)["value"] < kappa_of_counts(counts, first)["value"] < 1.0
