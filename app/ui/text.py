@@ -228,7 +228,7 @@ def belief(findings: Sequence[Finding]) -> str:
     return (
         "<details class='belief'><summary>Can I believe it? "
         f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>"
-        f"<ul class='findings'>{told}</ul><p>These are the quick checks of the predicted type's map. "
+        f"<ul class='checks'>{told}</ul><p>These are the quick checks of the predicted type's map. "
         "<a href='#' data-tab='Test'>Run the full test</a></p></details>"
     )
 
