@@ -36,8 +36,8 @@ STABLE = 0.6
 HALF = 0.5
 """Share of a map's maximum from which on a place counts as hot when methods are compared."""
 
-OTHERS = ("gradcam++", "layercam", "eigencam")
-"""Methods at the last layer that no linear head makes equal to Grad-CAM, and that need no more than a moment."""
+OTHERS = ("gradcam++", "layercam", "ablationcam")
+"""Methods at the last layer that no linear head makes equal to Grad-CAM, and that were found to depend on the model."""
 
 PARTS = (0.05, 0.55, 0.8, 1.0)
 """How far the whole is when the map, the curves, the randomisation and the stability are done."""

@@ -154,7 +154,7 @@ def localise(name: str, data: Path, weights: Path, seed: int = 0, cache: Path = 
     return found
 
 
-TRIED = {"instant": 12, "seconds": 12, "slow": 8}
+TRIED = {"instant": 15, "seconds": 12, "slow": 8}
 """Images that judge a method of each cost; the default method is judged on all."""
 
 CHECKED = {"instant": 10, "seconds": 5, "slow": 2}
