@@ -190,6 +190,7 @@ def test_another_method_draws_the_heatmap_and_a_slow_one_can_be_stopped(
     until(lambda: not any(thread.name.startswith("slow-work") for thread in threading.enumerate()))
 
 
+@pytest.mark.slow
 def test_another_model_judges_the_same_film(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(1280)
     page.locator("#random-xray").click()
@@ -402,6 +403,7 @@ def test_everything_is_pasted(visit: Callable[[int], Page], kinds: dict[str, lis
     expect_taken(page, kind)
 
 
+@pytest.mark.slow
 def test_the_next_film_is_dropped_on_the_one_shown(visit: Callable[[int], Page], kinds: dict[str, list[str]]) -> None:
     page = visit(1280)
     choose(page, kinds["picture"])
@@ -429,6 +431,7 @@ def test_files_are_chosen_by_keyboard(visit: Callable[[int], Page], drawing: Pat
     expect(page.locator("#files")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_pictures_that_are_no_series_get_a_sentence(
     visit: Callable[[int], Page], drawing: Path, tmp_path: Path
 ) -> None:

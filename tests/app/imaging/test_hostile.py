@@ -163,6 +163,7 @@ def test_damaged_files_are_films_or_sentences_and_memory_stays_bounded() -> None
     assert peak < BOUND
 
 
+@pytest.mark.slow
 def test_the_largest_film_stays_within_the_memory_bound() -> None:
     name, costliest = next(largest())
     outcome, peak = read_alone(costliest)
