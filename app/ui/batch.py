@@ -19,7 +19,7 @@ from app.model.weights import percent
 from app.pipeline import png
 from app.result_folders import Source, folder_name, printable
 from app.ui import text
-from app.ui.session import HOUR, PATIENT, gallery, progress
+from app.ui.session import HOUR, PATIENT, gallery, model_choice, progress
 from app.ui.uploads import guard, hand_out
 
 __all__ = ["MOST", "BatchTab", "Shown", "ordered"]
@@ -101,13 +101,7 @@ class BatchTab:
             elem_id="batch-files",
         )
         guard(self.files, _named)
-        self.model = gr.Dropdown(
-            [(classifier.card.title, classifier.card.name) for classifier in classifiers],
-            value=classifiers[0].card.name,
-            label="Model",
-            visible=len(classifiers) > 1,
-            elem_id="batch-model",
-        )
+        self.model = model_choice([classifier.card for classifier in classifiers], "batch-model")
         with gr.Row():
             self.go = gr.Button("Explain all", variant="primary", elem_id="batch-go", min_width=140)
             self.stop = gr.Button("Stop", elem_id="batch-stop", min_width=140)

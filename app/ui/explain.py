@@ -23,7 +23,7 @@ from app.imaging.series import OWN_WINDOW, Slices, gather
 from app.model.classifier import Classifier, presence
 from app.pipeline import explain_image
 from app.ui import text
-from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, picture, progress, watched
+from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, model_choice, picture, progress, watched
 from app.ui.take_home import TakeHome
 from app.ui.uploads import guard
 
@@ -166,13 +166,7 @@ class ExplainTab:
 
     def _lay_out_inputs(self, classifiers: Sequence[Classifier]) -> None:
         self.source = _source()
-        self.model = gr.Dropdown(
-            [(classifier.card.title, classifier.card.name) for classifier in classifiers],
-            value=classifiers[0].card.name,
-            label="Model",
-            visible=len(classifiers) > 1,
-            elem_id="model",
-        )
+        self.model = model_choice([classifier.card for classifier in classifiers], "model")
         self.files = gr.UploadButton("Files", file_count="multiple", visible="hidden", elem_id="files")
         guard(self.files)
         self.random = gr.Button("Random test X-ray", elem_id="random-xray", visible=bool(self.labelled), size="sm")

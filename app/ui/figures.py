@@ -93,7 +93,7 @@ def reliability(card: ModelCard) -> str:
 
 def pointing(maps: dict[str, Any]) -> str:
     """How often each map peaks in a fracture box, with the interval as a line."""
-    rows = {name: its["inside"] for name, its in maps.items() if ", mirrored" not in name and "mirror" not in name}
+    rows = {name: its["inside"] for name, its in maps.items() if "mirror" not in name}
     step = 34.0
     parts = []
     for number, (name, share) in enumerate(rows.items()):

@@ -15,6 +15,7 @@ from app.errors import Progress
 from app.imaging.series import Slices
 from app.model.classifier import Explanation
 from app.model.ood import Likeness
+from app.model.weights import ModelCard
 from app.ui.text import CANCELLED, OURS, line
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SCREEN",
     "Session",
     "gallery",
+    "model_choice",
     "picture",
     "progress",
     "run_slowly",
@@ -99,6 +101,17 @@ def type_choice(titles: dict[str, str], label: str, first: str, elem_id: str) ->
     """A fracture type, or the empty name for the one that ``first`` describes."""
     kinds = [(title, name) for name, title in titles.items()]
     return gr.Dropdown([(first, ""), *kinds], value="", label=label, elem_id=elem_id, min_width=240)
+
+
+def model_choice(cards: Sequence[ModelCard], elem_id: str) -> gr.Dropdown:
+    """A model, the first where nobody chooses; not shown where there is one alone."""
+    return gr.Dropdown(
+        [(card.title, card.name) for card in cards],
+        value=cards[0].name,
+        label="Model",
+        visible=len(cards) > 1,
+        elem_id=elem_id,
+    )
 
 
 def run_slowly(

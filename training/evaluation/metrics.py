@@ -90,6 +90,12 @@ def area(scores: np.ndarray, fractured: np.ndarray, groups: np.ndarray | None = 
     return resampled(lambda chosen: _area(scores[chosen], fractured[chosen]), len(scores), groups)
 
 
+def _kappa(shares: np.ndarray) -> float:
+    """Of a table of shares of images, (C, C), by both labels; nan where one label stands for all."""
+    by_chance = float(shares.sum(axis=0) @ shares.sum(axis=1))
+    return (float(np.trace(shares)) - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else np.nan
+
+
 def kappa(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> dict[str, float] | None:
     """Cohen's kappa (Cohen, 1960, "A coefficient of agreement for nominal scales"), with its interval.
 
@@ -108,9 +114,7 @@ def kappa(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = Non
 
     def figure(chosen: np.ndarray) -> float:
         table = np.bincount(one[chosen] * len(labels) + other[chosen], minlength=len(labels) ** 2)
-        table = table.reshape(len(labels), -1) / len(chosen)
-        by_chance = float(table.sum(axis=0) @ table.sum(axis=1))
-        return (float(np.trace(table)) - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else np.nan
+        return _kappa(table.reshape(len(labels), -1) / len(chosen))
 
     return resampled(figure, len(one), groups)
 
@@ -149,9 +153,7 @@ def merged_classes(confusion: Sequence[Sequence[int]]) -> list[list[list[int]]]:
 
     def value(tried: list[list[int]]) -> float:
         belongs = np.array([[index in group for index in range(len(counts))] for group in tried], float)
-        table = belongs @ counts @ belongs.T / counts.sum()
-        by_chance = float(table.sum(axis=0) @ table.sum(axis=1))
-        return (float(np.trace(table)) - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else -1.0
+        return float(np.nan_to_num(_kappa(belongs @ counts @ belongs.T / counts.sum()), nan=-1.0))
 
     while len(groups) > 2:
         pairs = combinations(range(len(groups)), 2)
