@@ -19,7 +19,7 @@ from app.model.weights import percent
 from app.pipeline import png
 from app.result_folders import Source, folder_name, printable
 from app.ui import text
-from app.ui.session import HOUR, PATIENT, gallery, model_choice, progress
+from app.ui.session import HOUR, PATIENT, cancel, gallery, model_choice, progress
 from app.ui.uploads import guard, hand_out
 
 __all__ = ["MOST", "BatchTab", "Shown", "ordered"]
@@ -126,7 +126,7 @@ class BatchTab:
             concurrency_limit=2,
             **quiet,
         )
-        self.stop.click(self.stopped, [self.found, self.order], changed, cancels=[running], **quiet)
+        cancel(self.stop.click, running, self.stopped, [self.found, self.order], changed, **quiet)
         self.order.input(self.sorted, [self.found, self.order], [self.gallery, self.table], **quiet)
 
     def explain(self, files: list[tuple[str, str]], model: str, order: str) -> Iterator[dict[Any, Any]]:

@@ -23,7 +23,7 @@ from app.imaging.series import OWN_WINDOW, Slices, gather
 from app.model.classifier import Classifier, presence
 from app.pipeline import explain_image
 from app.ui import text
-from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, model_choice, picture, progress, watched
+from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, cancel, model_choice, picture, progress, watched
 from app.ui.take_home import TakeHome
 from app.ui.uploads import guard
 
@@ -215,8 +215,8 @@ class ExplainTab:
             show_progress="hidden",
         )
         stopped = [self.progress, self.stop, self.method, *drawn]
-        self.stop.click(self.stop_drawing, chosen, stopped, cancels=[running], **LIGHT)
-        self.session.change(self.nothing_runs, None, [self.progress, self.stop], cancels=[running], **LIGHT)
+        cancel(self.stop.click, running, self.stop_drawing, chosen, stopped, **LIGHT)
+        cancel(self.session.change, running, self.nothing_runs, None, [self.progress, self.stop], **LIGHT)
         self.painted.select(self.tell_point, self.session, self.point, **LIGHT)
 
     def explain_shown(self, path: str | None, model: str, *looks: Any) -> Updates:

@@ -27,6 +27,7 @@ __all__ = [
     "PATIENT",
     "SCREEN",
     "Session",
+    "cancel",
     "gallery",
     "model_choice",
     "picture",
@@ -135,8 +136,29 @@ def run_slowly(
     """
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     running = go.click(work, [session, *inputs], results, concurrency_id=PATIENT, concurrency_limit=2, **quiet)
-    session.change(clear, None, results, cancels=[running], **quiet)
-    stop.click(lambda: line(CANCELLED), None, results[0], cancels=[running], **quiet)
+    cancel(session.change, running, clear, None, results, **quiet)
+    cancel(stop.click, running, lambda: line(CANCELLED), None, results[0], **quiet)
+
+
+def cancel(
+    event: Callable[..., Any],
+    running: Any,
+    then: Callable[..., Any],
+    inputs: Any,
+    outputs: Sequence[Component] | Component,
+    **look: Any,
+) -> None:
+    """Ends running work, then shows something in its place.
+
+    Gradio awaits the function of an event before it cancels what the event cancels: the work would meanwhile write over
+    what the function showed. So the event itself has no function.
+
+    Args:
+        event: of a component or ``gr.State``, what ends the work.
+        running: what ``Component.event`` gave when the work was bound.
+        then, inputs, outputs, look: as for any event.
+    """
+    event(None, cancels=[running], api_visibility="private").then(then, inputs, outputs, **look)
 
 
 def progress(share: float, doing: str) -> str:

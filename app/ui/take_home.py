@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -19,7 +20,7 @@ from app.model.classifier import Classifier
 from app.pipeline import REPORT, OpenedImage, explain_image
 from app.result_folders import Source
 from app.ui import text
-from app.ui.session import LIMIT, PATIENT, Session
+from app.ui.session import LIMIT, PATIENT, Session, cancel
 from app.ui.uploads import hand_out
 
 __all__ = ["TakeHome"]
@@ -71,7 +72,7 @@ class TakeHome:
         )
         # What was made of another X-ray or type must not stand beside this one.
         changes = [session.change, *(each.change for each in shown)]
-        gr.on(changes, self.cleared, None, results, cancels=[making], **quiet)
+        cancel(partial(gr.on, changes), making, self.cleared, None, results, **quiet)
 
     def cleared(self, message: str = "") -> dict[Any, Any]:
         return {self.state: message, self.ready: gr.update(visible=False)}
