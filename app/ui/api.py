@@ -1,4 +1,4 @@
-"""The page's answers for programs, told in ``docs/api.md``: ``/classify``, ``/explain`` and ``/methods``.
+"""The page's answers for programs, told in ``docs/api.md``: ``/classify``, ``/explain``, ``/batch`` and ``/methods``.
 
 Their docstrings are what a program reads of them: Gradio shows them at ``/gradio_api/info``, and to agents as
 descriptions of tools.
@@ -12,6 +12,7 @@ import logging
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,13 +20,15 @@ import gradio as gr
 import numpy as np
 from gradio.context import LocalContext
 
+from app.batch import explain_batch, gather
 from app.errors import Cancelled, ChoiceError, ImageError, Progress
 from app.explain import DEFAULT, METHODS
 from app.imaging.radiograph import load
 from app.model.classifier import Classifier
 from app.pipeline import Result, explain_image
+from app.ui.batch import NO_PICTURE, too_many
 from app.ui.session import COMPUTE, LIMIT, OURS, PATIENT
-from app.ui.uploads import uploaded
+from app.ui.uploads import FOREIGN, uploaded
 
 __all__ = ["build", "tool_answer"]
 
@@ -48,7 +51,7 @@ def _picture(heat: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
-def _patience() -> Progress:
+def _patience(seconds: float | None = LIMIT) -> Progress:
     """Lets work take its time for as long as somebody waits for it: who hangs up is answered by nobody."""
     page, event = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
     waiting = page._queue.event_ids_to_events.get(event) if page is not None and event is not None else None
@@ -57,7 +60,7 @@ def _patience() -> Progress:
         if waiting is not None and not waiting.alive:
             progress.stop()
 
-    progress = Progress(LIMIT, tell)
+    progress = Progress(seconds, tell)
     return progress
 
 
@@ -75,12 +78,39 @@ def tool_answer(data: Sequence[dict[str, Any]], _root: str) -> list[Any]:
     return contents
 
 
+def _known(models: dict[str, Classifier], name: str) -> Classifier:
+    if name not in models:
+        raise ChoiceError(f"There is no model '{name}'. Known: {', '.join(models)}.")
+    return models[name]
+
+
+def _place(image: Any) -> str:
+    return uploaded(image["path"] if isinstance(image, dict) else image.path)
+
+
 def _answer(models: dict[str, Classifier], image: Any, model: str, **wanted: Any) -> Result:
-    if model not in models:
-        raise ChoiceError(f"There is no model '{model}'. Known: {', '.join(models)}.")
+    chosen = _known(models, model)
     # The bytes alone: an upload's name may be a person's.
-    data = load(uploaded(image["path"] if isinstance(image, dict) else image.path))
-    return explain_image(data, model=models[model], progress=_patience(), **wanted)
+    return explain_image(load(_place(image)), model=chosen, progress=_patience(), **wanted)
+
+
+def _answers(models: dict[str, Classifier], images: Sequence[Any], model: str, *, anyway: bool) -> list[dict[str, Any]]:
+    """A row an image, in order, each with the number of the file that it came in."""
+    chosen, places = _known(models, model), [_place(image) for image in images]
+    if any(not Path(place).is_file() for place in places):
+        raise ImageError(FOREIGN)
+    watch, rows = _patience(None), []
+    with gather(places, [str(number) for number in range(1, 1 + len(places))]) as items:
+        if not items:
+            raise ImageError(NO_PICTURE)
+        if sentence := too_many(len(items)):
+            raise ImageError(sentence)
+        for done, outcome in enumerate(explain_batch(items, model=chosen, anyway=anyway), start=1):
+            row, result = outcome
+            told = result.as_json() if result else None
+            rows.append({"name": row.name, "state": row.state, "notes": row.notes, "explanation": told})
+            watch.step(done / len(items))
+    return rows
 
 
 def build(classifiers: Sequence[Classifier]) -> None:
@@ -135,9 +165,27 @@ def _add_verdicts(models: dict[str, Classifier], first: str) -> None:
             result = _answer(models, image, model, anyway=anyway, **wanted)
             return {"explanation": result.as_json(), "heatmap": _picture(result.heat)}
 
+    def batch(images: list[gr.FileData], model: str = first, anyway: bool = False) -> dict[str, Any]:
+        """Names the type of bone fracture each of many X-rays shows, and says whether a fracture is seen on it at all.
+
+        A study aid that is often wrong about the type, and no diagnosis: pass its notice on.
+
+        Args:
+            images: X-rays as PNG, JPEG, WebP, TIFF or DICOM, or zip files of these; at most 50 X-rays
+            model: name of a model, as methods lists them; the best one where left out
+            anyway: also answer for pictures that do not look like X-rays
+
+        Returns:
+            JSON: for every X-ray the number of its file, whether it was explained, rejected or failed, why, and what
+            classify says of it
+        """
+        with _in_words():
+            return {"results": _answers(models, images, model, anyway=anyway)}
+
     # Or else the first request would lower the page's own limit to Gradio's, which is 1.
     gr.api(classify, api_name="classify", concurrency_id=COMPUTE, concurrency_limit=2)
     gr.api(explain, api_name="explain", concurrency_id=PATIENT, concurrency_limit=2)
+    gr.api(batch, api_name="batch", concurrency_id=PATIENT, concurrency_limit=2)
 
 
 def _add_choices(models: dict[str, Classifier]) -> None:

@@ -22,7 +22,7 @@ from app.ui import text
 from app.ui.session import HOUR, PATIENT, cancel, gallery, model_choice, progress
 from app.ui.uploads import guard, hand_out
 
-__all__ = ["MOST", "BatchTab", "Shown", "ordered"]
+__all__ = ["MOST", "NO_PICTURE", "BatchTab", "Shown", "ordered", "too_many"]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,11 @@ NO_PICTURE = "There is no X-ray in what you sent: PNG, JPEG, WebP, TIFF or DICOM
 TOO_MANY = "These are {count:,} images; at most {most} can be sent at once here. The command line takes any number."
 FINDINGS = ("definite", "suspicious", "none", "")
 NOT_TOLD = "not told"
+
+
+def too_many(count: int) -> str:
+    """What is said of so many images, counted with those in zip files; empty where they are not too many."""
+    return TOO_MANY.format(count=count, most=MOST) if count > MOST else ""
 
 
 class Shown(NamedTuple):
@@ -135,8 +140,7 @@ class BatchTab:
             return
         try:
             with gather([path for path, _ in files], [name for _, name in files]) as items:
-                if not 0 < len(items) <= MOST:
-                    sentence = TOO_MANY.format(count=len(items), most=MOST) if items else NO_PICTURE
+                if sentence := too_many(len(items)) if items else NO_PICTURE:
                     yield self._nothing(text.line(sentence))
                     return
                 found: tuple[Shown, ...] = ()

@@ -12,6 +12,7 @@ What Gradio would have to mend for this file to go, seen in 6.31.0:
   what follows from that is a traceback.
 - ``route_utils.upload_fn`` keeps the name of an uploaded file on disk, and ``GradioMultiPartParser`` leaves what was
   broken off in the system's folder for temporary files when ``upload_dir`` is not given.
+- ``mcp.convert_strings_to_filedata`` leaves data URLs in lists as they are.
 - ``mcp.DEFAULT_TEMP_DIR`` is read before anybody could name a folder, and nothing in it is ever deleted.
 """
 
@@ -28,11 +29,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_origin
 
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
-from gradio import mcp, queueing, route_utils, routes
+from gradio import mcp, processing_utils, queueing, route_utils, routes
 from gradio.block_function import BlockFunction
 from gradio.components.api_component import Api
 from gradio.exceptions import InvalidPathError
@@ -182,18 +183,21 @@ def filled(function: Any, given: Sequence[Any]) -> list[Any]:
     """The arguments of an endpoint, with its defaults where they are left out or null.
 
     Args:
-        function: the endpoint; every parameter but files is text or a truth value, and has a default.
+        function: the endpoint; every parameter but a file, or files, is text or a truth value, and has a default.
         given: positional arguments of a request, as decoded from JSON.
 
     Raises:
         gr.Error: one is missing, or of the wrong type; the message says which.
     """
     arguments: list[Any] = []
-    for place, parameter in enumerate(inspect.signature(function).parameters.values()):
+    for place, parameter in enumerate(inspect.signature(function, eval_str=True).parameters.values()):
         value, default = given[place] if place < len(given) else None, parameter.default
         name = parameter.name
         if default is parameter.empty:
-            if not isinstance(value, dict) or not isinstance(value.get("path"), str):
+            several = get_origin(parameter.annotation) is list
+            files = [_in_file(each) for each in value] if several and isinstance(value, list) else [value]
+            value = files if several else value
+            if not all(map(_is_file, files)):
                 raise gr.Error(NO_FILE.format(name=name), print_exception=False)
         elif value is None:
             value = default
@@ -204,6 +208,21 @@ def filled(function: Any, given: Sequence[Any]) -> list[Any]:
             raise gr.Error(f"'{name}' must be a name of at most {LONGEST} letters. {INFO}", print_exception=False)
         arguments.append(value)
     return arguments
+
+
+def _in_file(value: Any) -> Any:
+    """What an agent sends in a list as a data URL, as the file that Gradio makes of one that stands alone."""
+    if isinstance(value, str) and value.startswith("data:"):
+        return {"path": processing_utils.save_base64_to_cache(value, mcp.DEFAULT_TEMP_DIR), "meta": META}
+    return value
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("path"), str)
+
+
+META = {"_type": "gradio.FileData"}
+"""What makes Gradio look where a file of a request lies."""
 
 
 async def _answer(request: Request, error: Exception, *, status: int, sentence: str) -> JSONResponse:

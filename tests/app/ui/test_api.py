@@ -10,9 +10,11 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+import zipfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +24,8 @@ import httpx
 import numpy as np
 import pytest
 from gradio.utils import get_upload_folder
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -32,7 +36,7 @@ from app.explain.methods import METHODS
 from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
-from app.ui import busy
+from app.ui import batch, busy
 from app.ui.busy import BUSY, bound_queue, until_free
 from tests.app.test_pipeline import valid
 from tests.serving import PATIENCE, launch, until
@@ -74,10 +78,10 @@ def address(page: gr.Blocks) -> str:
 
 def test_an_agent_is_told_what_each_tool_does(address: str) -> None:
     tools = {tool.name: tool for tool in talk(address, lambda agent: agent.list_tools()).tools}
-    assert tools.keys() == {"classify", "explain", "methods"}
-    for name in ("classify", "explain"):
+    assert tools.keys() == {"classify", "explain", "batch", "methods"}
+    for name, needed in {"classify": "image", "explain": "image", "batch": "images"}.items():
         schema = tools[name].inputSchema
-        assert schema["required"] == ["image"]
+        assert schema["required"] == [needed]
         assert all(argument.get("description") for argument in schema["properties"].values()), schema
         assert "diagnosis" in tools[name].description
         assert "Returns: JSON" in tools[name].description
@@ -102,6 +106,14 @@ def test_an_agent_gets_the_answers_of_the_pipeline(address: str, classifier: Cla
     grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.data))))
     assert picture.mimeType == "image/png"
     assert np.abs(grey / 255.0 - explanation.heat("oblique")).max() < 0.02
+
+
+def test_an_agent_asks_about_many_at_once(address: str) -> None:
+    photograph = "data:image/png;base64," + base64.b64encode(b"<html>").decode()
+    answer = talk(address, lambda agent: agent.call_tool("batch", {"images": [URL, photograph]}))
+    assert not answer.isError, answer
+    rows = json.loads(answer.content[0].text)["results"]
+    assert [row["state"] for row in rows] == ["explained", "failed"]
 
 
 def test_an_agent_is_refused_with_a_sentence(address: str) -> None:
@@ -241,6 +253,54 @@ def test_a_full_queue_says_when_to_try_again(
     slow.released = True
     for asked in (*running, waiting, asker.ask()):
         assert asker.answer(asked)[0]["explanation"]["prediction"]["type"]
+
+
+def many(address: str, files: Sequence[tuple[str, bytes]], **wanted: Any) -> Any:
+    """What the page says of many files at once: rows, or the sentence of a refusal."""
+    page = Client(address, verbose=False)
+    with TemporaryDirectory() as folder:
+        for name, data in files:
+            (Path(folder) / name).write_bytes(data)
+        try:
+            paths = [handle_file(Path(folder) / name) for name, _ in files]
+            return page.predict(paths, **wanted, api_name="/batch")["results"]
+        except AppError as error:
+            return str(error)
+
+
+def test_many_images_are_answered_one_by_one(address: str, classifier: Classifier) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("left/arm.png", PNG)
+        files.writestr("notes.txt", "no picture")
+    noise = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    sent = [("Doe-4711.png", PNG), ("page.png", b"<html>"), ("both.zip", archive.getvalue()), ("noise.png", noise)]
+    rows = many(address, sent)
+    assert [row["name"] for row in rows] == ["1", "2", "3/left/arm.png", "4"], "no file's name is needed"
+    assert [row["state"] for row in rows[:3]] == ["explained", "failed", "explained"]
+    assert "not a picture that can be read" in rows[1]["notes"]
+    assert rows[1]["explanation"] is None
+    best = classifier.explain([Radiograph(PICTURE, (0, 255))])[0].prediction.best
+    for row in (rows[0], rows[2]):
+        valid(row["explanation"])
+        assert row["explanation"]["prediction"]["type"] == best
+
+
+def test_too_many_images_and_none_are_refused_with_a_sentence(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "MOST", 2)
+    assert many(address, [(f"{number}.png", PNG) for number in range(3)]) == batch.TOO_MANY.format(count=3, most=2)
+    assert many(address, []) == batch.NO_PICTURE
+    assert "There is no model 'x'" in many(address, [("a.png", PNG)], model="x")
+
+
+@pytest.mark.parametrize("place", ["/etc/hostname", "/etc", "folder"])
+def test_only_files_that_were_uploaded_are_read(asker: Asker, place: str) -> None:
+    """Not even the folder of all uploads, in which those of others lie."""
+    path = get_upload_folder() if place == "folder" else place
+    asked = httpx.post(f"{asker.api}call/batch", json={"data": [[asker.image, {"path": path}]]}, timeout=PATIENCE)
+    answer = httpx.get(f"{asker.api}call/batch/{asked.json()['event_id']}", timeout=PATIENCE).text
+    assert "event: error" in answer
+    assert "explanation" not in answer
 
 
 def test_nobody_gets_past_the_queue(asker: Asker) -> None:

@@ -109,6 +109,8 @@ ANSWERED: dict[str, Call] = {
     "defaults, join": lambda server: server.join(server.number("classify"), [film(server)])["data"][0],
     "defaults, null": lambda server: server.call("classify", [film(server), None, None])[0],
     "defaults, explain": lambda server: server.call("explain", [film(server)])[0],
+    "defaults, batch": lambda server: server.call("batch", [[film(server)]])[0]["results"][0]["explanation"],
+    "batch, one alone": lambda server: server.call("batch", [film(server)])[0]["results"][0]["explanation"],
     "no meta": lambda server: server.call("classify", [{"path": server.path}])[0],
 }
 """Well enough formed to be answered with a verdict."""
@@ -134,6 +136,10 @@ REFUSED: dict[str, Call] = {
     "call, path of bytes": lambda server: server.call("classify", [{"path": f"a\0{NAME}", "meta": FILE}]),
     "call, long path": lambda server: server.call("classify", [{"path": NAME * 1000, "meta": FILE}]),
     "call, path is a list": lambda server: server.call("classify", [{"path": [URL], "meta": FILE}]),
+    "batch, a stranger's path": lambda server: server.call("batch", [[film(server), stranger(server)]]),
+    "batch, data in path": lambda server: server.call("batch", [[{"path": URL, "meta": FILE}]]),
+    "batch, data that is none": lambda server: server.call("batch", [[f"data:{NAME}"]]),
+    "batch, text": lambda server: server.call("batch", [[f"/home/{NAME}.png"]]),
     "call v2, too much": lambda server: server.call("classify", {"image": film(server), NAME: URL}, "v2/"),
     "call v2, nothing": lambda server: server.call("classify", {}, "v2/"),
     "call v2, unknown": lambda server: server.call(NAME, {"image": film(server)}, "v2/"),
@@ -223,6 +229,7 @@ def odd_calls(server: Server) -> Iterator[Callable[[], Any]]:
         sent = server.post("upload", files={"files": (f"{NAME}.dcm", data)})
         for name in ("classify", "explain"):
             yield partial(server.call, name, [{"path": sent.json()[0], "meta": FILE}])
+        yield partial(server.call, "batch", [[{"path": sent.json()[0], "meta": FILE}]])
     for body in (b"\xff\xfe" + PICTURE, f"--b\r\n{NAME}\r\n".encode() + PICTURE, b""):
         for route in ("upload", "component_server", "queue/join", "process_recording"):
             for kind in ("multipart/form-data; boundary=b", "multipart/form-data", f"application/{NAME}"):
