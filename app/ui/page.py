@@ -70,7 +70,16 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
 def theme() -> gr.themes.Base:
     """Fonts of the system's own, so that the page asks nothing of other servers."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-    return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"])
+    soft = gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"])
+    # Soft's own dark colours miss the contrast of 4.5 that small text needs.
+    return soft.set(
+        block_title_background_fill_dark="*primary_700",
+        block_label_background_fill_dark="*primary_700",
+        link_text_color_dark="*secondary_400",
+        link_text_color_hover_dark="*secondary_300",
+        link_text_color_active_dark="*secondary_400",
+        link_text_color_visited_dark="*secondary_400",
+    )
 
 
 def own_folder() -> Path:

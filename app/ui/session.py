@@ -164,8 +164,8 @@ def cancel(
 def progress(share: float, doing: str) -> str:
     """A bar and what is being done, as HTML."""
     return (
-        f"<div class='progress' role='progressbar' aria-valuenow='{round(100 * share)}' aria-valuemin='0' "
-        f"aria-valuemax='100'><i style='width:{100 * share:.0f}%'></i><span>{doing}</span></div>"
+        f"<div class='progress' role='progressbar' aria-label='{doing}' aria-valuenow='{round(100 * share)}' "
+        f"aria-valuemin='0' aria-valuemax='100'><i style='width:{100 * share:.0f}%'></i><span>{doing}</span></div>"
     )
 
 

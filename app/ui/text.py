@@ -85,10 +85,11 @@ def details(summary: str, body: str) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Text as an HTML table that scrolls by itself where it is too wide."""
+    """Text as an HTML table that scrolls by itself where it is too wide, also by the keyboard."""
     columns = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div class='scroll'><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
+    rows_in_all = f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody>"
+    return f"<div class='scroll' tabindex='0'><table>{rows_in_all}</table></div>"
 
 
 def titles(card: ModelCard) -> dict[str, str]:

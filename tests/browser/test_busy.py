@@ -7,12 +7,9 @@ from playwright.sync_api import Browser, expect
 
 from app.model.classifier import Classifier
 from app.ui.busy import BUSY, WAITING
-from tests.browser.test_page import browser, pytestmark
 from tests.serving import PATIENCE, launch
 
-__all__ = ["browser"]
-
-pytestmark = [pytestmark, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def test_a_full_queue_and_an_icon_for_the_phone(browser: Browser, classifier: Classifier) -> None:

@@ -6,75 +6,24 @@ import base64
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from playwright.sync_api import Browser, FileChooser, JSHandle, Locator, Page, expect, sync_playwright
+from playwright.sync_api import FileChooser, JSHandle, Locator, Page, expect
 
 from app.explain import perturbation
 from app.explain.faithfulness import measure_faithfulness
 from app.explain.sanity import REPEATS
 from app.imaging.examples import draw
 from app.imaging.radiograph import MAX_BYTES
-from app.model.classifier import Classifier
-from app.model.ood import Detector, DetectorCard, backbone
 from tests.app.imaging.test_archive import packed
 from tests.app.imaging.test_dicom import made, written
-from tests.serving import PATIENCE, launch, until
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-
-
-def choosy(classifier: Classifier) -> Classifier:
-    """A third model, which knows one grey square and nothing like it."""
-    named = classifier.card.model_copy(update={"name": "choosy", "title": "Choosy network"})
-    card = DetectorCard(file="detector.safetensors", sha256="0" * 64, size=96, warning=-1.0, rejection=-1.0)
-    return Classifier(classifier.network, named, Detector(backbone(), torch.zeros(512), 0.0, card))
-
-
-@pytest.fixture(scope="module")
-def address(classifier: Classifier, second: Classifier, drawn_set: Path) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FRACTURE_DATA", str(drawn_set))
-        page, url = launch([classifier, second, choosy(classifier)])
-    yield url
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=1000 * PATIENCE)
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-        # A camera that Chromium makes up.
-        flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=1000 * PATIENCE)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, address: str) -> Iterator[Callable[[int], Page]]:
-    opened = []
-
-    def go(width: int = 1280) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.set_default_timeout(1000 * PATIENCE)
-        page.goto(address)
-        page.wait_for_selector("html[data-ready] #xray-input input[type=file]", state="attached")
-        opened.append(page)
-        return page
-
-    yield go
-    for page in opened:
-        page.close()
+from tests.serving import PATIENCE, until
 
 
 def shown(page: Page, place: str) -> str:
@@ -91,13 +40,6 @@ def shown(page: Page, place: str) -> str:
 
 def upload(page: Page, path: Path) -> None:
     page.set_input_files("#xray-input input[type=file]", str(path))
-
-
-@pytest.fixture
-def drawing(tmp_path: Path) -> Path:
-    path = tmp_path / "arm.png"
-    cv2.imwrite(str(path), draw("oblique", seed=2))
-    return path
 
 
 def test_a_film_is_named_explained_and_explained_otherwise(visit: Callable[[int], Page], drawing: Path) -> None:
