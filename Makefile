@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-hosting train-all lint format browser bench-explain bench-cam bench-load bench-users fuzz picture clean
+.PHONY: help demo test test-all test-hosting train-all lint format audit browser bench-explain bench-cam bench-load bench-users fuzz picture clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -21,8 +21,10 @@ endif
 
 ifdef UV
 INSTALL := uv pip install --quiet --python $(BIN)/python
+FREEZE := uv pip freeze --quiet --exclude-editable --python $(BIN)/python
 else
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+FREEZE := $(BIN)/python -m pip freeze --exclude-editable
 endif
 
 $(VENV)/.demo: requirements.txt | $(BIN)/python
@@ -90,6 +92,12 @@ bench-explain: $(VENV)/.dev ## cost of prediction and all heatmaps relative to t
 
 bench-cam: $(VENV)/.dev ## cost of heatmaps, ours beside pytorch-grad-cam's on the whole network
 	$(BIN)/python -m benchmarks.cam
+
+audit: $(VENV)/.dev ## known vulnerabilities of what is installed, where their list can be reached
+	@listed=$$(mktemp); $(FREEZE) > $$listed; \
+	found=$$($(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r $$listed 2>&1); code=$$?; rm $$listed; \
+	case "$$found" in *ConnectionError*|*"could not be audited"*) echo "Not audited: no list of vulnerabilities can be reached." ;; \
+		*) echo "$$found" ;; esac; exit $$code
 
 fuzz: $(VENV)/.dev ## ten thousand damaged files: each an X-ray or a sentence, and the peak memory
 	$(BIN)/python -m benchmarks.fuzz
