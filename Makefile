@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-hosting train-all lint format audit browser bench-explain bench-cam bench-load bench-users fuzz picture clean
+.PHONY: help demo test test-all test-hosting train-all lint format audit browser bench-explain bench-cam bench-load bench-page bench-users fuzz picture clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -104,6 +104,9 @@ fuzz: $(VENV)/.dev ## ten thousand damaged files: each an X-ray or a sentence, a
 
 bench-load: $(VENV)/.dev ## 1, 8 and 32 clients on the served page: same maps, p50, p95, errors, peak memory
 	$(BIN)/python -m benchmarks.load
+
+bench-page: $(VENV)/.dev browser ## what a visitor waits for in Chromium: upload, another type, another method
+	$(BIN)/python -m benchmarks.page
 
 bench-users: $(VENV)/.dev ## eight users at once: same maps, time and peak memory
 	$(BIN)/python -m benchmarks.users

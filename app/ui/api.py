@@ -117,6 +117,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
     """Adds the endpoints to the current Blocks; the first model answers where none is named."""
     models = {classifier.card.name: classifier for classifier in classifiers}
     _add_verdicts(models, classifiers[0].card.name)
+    _add_batch(models, classifiers[0].card.name)
     _add_choices(models)
 
 
@@ -165,6 +166,12 @@ def _add_verdicts(models: dict[str, Classifier], first: str) -> None:
             result = _answer(models, image, model, anyway=anyway, **wanted)
             return {"explanation": result.as_json(), "heatmap": _picture(result.heat)}
 
+    # Or else the first request would lower the page's own limit to Gradio's, which is 1.
+    gr.api(classify, api_name="classify", concurrency_id=COMPUTE, concurrency_limit=2)
+    gr.api(explain, api_name="explain", concurrency_id=PATIENT, concurrency_limit=2)
+
+
+def _add_batch(models: dict[str, Classifier], first: str) -> None:
     def batch(images: list[gr.FileData], model: str = first, anyway: bool = False) -> dict[str, Any]:
         """Names the type of bone fracture each of many X-rays shows, and says whether a fracture is seen on it at all.
 
@@ -182,9 +189,6 @@ def _add_verdicts(models: dict[str, Classifier], first: str) -> None:
         with _in_words():
             return {"results": _answers(models, images, model, anyway=anyway)}
 
-    # Or else the first request would lower the page's own limit to Gradio's, which is 1.
-    gr.api(classify, api_name="classify", concurrency_id=COMPUTE, concurrency_limit=2)
-    gr.api(explain, api_name="explain", concurrency_id=PATIENT, concurrency_limit=2)
     gr.api(batch, api_name="batch", concurrency_id=PATIENT, concurrency_limit=2)
 
 

@@ -1,0 +1,107 @@
+"""What a visitor waits for: from upload to heatmap, and from a click on another type or method to its heatmap.
+
+``make bench-page`` serves the shipped models in a process of its own, drives headless Chromium, and prints medians
+beside the time that the bare answer takes for the same drawn X-rays: read, predicted and explained, without a page.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, quantiles
+
+import cv2
+import torch
+from playwright.sync_api import Page, sync_playwright
+
+from app.imaging.examples import draw
+from app.model.classifier import Classifier
+from app.model.weights import ranked
+from app.pipeline import explain_image
+from benchmarks.load import serving
+from benchmarks.record import keep
+
+TIMES = 20
+WARM_UP = 2
+METHODS = ("LayerCAM", "Grad-CAM")
+"""Chosen by turns; both are instant."""
+FIELD = "#xray-input input[type=file]"
+
+NEXT_HEATMAP = """() => {
+    const before = document.querySelector("#painted img")?.src;
+    window.heatmap = new Promise((found) => {
+        const look = () => {
+            const now = document.querySelector("#painted img");
+            if (now && now.src !== before && now.complete && now.naturalWidth) found(performance.now());
+            else requestAnimationFrame(look);
+        };
+        look();
+    });
+}"""
+
+
+def waited(page: Page, act: Callable[[], None]) -> float:
+    """Seconds from an act to the next heatmap on the screen, by the browser's own clock."""
+    page.evaluate(NEXT_HEATMAP)
+    began = page.evaluate("performance.now()")
+    act()
+    return (page.evaluate("window.heatmap") - began) / 1000.0
+
+
+def visit(address: str, images: list[Path]) -> dict[str, list[float]]:
+    """Seconds a visitor waits for each image, another type of it, and another method."""
+    found: dict[str, list[float]] = {"upload": [], "type": [], "method": []}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(address)
+        page.wait_for_selector(f"html[data-ready] {FIELD}", state="attached")
+
+        def choose(method: str) -> None:
+            page.locator("#method input").click()
+            page.get_by_role("option", name=method, exact=True).click()
+
+        for number, image in enumerate(images):
+            found["upload"].append(waited(page, lambda image=image: page.set_input_files(FIELD, str(image))))
+            found["type"].append(waited(page, lambda: page.locator("#types label:not(.selected)").first.click()))
+            found["method"].append(waited(page, lambda number=number: choose(METHODS[number % 2])))
+        browser.close()
+    return {name: times[WARM_UP:] for name, times in found.items()}
+
+
+def bare(images: list[Path]) -> list[float]:
+    """Seconds of the answer alone."""
+    classifier, found = Classifier.load(ranked()[0]), []
+    for image in images:
+        began = time.perf_counter()
+        explain_image(image, model=classifier)
+        found.append(time.perf_counter() - began)
+    return found[WARM_UP:]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        images = [Path(folder) / f"{number}.png" for number in range(WARM_UP + TIMES)]
+        for number, image in enumerate(images):
+            cv2.imwrite(str(image), draw("oblique", seed=number, height=1200, width=900))
+        with serving() as server:
+            times = visit(f"http://127.0.0.1:{server.port}", images)
+        alone = median(bare(images))
+    figures: dict[str, float | int | str] = {
+        "times": TIMES,
+        "threads": torch.get_num_threads(),
+        "bare": round(alone, 3),
+    }
+    print(f"the answer without a page   {alone:.3f} s")
+    for name, each in times.items():
+        middle, late = median(each), quantiles(each, n=20)[-1]
+        figures |= {f"{name}_p50": round(middle, 3), f"{name}_p95": round(late, 3)}
+        print(f"{name:8s} to heatmap          p50 {middle:.3f} s ({middle / alone:.1f} x), p95 {late:.3f} s")
+    keep("page", figures)
+
+
+if __name__ == "__main__":
+    main()
