@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from app.model.weights import percent
 from app.pipeline import png
 from app.result_folders import Source, folder_name, printable
 from app.ui import text
+from app.ui.languages import digits, in_every, label, said, say
 from app.ui.session import HOUR, PATIENT, cancel, gallery, model_choice, progress
 from app.ui.uploads import guard, hand_out
 
@@ -33,15 +35,14 @@ SIDE = 768
 LETTERS = 80
 """Of a file's name; browsers send what they like."""
 
-INTRO = """
-<div class='reading'><p>Many X-rays at once: look at the doubtful ones first, take the table home.
-File names are shown to you alone.</p></div>
-"""
+LEAD = "Many X-rays at once: look at the doubtful ones first, take the table home. File names are shown to you alone."
 NOTHING = "No X-rays yet: drop some in first."
 NO_PICTURE = "There is no X-ray in what you sent: PNG, JPEG, WebP, TIFF or DICOM, or a zip file of these."
 TOO_MANY = "These are {count:,} images; at most {most} can be sent at once here. The command line takes any number."
 FINDINGS = ("definite", "suspicious", "none", "")
 NOT_TOLD = "not told"
+COUNTED = {"explained": "{count} explained", "rejected": "{count} rejected", "failed": "{count} failed"}
+"""How many came to which end."""
 
 
 def too_many(count: int) -> str:
@@ -89,9 +90,9 @@ class BatchTab:
 
     def __init__(self, classifiers: Sequence[Classifier]) -> None:
         self.models = {classifier.card.name: classifier for classifier in classifiers}
-        self.titles = text.titles(classifiers[0].card)
+        self.card = classifiers[0].card
         self.found = gr.State((), time_to_live=HOUR)
-        gr.HTML(INTRO)
+        gr.HTML(str(in_every(lambda: f"<div class='reading'><p>{said(LEAD)}</p></div>")))
         self._lay_out_inputs(classifiers)
         self.state = gr.HTML("", elem_id="batch-state")
         with gr.Column(visible=False, elem_id="batch-results") as self.results:
@@ -100,7 +101,7 @@ class BatchTab:
 
     def _lay_out_inputs(self, classifiers: Sequence[Classifier]) -> None:
         self.files = gr.File(
-            label=f"Up to {MOST} X-rays, or a zip",
+            label=label("Up to {most} X-rays, or a zip", most=MOST),
             file_count="multiple",
             height=190,
             elem_id="batch-files",
@@ -108,15 +109,15 @@ class BatchTab:
         guard(self.files, _named)
         self.model = model_choice([classifier.card for classifier in classifiers], "batch-model")
         with gr.Row():
-            self.go = gr.Button("Explain all", variant="primary", elem_id="batch-go", min_width=140)
-            self.stop = gr.Button("Stop", elem_id="batch-stop", min_width=140)
+            self.go = gr.Button(label("Explain all"), variant="primary", elem_id="batch-go", min_width=140)
+            self.stop = gr.Button(label("Stop"), elem_id="batch-stop", min_width=140)
 
     def _lay_out_results(self, fracture: bool) -> None:
         with gr.Row():
-            self.csv = gr.DownloadButton("Table (CSV)", size="sm", elem_id="batch-csv", min_width=140)
-            self.zip = gr.DownloadButton("Overlays (zip)", size="sm", elem_id="batch-zip", min_width=140)
-        orders = [order for order in ORDERS if fracture or order != "By fracture finding"]
-        self.order = gr.Radio(orders, value="Most doubtful first", label="Order", elem_id="batch-order")
+            self.csv = gr.DownloadButton(str(label("Table (CSV)")), size="sm", elem_id="batch-csv", min_width=140)
+            self.zip = gr.DownloadButton(str(label("Overlays (zip)")), size="sm", elem_id="batch-zip", min_width=140)
+        orders = [(label(order), order) for order in ORDERS if fracture or order != "By fracture finding"]
+        self.order = gr.Radio(orders, value="Most doubtful first", label=label("Order"), elem_id="batch-order")
         self.gallery = gallery("batch-gallery", 4)
         self.table = gr.HTML("", elem_id="batch-table")
 
@@ -140,14 +141,15 @@ class BatchTab:
             return
         try:
             with gather([path for path, _ in files], [name for _, name in files]) as items:
-                if sentence := too_many(len(items)) if items else NO_PICTURE:
-                    yield self._nothing(text.line(sentence))
+                if too_many(len(items)) or not items:
+                    many = text.line(TOO_MANY, count=len(items), most=MOST)
+                    yield self._nothing(many if items else text.line(NO_PICTURE))
                     return
                 found: tuple[Shown, ...] = ()
-                yield self._nothing(progress(0.0, f"0 of {len(items)}"))
+                yield self._nothing(progress(0.0, _done_of(0, len(items))))
                 for outcome in explain_batch(items, model=self.models[model]):
                     found = (*found, _shown(outcome))
-                    bar = progress(len(found) / len(items), f"{len(found)} of {len(items)}")
+                    bar = progress(len(found) / len(items), _done_of(len(found), len(items)))
                     yield {self.state: bar, self.found: found}
             yield self._done(found, order, "")
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
@@ -155,7 +157,9 @@ class BatchTab:
             yield self._nothing(text.line(text.OURS))
 
     def stopped(self, found: Sequence[Shown], order: str) -> dict[Any, Any]:
-        return self._done(found, order, f"{text.CANCELLED} ") if found else self._nothing(text.line(text.CANCELLED))
+        return (
+            self._done(found, order, f"{said(text.CANCELLED)} ") if found else self._nothing(text.line(text.CANCELLED))
+        )
 
     def sorted(self, found: Sequence[Shown], order: str) -> dict[Any, Any]:
         if not found:
@@ -168,10 +172,11 @@ class BatchTab:
     def _done(self, found: Sequence[Shown], order: str, before: str) -> dict[Any, Any]:
         states = [each.row.state for each in found]
         counts = {word: states.count(word) for word in ("explained", "rejected", "failed")}
-        told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        told = say(", ").join(say(COUNTED[word], count=count) for word, count in counts.items() if count)
+        all_of_them = say("1 X-ray") if len(found) == 1 else say("{count} X-rays", count=len(found))
         table = hand_out(RESULTS, as_csv(each.row for each in found))
         return {
-            self.state: text.line(f"{before}{len(found)} X-ray{'s' * (len(found) != 1)}: {told}."),
+            self.state: f"<p class='line'>{before}{html.escape(f'{all_of_them}: {told}.')}</p>",
             self.found: tuple(found),
             self.results: gr.update(visible=True),
             **self.sorted(found, order),
@@ -180,24 +185,27 @@ class BatchTab:
         }
 
     def _pictures(self, found: Sequence[Shown], order: str) -> list[tuple[str, str]]:
+        titles = text.titles(self.card)
+
         def caption(row: Row) -> str:
-            return f"{self.titles[row.type]} {percent(row.probability or 0.0)} · {_last(row.name)}"
+            return f"{titles[row.type]} {digits(percent(row.probability or 0.0))} · {_last(row.name)}"
 
         return [(each.picture, caption(each.row)) for each in ordered(found, order) if each.picture]
 
     def _rows(self, found: Sequence[Shown], order: str) -> str:
-        head, rows = ["X-ray", "Type", "Confidence", "Fracture"], [each.row for each in ordered(found, order)]
+        head = [say(word) for word in ("X-ray", "Type", "Confidence", "Fracture")]
+        rows = [each.row for each in ordered(found, order)]
         cells = [self._cells(row) for row in rows]
         if any(notes := [row.notes if row.state == "explained" else "" for row in rows]):
-            head, cells = [*head, "Note"], [[*each, note] for each, note in zip(cells, notes, strict=True)]
+            head, cells = [*head, say("Note")], [[*each, note] for each, note in zip(cells, notes, strict=True)]
         return f"<div class='about wide'>{text.table(head, cells)}</div>"
 
     def _cells(self, row: Row) -> list[str]:
         if row.probability is None:
-            return [row.name, f"{row.state.capitalize()}: {row.notes}", "", ""]
-        sure = f"{percent(row.probability)}, {confidence(row.probability).removesuffix(' confidence')}"
+            return [row.name, f"{say(row.state.capitalize())}: {say(row.notes)}", "", ""]
+        sure = f"{digits(percent(row.probability))}, {say(confidence(row.probability).removesuffix(' confidence'))}"
         seen = next((words for finding, words in IN_WORDS.items() if finding == row.fracture), NOT_TOLD)
-        return [row.name, self.titles[row.type], sure, seen]
+        return [row.name, text.titles(self.card)[row.type], sure, say(seen)]
 
 
 def _shown(outcome: Outcome) -> Shown:
@@ -207,6 +215,10 @@ def _shown(outcome: Outcome) -> Shown:
     small = replace(outcome.result, explanation=outcome.result.explanation.at_screen_size(SIDE))
     drawn = overlay(small.explanation.radiograph.display(), small.heat)
     return Shown(outcome.row, hand_out("overlay.png", png(drawn)))
+
+
+def _done_of(done: int, count: int) -> str:
+    return said("{done} of {count}", done=str(done), count=str(count))
 
 
 def _last(name: str) -> str:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -14,10 +15,11 @@ import numpy as np
 
 from app.errors import Cancelled, ImageError
 from app.explain.faithfulness import measured, objection
-from app.explain.methods import DEFAULT, METHODS, MapRequest, draw, heat, map_request
+from app.explain.methods import DEFAULT, METHODS, MapRequest, Method, draw, heat, map_request
 from app.explain.overlay import COLD, WARM, difference, overlay
 from app.model.classifier import Classifier, Explanation
 from app.ui import text
+from app.ui.languages import english, in_every, label, marked, said, say
 from app.ui.session import LIMIT, SCREEN, Session, gallery, picture, progress, run_slowly, type_choice, watched
 
 __all__ = ["CompareTab", "score_sums"]
@@ -25,18 +27,20 @@ __all__ = ["CompareTab", "score_sums"]
 log = logging.getLogger(__name__)
 
 AT_FIRST = [DEFAULT, "gradcam++", "layercam", "eigencam", "finercam", "ablationcam"]
+LATE = "{methods} took longer than {seconds} seconds."
+ALT = "The X-ray with what speaks for one type and for the other in two colours"
 COSTS = {"instant": "at once", "seconds": "seconds", "slow": "slow: up to minutes"}
 
-INTRO = f"""
-<div class='reading'><p>See the same X-ray explained by several methods. Where they disagree, doubt all of them.</p>
-{
-    text.details(
-        "How to compare",
-        "<p>Grad-CAM has a scale in logits. Every other map is drawn up to its own peak, since "
-        "these methods have no common unit: compare places, not strengths.</p>",
-    )
-}</div>
-"""
+LEAD = "See the same X-ray explained by several methods. Where they disagree, doubt all of them."
+SCALES = (
+    "<p>Grad-CAM has a scale in logits. Every other map is drawn up to its own peak, since "
+    "these methods have no common unit: compare places, not strengths.</p>"
+)
+
+
+def _intro() -> str:
+    how = text.details(say("How to compare"), english(SCALES))
+    return f"<div class='reading'><p>{said(LEAD)}</p>\n{how}</div>"
 
 
 class _Pair(NamedTuple):
@@ -53,7 +57,11 @@ def method_notes(names: Sequence[str], figures: dict[str, dict[str, Any] | None]
         f"{''.join(_flags(name, figures))}</li>"
         for name in names
     )
-    return text.details("What each method shows", f"<ul class='methods'>{rows}</ul>")
+    return text.details(say("What each method shows"), english(f"<ul class='methods'>{rows}</ul>"))
+
+
+def _told(how: Method) -> str:
+    return f"{say(how.title)} · {say(COSTS[how.cost])}"
 
 
 def _flags(name: str, figures: dict[str, dict[str, Any] | None]) -> Iterator[str]:
@@ -72,21 +80,22 @@ def score_sums(explanation: Explanation, titles: dict[str, str], names: Sequence
     sums = []
     for name, parts in terms.items():
         rows = "".join(
-            f"<tr><td>{label}</td><td class='bar'><i class='{'minus' if value < 0 else 'plus'}' "
-            f"style='width:{abs(value) / widest:.1%}'></i></td><td>{value:+.3f}</td></tr>"
-            for label, value in zip(("evidence for", "evidence against", "constant"), parts, strict=True)
+            f"<tr><td>{said(term)}</td><td class='bar'><i class='{'minus' if value < 0 else 'plus'}' "
+            f"style='width:{abs(value) / widest:.1%}'></i></td><td dir='ltr'>{value:+.3f}</td></tr>"
+            for term, value in zip(("evidence for", "evidence against", "constant"), parts, strict=True)
         )
         score = float(explanation.prediction.logits[explanation.prediction.classes.index(name)])
-        total = f"<tr class='total'><td>score</td><td></td><td>{score:+.3f}</td></tr>"
+        total = f"<tr class='total'><td>{said('score')}</td><td></td><td dir='ltr'>{score:+.3f}</td></tr>"
         sums.append(f"<table class='sum'><caption>{html.escape(titles[name])}</caption>{rows}{total}</table>")
     return f"<div class='sums'>{''.join(sums)}</div>"
 
 
 def _difference_key(titles: dict[str, str], pair: _Pair) -> str:
     """What the colours of the difference mean, as HTML."""
+    words = (said("speaks for {type}", type=html.escape(titles[name].lower())) for name in pair)
     parts = "".join(
-        f"<span><i style='background:rgb{colour}'></i>speaks for {html.escape(titles[name].lower())}</span>"
-        for name, colour in zip(pair, (WARM, COLD), strict=True)
+        f"<span><i style='background:rgb{colour}'></i>{told}</span>"
+        for told, colour in zip(words, (WARM, COLD), strict=True)
     )
     return f"<p class='difference-key'>{parts}</p>"
 
@@ -101,41 +110,40 @@ class CompareTab:
 
     def __init__(self, classifiers: Sequence[Classifier], session: gr.State) -> None:
         self.models = {classifier.card.name: classifier for classifier in classifiers}
-        self.titles = text.titles(classifiers[0].card)
+        self.card = classifiers[0].card
         self.figures = {name: measured(name) for name in self.models}
-        gr.HTML(INTRO)
+        gr.HTML(str(in_every(_intro)))
         self._lay_out_choices(classifiers)
         self._lay_out_results(classifiers[0].card.name)
         self._bind(session)
 
     def _lay_out_choices(self, classifiers: Sequence[Classifier]) -> None:
         with gr.Row():
-            self.target = type_choice(self.titles, "Type", "the predicted type", "compare-target")
-            self.against = type_choice(self.titles, "Compare against", "the next likely type", "compare-against")
+            self.target = type_choice(self.card, "Type", "the predicted type", "compare-target")
+            self.against = type_choice(self.card, "Compare against", "the next likely type", "compare-against")
         self.methods = gr.CheckboxGroup(
-            [(f"{how.title} · {COSTS[how.cost]}", name) for name, how in METHODS.items()],
+            [(in_every(partial(_told, how)), name) for name, how in METHODS.items()],
             value=AT_FIRST,
-            label="Methods",
+            label=label("Methods"),
             elem_id="compare-methods",
         )
         self.others = gr.CheckboxGroup(
-            [(classifier.card.title, classifier.card.name) for classifier in classifiers],
+            [(label(classifier.card.title), classifier.card.name) for classifier in classifiers],
             value=[classifiers[0].card.name],
-            label="Models",
+            label=label("Models"),
             elem_id="compare-models",
             visible=len(classifiers) > 1,
         )
         with gr.Row():
-            self.go = gr.Button("Compare methods", variant="primary", elem_id="compare-go")
-            self.stop = gr.Button("Stop", elem_id="compare-stop")
+            self.go = gr.Button(label("Compare methods"), variant="primary", elem_id="compare-go")
+            self.stop = gr.Button(label("Stop"), elem_id="compare-stop")
 
     def _lay_out_results(self, default: str) -> None:
         self.state = gr.HTML("", elem_id="compare-state")
         self.grid = gallery("compare-grid", 3)
-        self.notes = gr.HTML(self._notes(AT_FIRST, [default]))
+        self.notes = gr.HTML(str(in_every(lambda: self._notes(AT_FIRST, [default]))))
         self.key = gr.HTML("", elem_id="compare-key")
-        alt = "The X-ray with what speaks for one type and for the other in two colours"
-        self.why = picture("compare-why", alt, buttons=[], height=420)
+        self.why = picture("compare-why", "", buttons=[], height=420)
         self.sums = gr.HTML("", elem_id="compare-sums")
 
     def _bind(self, session: gr.State) -> None:
@@ -163,16 +171,16 @@ class CompareTab:
         if pair.target == pair.against:
             yield self._cleared("A type cannot be compared against itself; choose another one.")
             return
-        models = models or [explanation.model]
+        models, titles = models or [explanation.model], text.titles(self.card)
         image = explanation.radiograph.display()
         signed = explanation.evidence(pair.target) - explanation.evidence(pair.against)
         yield {
-            self.state: progress(0.0, "Predicting"),
+            self.state: progress(0.0, said("Predicting")),
             self.grid: [],
             self.notes: self._notes(methods, models),
-            self.key: f"<h2>Why this type and not the other?</h2>{_difference_key(self.titles, pair)}",
-            self.why: difference(image, explanation.placement.onto_image(signed)),
-            self.sums: score_sums(explanation, self.titles, pair),
+            self.key: f"<h2>{said('Why this type and not the other?')}</h2>{_difference_key(titles, pair)}",
+            self.why: gr.update(value=difference(image, explanation.placement.onto_image(signed)), alt_text=say(ALT)),
+            self.sums: score_sums(explanation, titles, pair),
         }
         try:
             yield from self._maps(session, pair, methods, models)
@@ -193,27 +201,26 @@ class CompareTab:
         late: list[str] = []
         for number, (method, explained, request) in enumerate(cells):
             began, found = time.monotonic(), None
-            title = METHODS[method].title
+            title = say(METHODS[method].title)
             try:
                 for share, done in watched(
                     lambda watch, method=method, request=request: draw(replace(request, watch=watch), method)
                 ):
                     found = done
-                    yield {
-                        self.state: progress((number + share) / len(cells), f"{title}, {number + 1} of {len(cells)}")
-                    }
+                    doing = said("{what}, {done} of {count}", what=title, done=str(number + 1), count=str(len(cells)))
+                    yield {self.state: progress((number + share) / len(cells), doing)}
                 took = f"{time.monotonic() - began:.1f} s"
             except Cancelled:
                 late.append(title)
-                took = "took too long"
-            before = f"{self.models[explained.model].card.title}: " if several else ""
+                took = say("took too long")
+            before = f"{say(self.models[explained.model].card.title)}: " if several else ""
             # The place of a map that took too long stays, so that a column is a model's.
             shown = np.zeros(image.shape, np.float32) if found is None else heat(found, explained.placement)
             if found is not None and method == DEFAULT:
                 shown = explained.heat(pair.target)
             pictures = [*pictures, (overlay(image, shown), f"{before}{title} · {took}")]
             yield {self.grid: gr.Gallery(pictures, columns=len(requests) if several else 3)}
-        yield {self.state: text.line(self._summary(pair, late))}
+        yield {self.state: self._summary(pair, late)}
 
     def _requests(self, session: Session, names: Sequence[str], pair: _Pair) -> list[tuple[Explanation, MapRequest]]:
         """The X-ray as each model explains it, and what it is asked for."""
@@ -232,8 +239,9 @@ class CompareTab:
         return requests
 
     def _summary(self, pair: _Pair, late: Sequence[str]) -> str:
-        target, against = (self.titles[name].lower() for name in pair)
-        told = f"Heatmaps for {target}, compared against {against}."
+        target, against = (text.titles(self.card)[name].lower() for name in pair)
+        told = marked("Heatmaps for {target}, compared against {against}.", target=target, against=against)
         if late:
-            told += f" {' and '.join(dict.fromkeys(late))} took longer than {LIMIT:.0f} seconds."
-        return told
+            methods = say(" and ").join(dict.fromkeys(late))
+            told += f" {marked(LATE, methods=methods, seconds=f'{LIMIT:.0f}')}"
+        return f"<p class='line'>{told}</p>"

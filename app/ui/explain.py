@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from app.imaging.series import OWN_WINDOW, Slices, gather
 from app.model.classifier import Classifier, presence
 from app.pipeline import explain_image
 from app.ui import text
+from app.ui.languages import in_every, label, marked, said, say
 from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, cancel, model_choice, picture, progress, watched
 from app.ui.take_home import TakeHome
 from app.ui.uploads import guard
@@ -43,6 +43,10 @@ LIGHT: dict[str, Any] = {
 }
 
 
+DROP = "Drop an X-ray here, or click to choose one"
+FORMATS = "PNG, JPEG, WebP, TIFF or DICOM, or a DICOM series"
+
+
 class Looks(NamedTuple):
     """How the overlay is drawn."""
 
@@ -60,7 +64,7 @@ def _as_it_came(payload: Any) -> str | None:
 
 def _source() -> gr.Image:
     source = gr.Image(
-        label="X-ray",
+        label=label("X-ray"),
         show_label=False,
         type="filepath",
         format="png",
@@ -71,7 +75,7 @@ def _source() -> gr.Image:
         height=300,
         elem_id="xray-input",
         buttons=[],
-        placeholder="Drop an X-ray here, or click to choose one\nPNG, JPEG, WebP, TIFF or DICOM, or a DICOM series",
+        placeholder=str(in_every(lambda: f"{say(DROP)}\n{say(FORMATS)}")),
     )
     guard(source, _as_it_came)
     return source
@@ -101,7 +105,7 @@ class ExplainTab:
         self.rejected = gr.State(None, time_to_live=HOUR)
         with gr.Column(elem_id="workbench"):
             self.message = gr.HTML("", elem_id="message")
-            self.anyway = gr.Button("Explain it anyway", visible=False, size="sm", elem_id="anyway")
+            self.anyway = gr.Button(label("Explain it anyway"), visible=False, size="sm", elem_id="anyway")
             with gr.Row(visible=False, elem_id="bench") as self.bench:
                 with gr.Column(scale=7, min_width=300, elem_id="stage"):
                     self._lay_out_stage()
@@ -109,9 +113,13 @@ class ExplainTab:
                     self._lay_out_verdict()
                     self._lay_out_settings(any(classifier.card.presence for classifier in classifiers))
             with gr.Row(elem_id="through"):
-                self.number = gr.Slider(1, 2, 1, step=1, label="Slice", visible=False, elem_id="slice")
+                self.number = gr.Slider(1, 2, 1, step=1, label=label("Slice"), visible=False, elem_id="slice")
                 self.window = gr.Dropdown(
-                    [OWN_WINDOW], value=OWN_WINDOW, label="Window", visible=False, elem_id="window"
+                    [(label(OWN_WINDOW), OWN_WINDOW)],
+                    value=OWN_WINDOW,
+                    label=label("Window"),
+                    visible=False,
+                    elem_id="window",
                 )
             with gr.Row(elem_id="start"):
                 with gr.Column(scale=4, min_width=300):
@@ -122,10 +130,10 @@ class ExplainTab:
 
     def _lay_out_stage(self) -> None:
         with gr.Tabs(elem_id="views"):
-            with gr.Tab("Heatmap"), gr.Group(elem_id="pair"):
-                self.plain = picture("plain", "The X-ray")
-                self.painted = picture("painted", "The X-ray with the heatmap for the chosen type over it")
-            with gr.Tab("Slider"):
+            with gr.Tab(label("Heatmap")), gr.Group(elem_id="pair"):
+                self.plain = picture("plain", "")
+                self.painted = picture("painted", "")
+            with gr.Tab(label("Slider")):
                 self.slider = gr.ImageSlider(
                     show_label=False, format="png", interactive=False, elem_id="slider", buttons=[]
                 )
@@ -133,34 +141,34 @@ class ExplainTab:
         self.progress = gr.HTML("", elem_id="method-progress")
         with gr.Row(elem_id="tools"):
             self.method = gr.Dropdown(
-                [(how.title, name) for name, how in METHODS.items() if not how.contrasts],
+                [(label(how.title), name) for name, how in METHODS.items() if not how.contrasts],
                 value=DEFAULT,
-                label="Method",
+                label=label("Method"),
                 show_label=False,
                 container=False,
                 elem_id="method",
                 min_width=130,
             )
-            self.stop = gr.Button("Stop", visible=False, size="sm", elem_id="method-stop", min_width=70)
-            self.hold = gr.Button("Hide heat", size="sm", elem_id="hold", min_width=120)
-            self.another = gr.Button("New X-ray", size="sm", elem_id="another", min_width=100)
+            self.stop = gr.Button(label("Stop"), visible=False, size="sm", elem_id="method-stop", min_width=70)
+            self.hold = gr.Button(label("Hide heat"), size="sm", elem_id="hold", min_width=120)
+            self.another = gr.Button(label("New X-ray"), size="sm", elem_id="another", min_width=100)
         self.point = gr.HTML("", elem_id="point")
 
     def _lay_out_verdict(self) -> None:
         self.verdict = gr.HTML("", elem_id="verdict")
         self.bars = gr.HTML("", visible="hidden")
-        self.types = gr.Radio([], label="Likeliest types", show_label=False, container=False, elem_id="types")
-        self.every = gr.Button("All types", size="sm", elem_id="all-types")
+        self.types = gr.Radio([], label=label("Likeliest types"), show_label=False, container=False, elem_id="types")
+        self.every = gr.Button(label("All types"), size="sm", elem_id="all-types")
         self.belief = gr.HTML("", elem_id="belief")
         TakeHome(self.session, self.models, self.types, self.method)
 
     def _lay_out_settings(self, fracture_map: bool) -> None:
-        with gr.Accordion("Settings", open=False, elem_id="settings"):
-            self.colours = gr.Dropdown(list(COLOUR_MAPS), value="inferno", label="Colours", elem_id="colours")
-            self.opacity = gr.Slider(0.1, 1.0, 0.6, step=0.05, label="Opacity", elem_id="opacity")
-            self.contour = gr.Checkbox(True, label="Outline the hottest region", elem_id="contour")
+        with gr.Accordion(label("Settings"), open=False, elem_id="settings"):
+            self.colours = gr.Dropdown(list(COLOUR_MAPS), value="inferno", label=label("Colours"), elem_id="colours")
+            self.opacity = gr.Slider(0.1, 1.0, 0.6, step=0.05, label=label("Opacity"), elem_id="opacity")
+            self.contour = gr.Checkbox(True, label=label("Outline the hottest region"), elem_id="contour")
             self.fracture = gr.Checkbox(
-                True, label="Outline the fracture seen", visible=fracture_map, elem_id="fracture"
+                True, label=label("Outline the fracture seen"), visible=fracture_map, elem_id="fracture"
             )
         self.description = gr.HTML("", elem_id="description")
 
@@ -169,11 +177,15 @@ class ExplainTab:
         self.model = model_choice([classifier.card for classifier in classifiers], "model")
         self.files = gr.UploadButton("Files", file_count="multiple", visible="hidden", elem_id="files")
         guard(self.files)
-        self.random = gr.Button("Random test X-ray", elem_id="random-xray", visible=bool(self.labelled), size="sm")
+        self.random = gr.Button(
+            label("Random test X-ray"), elem_id="random-xray", visible=bool(self.labelled), size="sm"
+        )
 
     def _lay_out_examples(self) -> None:
-        origins = "; ".join(sorted({html.escape(example.source) for example in self.offered}))
-        gr.HTML(f"<p class='origin'><strong>Or click an example</strong> &ndash; {origins}</p>", elem_id="origin")
+        gr.HTML(str(in_every(self._origins)), elem_id="origin")
+        for example in self.offered:
+            # Gradio translates no captions: the page's script looks them up.
+            label(example.label)
         self.examples = gr.Gallery(
             [(str(example.path), example.label) for example in self.offered],
             show_label=False,
@@ -184,6 +196,11 @@ class ExplainTab:
             elem_id="examples",
             buttons=[],
         )
+
+    def _origins(self) -> str:
+        sources = sorted({example.source for example in self.offered})
+        told = "; ".join(marked(source) for source in sources)
+        return f"<p class='origin'><strong>{said('Or click an example')}</strong> &ndash; {told}</p>"
 
     def _bind(self) -> None:
         looks = [self.method, self.colours, self.opacity, self.contour, self.fracture]
@@ -230,7 +247,7 @@ class ExplainTab:
         def explain() -> Updates:
             slices = gather(paths or [])
             count = len(slices.places)
-            windows = [OWN_WINDOW, *slices.windows]
+            windows = [(say(name), name) for name in (OWN_WINDOW, *slices.windows)]
             return {
                 **self._explained(slices, model, Looks(*looks)),
                 self.number: gr.update(maximum=max(2, count), value=slices.shown + 1, visible=count > 1),
@@ -291,12 +308,12 @@ class ExplainTab:
         try:
             for share, found in watched(lambda watch: draw(replace(request, watch=watch), looks.method)):
                 if found is None:
-                    yield {self.progress: progress(share, title), self.stop: gr.update(visible=True)}
+                    yield {self.progress: progress(share, say(title)), self.stop: gr.update(visible=True)}
                 else:
                     session.maps[name, looks.method] = found
                     yield {**self.nothing_runs(), **self._drawn(session, name, looks)}
         except Cancelled:
-            yield {**self.nothing_runs(), self.progress: text.line(f"{title} took too long.")}
+            yield {**self.nothing_runs(), self.progress: text.line("{method} took too long.", method=say(title))}
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("a heatmap could not be drawn: %s", type(error).__name__)
             yield {**self.nothing_runs(), self.progress: text.line(text.OURS)}
@@ -369,7 +386,7 @@ class ExplainTab:
             self.bars: style,
             self.types: gr.update(choices=choices, value=explanation.prediction.best),
             self.source: plain,
-            self.plain: plain,
+            self.plain: gr.update(value=plain, alt_text=say("The X-ray")),
             self.belief: text.belief(findings),
             self.method: DEFAULT,
             **self._drawn(session, explanation.prediction.best, looks._replace(method=DEFAULT)),

@@ -1,4 +1,21 @@
 () => {
+  // Gradio translates what it lays out; what it does not is looked up here, by the English. Where the page does not
+  // speak the browser's language it is English, whatever Gradio says.
+  const known = window.gradio_config?.i18n_translations ?? {};
+  const words = known[navigator.language.split("-")[0]];
+  if (!words) document.documentElement.lang = "en";
+  const translate = () => {
+    for (const part of document.querySelectorAll(".english:not([lang])")) Object.assign(part, { lang: "en", dir: "ltr" });
+    for (const caption of document.querySelectorAll("#examples .caption-label")) {
+      const told = words[caption.textContent.trim()];
+      if (told && told !== caption.textContent) caption.textContent = told;
+    }
+  };
+  if (words && words !== known.en) {
+    new MutationObserver(translate).observe(document.body, { childList: true, subtree: true });
+    translate();
+  }
+
   // Arrow keys step through the types as they do through any group of radio buttons; Gradio gives each its own name, so
   // that browsers take them for ten groups of one.
   const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
@@ -31,6 +48,7 @@
   const busy = () => {
     const all = document.querySelector("#workbench");
     all.classList.add("busy");
+    all.dataset.doing = words?.["Reading…"] ?? "Reading…";
     const done = new MutationObserver(() => {
       all.classList.remove("busy");
       done.disconnect();
@@ -114,7 +132,7 @@
     const link = on("a[data-tab]");
     if (link) {
       event.preventDefault();
-      [...document.querySelectorAll("button[role=tab]")].find((tab) => tab.textContent.trim() === link.dataset.tab)?.click();
+      document.querySelector(`#${link.dataset.tab}-button`)?.click();
     }
   });
 

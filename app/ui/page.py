@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -20,6 +21,7 @@ from app.ui.batch import BatchTab
 from app.ui.busy import bound_queue
 from app.ui.compare import CompareTab
 from app.ui.explain import ExplainTab
+from app.ui.languages import LANGUAGES, STATIC, in_every, label, said
 from app.ui.privacy import HANDLERS, Page, nameless, silence
 from app.ui.trial import TestTab
 from app.ui.uploads import Drawings
@@ -29,15 +31,25 @@ __all__ = ["build", "launch", "own_folder", "tidy"]
 STYLE = Path(__file__).with_name("style.css")
 SCRIPT = Path(__file__).with_name("page.js")
 ICON = Path(__file__).with_name("icon.png")
-HEAD = '<meta name="theme-color" content="#0f766e">'
+HEAD = """
+<meta name="theme-color" content="#0f766e">
+<script>if (CODES.includes(navigator.language.split("-")[0])) document.documentElement.dir = "rtl";</script>
+"""
+"""Which way lines run is settled before anything is laid out, so that nothing moves."""
 OLDEST, OFTEN = 3000, 600
 """Uploads older than so many seconds are deleted every so many: none outlasts an hour."""
 
-HEADER = """
+TITLE = "Fracture types, explained"
+LEAD = "Which of {count} types of fracture an X-ray shows, and where the model looks."
+
+
+def header(count: int) -> str:
+    """What the page is, and what it is not for, as HTML; ``count`` is how many types it knows."""
+    return f"""
 <header class="masthead">
-  <h1>Fractures, explained</h1>
-  <p class="lead">Which of {count} types of fracture an X-ray shows, and where the model looks.</p>
-  <p class="notice" role="note"><strong>For study, not for diagnosis.</strong></p>
+  <h1>{said("Fractures, explained")}</h1>
+  <p class="lead">{said(LEAD, count=str(count))}</p>
+  <p class="notice" role="note"><strong>{said("For study, not for diagnosis.")}</strong></p>
 </header>
 """
 
@@ -48,21 +60,24 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
     Returns:
         The page, and what people paint on it.
     """
-    with Page(title="Fracture types, explained", analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
-        gr.HTML(HEADER.format(count=len(classifiers[0].classes)))
+    # Gradio looks the title up as it does labels, but tells it to others as it is; the script looks up what it says.
+    label(TITLE)
+    label("Reading…")
+    with Page(title=TITLE, analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
+        gr.HTML(str(in_every(lambda: header(len(classifiers[0].classes)))))
         with gr.Tabs():
-            with gr.Tab("Explain"):
+            with gr.Tab(label("Explain")):
                 session = ExplainTab(classifiers).session
                 api.build(classifiers)
-            with gr.Tab("Compare"):
+            with gr.Tab(label("Compare")):
                 CompareTab(classifiers, session)
-            with gr.Tab("Test"):
+            with gr.Tab(label("Test"), elem_id="tab-test"):
                 drawings = TestTab(classifiers, session).drawings
-            with gr.Tab("Batch"):
+            with gr.Tab(label("Batch")):
                 BatchTab(classifiers)
-            with gr.Tab("About"):
+            with gr.Tab(label("About"), elem_classes="english"):
                 AboutTab([classifier.card for classifier in classifiers])
-            with gr.Tab("Data"):
+            with gr.Tab(label("Data"), elem_classes="english"):
                 DataTab()
     return page, drawings
 
@@ -80,6 +95,12 @@ def theme() -> gr.themes.Base:
         link_text_color_active_dark="*secondary_400",
         link_text_color_visited_dark="*secondary_400",
     )
+
+
+def head() -> str:
+    """What stands in the page's head."""
+    leftwards = [code for code, language in LANGUAGES.items() if language.direction == "rtl"]
+    return HEAD.replace("CODES", json.dumps(leftwards))
 
 
 def own_folder() -> Path:
@@ -144,6 +165,7 @@ def launch(
         theme=theme(),
         css_paths=STYLE,
         js=SCRIPT.read_text(encoding="utf-8"),
+        i18n=STATIC,
         max_file_size=MAX_BYTES,
         allowed_paths=[],
         run_history=False,
@@ -153,7 +175,7 @@ def launch(
         mcp_server=mcp,
         pwa=True,
         favicon_path=ICON,
-        head=HEAD,
+        head=head(),
         prevent_thread_lock=True,
         app_kwargs={"exception_handlers": HANDLERS},
         quiet=not block,

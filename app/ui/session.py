@@ -16,6 +16,7 @@ from app.imaging.series import Slices
 from app.model.classifier import Explanation
 from app.model.ood import Likeness
 from app.model.weights import ModelCard
+from app.ui.languages import label
 from app.ui.text import CANCELLED, OURS, line
 
 __all__ = [
@@ -98,18 +99,18 @@ def gallery(elem_id: str, columns: int) -> gr.Gallery:
     return gr.Gallery(columns=columns, elem_id=elem_id, buttons=[], **look)
 
 
-def type_choice(titles: dict[str, str], label: str, first: str, elem_id: str) -> gr.Dropdown:
+def type_choice(card: ModelCard, title: str, first: str, elem_id: str) -> gr.Dropdown:
     """A fracture type, or the empty name for the one that ``first`` describes."""
-    kinds = [(title, name) for name, title in titles.items()]
-    return gr.Dropdown([(first, ""), *kinds], value="", label=label, elem_id=elem_id, min_width=240)
+    kinds = [(label(kind.title), kind.name) for kind in card.classes]
+    return gr.Dropdown([(label(first), ""), *kinds], value="", label=label(title), elem_id=elem_id, min_width=240)
 
 
 def model_choice(cards: Sequence[ModelCard], elem_id: str) -> gr.Dropdown:
     """A model, the first where nobody chooses; not shown where there is one alone."""
     return gr.Dropdown(
-        [(card.title, card.name) for card in cards],
+        [(label(card.title), card.name) for card in cards],
         value=cards[0].name,
-        label="Model",
+        label=label("Model"),
         visible=len(cards) > 1,
         elem_id=elem_id,
     )

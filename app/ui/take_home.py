@@ -20,6 +20,7 @@ from app.model.classifier import Classifier
 from app.pipeline import REPORT, OpenedImage, explain_image
 from app.result_folders import Source
 from app.ui import text
+from app.ui.languages import label
 from app.ui.session import LIMIT, PATIENT, Session, cancel
 from app.ui.uploads import hand_out
 
@@ -59,11 +60,12 @@ class TakeHome:
         method: Choice | None = None,
     ) -> None:
         self.models = models
-        self.make = gr.Button("Download", size="sm", elem_id="take-home")
+        self.make = gr.Button(label("Download"), size="sm", elem_id="take-home")
         self.state = gr.HTML("", elem_id="take-home-state")
         with gr.Row(visible=False) as self.ready:
-            self.report = gr.DownloadButton("Report (PDF)", size="sm", elem_id="take-home-report", min_width=140)
-            self.all = gr.DownloadButton("Everything (zip)", size="sm", elem_id="take-home-all", min_width=140)
+            look: dict[str, Any] = {"size": "sm", "min_width": 140}
+            self.report = gr.DownloadButton(str(label("Report (PDF)")), elem_id="take-home-report", **look)
+            self.all = gr.DownloadButton(str(label("Everything (zip)")), elem_id="take-home-all", **look)
         shown = [target] if method is None else [target, method]
         results = [self.state, self.ready, self.report, self.all]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

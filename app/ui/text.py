@@ -26,6 +26,7 @@ from app.model.classifier import (
 )
 from app.model.ood import Likeness
 from app.model.weights import ModelCard, percent, with_interval
+from app.ui.languages import digits, english, marked, said, say
 
 __all__ = [
     "alternative",
@@ -38,6 +39,7 @@ __all__ = [
     "paragraphs",
     "point",
     "rejection",
+    "short_titles",
     "table",
     "titles",
     "verdict",
@@ -51,6 +53,12 @@ TOO_LARGE = "What was painted is larger than the X-ray on the page. Please load 
 FOREIGN = "That file was not uploaded here. Please drop it in again."
 NOT_TAKEN = "That could not be taken in. Please drop it in again."
 LETTERS = "Outlined in amber: possible letters. Make sure they name nobody."
+LABELLED_RIGHT = "Labelled: {type}; the model is right."
+LABELLED_WRONG = "Labelled: {type}; the model is wrong."
+POINT = (
+    "Evidence at this point, in logits: {evidence}. "
+    "The mean over the model's square, plus a constant, is a type's score."
+)
 WORTH_SAYING = 0.1
 """Share of evidence outside the image from which on the page mentions it."""
 
@@ -69,14 +77,14 @@ GLOSSARY: dict[str, str] = {
 """A line on each fracture type; a model's card says which of them it knows."""
 
 
-def line(sentence: str) -> str:
-    """A sentence as HTML."""
-    return f"<p class='line'>{html.escape(sentence)}</p>"
+def line(sentence: str, **values: str) -> str:
+    """A sentence as HTML, in the visitor's language where it is known there; its values are put in."""
+    return f"<p class='line'>{marked(sentence, **values)}</p>"
 
 
 def paragraphs(kind: str, sentences: Iterable[str]) -> str:
-    """Sentences as HTML, each a paragraph of a CSS class."""
-    return "".join(f"<p class='{kind}'>{html.escape(sentence)}</p>" for sentence in sentences)
+    """Sentences as HTML, each a paragraph of a CSS class, in the visitor's language where they are known there."""
+    return "".join(f"<p class='{kind}'>{marked(sentence)}</p>" for sentence in sentences)
 
 
 def details(summary: str, body: str) -> str:
@@ -94,7 +102,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def titles(card: ModelCard) -> dict[str, str]:
     """Types as people read them, by name."""
-    return {kind.name: kind.title for kind in card.classes}
+    return {kind.name: say(kind.title) for kind in card.classes}
+
+
+def short_titles(card: ModelCard) -> dict[str, str]:
+    """The same, where it goes without saying that they are fractures."""
+    return {kind.name: say(kind.title.removesuffix(" fracture")) for kind in card.classes}
 
 
 READING = (
@@ -125,23 +138,24 @@ def verdict(
         warnings.append(notes.pop(0))
     muted = " muted" if seen == "none" or warnings else ""
     found = [
-        f"<p class='kind{muted}'>{html.escape(names[best])} <span>{percent(probability)}</span></p>",
-        f"<p class='sure{muted}'>{confidence(probability).capitalize()}</p>",
+        f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>",
+        f"<p class='sure{muted}'>{said(confidence(probability).capitalize())}</p>",
     ]
     if seen == "none":
-        found = [f"<p class='presence none'>{IN_WORDS[seen]}</p><p class='if'>If there is one:</p>", *found]
+        lead = f"<p class='presence none'>{said(IN_WORDS[seen])}</p><p class='if'>{said('If there is one:')}</p>"
+        found = [lead, *found]
     elif seen is not None:
-        found.append(f"<p class='presence {seen}'>{IN_WORDS[seen]}</p>")
+        found.append(f"<p class='presence {seen}'>{said(IN_WORDS[seen])}</p>")
     if label is not None:
-        word = "right" if label == best else "wrong"
-        labelled = html.escape(names[label])
-        found.append(f"<p class='label {word}'>Labelled: <strong>{labelled}</strong>; the model is {word}.</p>")
+        word, sentence = ("right", LABELLED_RIGHT) if label == best else ("wrong", LABELLED_WRONG)
+        labelled = f"<strong>{html.escape(names[label])}</strong>"
+        found.append(f"<p class='label {word}'>{said(sentence, type=labelled)}</p>")
     if image.modality and mark_boxes(image.display()):
         notes.append(LETTERS)
     told = "".join(f"<li>{html.escape(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
     return (
         f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(found)}"
-        f"{paragraphs('note', notes)}{details(_doubt(card), f'<ul>{told}</ul>')}</div>"
+        f"{paragraphs('note', notes)}{details(_doubt(card), english(f'<ul>{told}</ul>'))}</div>"
     )
 
 
@@ -149,14 +163,14 @@ def _doubt(card: ModelCard) -> str:
     """How far to trust the type, in a line."""
     test = card.metrics.get("test")
     if not test:
-        return "How reliable is this?"
-    return f"Right in {percent(test['accuracy']['value'])} of test X-rays"
+        return say("How reliable is this?")
+    return say("Right in {share} of test X-rays", share=digits(percent(test["accuracy"]["value"])))
 
 
 def _reliability(
     card: ModelCard, explanation: Explanation, seen: FractureFinding | None, doubtful: bool
 ) -> Iterable[str]:
-    """What was measured of such a verdict, a short sentence each."""
+    """What was measured of such a verdict, a short sentence each, in English."""
     prediction = explanation.prediction
     probability = prediction.probability(prediction.best)
     yield f"{percent(probability)} in words: {how_sure(probability)}."
@@ -181,7 +195,7 @@ def _reliability(
 def _possible(card: ModelCard, explanation: Explanation) -> str:
     """The prediction set in words."""
     assert card.sets is not None
-    short = {name: title.lower().removesuffix(" fracture") for name, title in titles(card).items()}
+    short = {kind.name: kind.title.lower().removesuffix(" fracture") for kind in card.classes}
     types = [short[name] for name in possible_types(explanation.prediction, card.sets)]
     if len(types) == len(card.classes):
         return f"any of the {len(types)} types"
@@ -201,22 +215,22 @@ def _test_figures(card: ModelCard, best: str) -> Iterable[str]:
 
 def rejection(sentence: str, notes: Sequence[str] = ()) -> str:
     """Why an X-ray is not classified, and what else there is to know of it."""
-    return f"<div class='verdict rejected' role='alert'><p>{html.escape(sentence)}</p>{paragraphs('note', notes)}</div>"
+    return f"<div class='verdict rejected' role='alert'><p>{marked(sentence)}</p>{paragraphs('note', notes)}</div>"
 
 
 def bars(card: ModelCard, explanation: Explanation) -> tuple[list[tuple[str, str]], str]:
     """Types by probability as choices, and the style that turns each choice into a bar of that length."""
-    prediction, names = explanation.prediction, titles(card)
+    prediction, names = explanation.prediction, short_titles(card)
     choices, rules = [], []
     for rank, name in enumerate(prediction.ranking, start=1):
         probability = prediction.probability(name)
-        choices.append((f"{names[name].removesuffix(' fracture')} {percent(probability)}", name))
+        choices.append((f"{names[name]} {digits(percent(probability))}", name))
         rules.append(f"#types label:nth-of-type({rank}) {{ --share: {probability:.2%}; }}")
     return choices, f"<style>{''.join(rules)}</style>"
 
 
 def belief(findings: Sequence[Finding]) -> str:
-    """Quick checks of the heatmap: a dot each, and what they found on demand."""
+    """Quick checks of the heatmap: a dot each, and what they found on demand, in English."""
     if not findings:
         return ""
     dots = "".join(f"<i class='{found.kind}' title='{html.escape(found.words)}'></i>" for found in findings)
@@ -225,56 +239,58 @@ def belief(findings: Sequence[Finding]) -> str:
         for found in findings
     )
     passed = sum(found.kind == "good" for found in findings)
-    label = f"{passed} of {len(findings)} quick checks passed"
-    return (
-        "<details class='belief'><summary>Can I believe it? "
-        f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>"
+    label = said("{passed} of {count} quick checks passed", passed=str(passed), count=str(len(findings)))
+    told = (
         f"<ul class='checks'>{told}</ul><p>These are the quick checks of the predicted type's map. "
-        "<a href='#' data-tab='Test'>Run the full test</a></p></details>"
+        "<a href='#' data-tab='tab-test'>Run the full test</a></p>"
+    )
+    return (
+        f"<details class='belief'><summary>{said('Can I believe it?')} "
+        f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>{english(told)}</details>"
     )
 
 
 def point(card: ModelCard, evidence: dict[str, float]) -> str:
     """What stands at a point of the X-ray, type by type: the three strongest, and the one most against."""
-    names = titles(card)
+    names = short_titles(card)
     kinds = list(evidence)
     shown = [*kinds[:3], *kinds[3:][-1:]]
-    told = " · ".join(f"{html.escape(names[name].removesuffix(' fracture'))} {evidence[name]:+.1f}" for name in shown)
-    return (
-        f"<p class='line'>Evidence at this point, in logits: <strong>{told}</strong>. "
-        "The mean over the model's square, plus a constant, is a type's score.</p>"
-    )
+    told = " · ".join(f"{html.escape(names[name])} {digits(f'{evidence[name]:+.1f}')}" for name in shown)
+    return f"<p class='line'>{said(POINT, evidence=f'<strong>{told}</strong>')}</p>"
 
 
 def alternative(card: ModelCard, name: str, regions: Sequence[Region]) -> str:
     """The picture's finding for those who cannot see it."""
     title = titles(card)[name].lower()
     if not regions:
-        return f"The X-ray. The heatmap for {title} has no hot region."
-    return f"The X-ray with the heatmap for {title}, hottest in the {where(regions[0])} of the picture."
+        return say("The X-ray. The heatmap for {type} has no hot region.", type=title)
+    told = "The X-ray with the heatmap for {type}, hottest in the {place} of the picture."
+    return say(told, type=title, place=say(where(regions[0])))
 
 
 def describe(card: ModelCard, explanation: Explanation, name: str, method: str, regions: Sequence[Region]) -> str:
     """Which type's heatmap is shown, what the type is, and what to know of this map; closed until it matters."""
-    told = f"<p>Heatmap for <strong>{html.escape(titles(card)[name].lower())}</strong>. {GLOSSARY.get(name, '')}</p>"
+    title = next(kind.title for kind in card.classes if kind.name == name).lower()
+    told = f"<p>Heatmap for <strong>{html.escape(title)}</strong>. {GLOSSARY.get(name, '')}</p>"
     told += f"<p>{html.escape(METHODS[method].title)}: {html.escape(METHODS[method].says)}</p>"
     if len(regions) > 1:
         listed = "".join(f"<li>{where(region)}: {percent(region.share)} of the heat</li>" for region in regions)
         told += f"<p>Hot regions, by number:</p><ol>{listed}</ol>"
     outside, warning = explanation.padding_share(name), ""
     if method == DEFAULT and not explanation.has_evidence(name):
-        warning = f"The model finds {NO_EVIDENCE} for {titles(card)[name].lower()} here."
+        warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())
     elif method == DEFAULT and outside >= WORTH_SAYING:
-        warning = f"{percent(outside)} of the evidence lies outside the X-ray."
-    shown = line(warning) if warning else ""
-    return f"{shown}{details('Reading aid', f'{told}<p>{READING}</p>')}"
+        warning = line("{share} of the evidence lies outside the X-ray.", share=digits(percent(outside)))
+    return f"{warning}{details(say('Reading aid'), english(f'{told}<p>{READING}</p>'))}"
 
 
 def legend(explanation: Explanation, method: str, colour_map: str, opacity: float) -> str:
     """The colour bar of the overlay; methods but the default have no common unit."""
     colours = ", ".join(f"rgb{colour}" for colour in gradient(colour_map, opacity))
-    unit = f"{explanation.full_colour:.0f} logits" if method == DEFAULT else "this map's own maximum"
+    logits = digits(f"{explanation.full_colour:.0f}")
+    unit = said("{count} logits", count=logits) if method == DEFAULT else said("this map's own maximum")
+    scale = said("Colour scale of the heatmap: from none to {unit}", unit=unit)
     return (
-        f"<div class='legend' role='img' aria-label='Colour scale of the heatmap: from none to {unit}' title='{unit}'>"
-        f"<span>none</span><i style='background: linear-gradient(to right, {colours})'></i><span>strong</span></div>"
+        f"<div class='legend' role='img' aria-label='{scale}' title='{unit}'><span>{said('none')}</span>"
+        f"<i style='background: linear-gradient(to right, {colours})'></i><span>{said('strong')}</span></div>"
     )

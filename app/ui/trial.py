@@ -19,6 +19,7 @@ from app.model.classifier import Classifier
 from app.model.weights import percent
 from app.ui import text
 from app.ui.about import page, prose
+from app.ui.languages import digits, english, in_every, label, marked, said, say
 from app.ui.session import HEAVY, HOUR, Session, gallery, progress, run_slowly, type_choice, watched
 from app.ui.uploads import bound
 
@@ -36,26 +37,32 @@ QUESTIONS = """
   <li><strong>Does it lie on a shortcut:</strong> a letter, an edge or nothing at all?</li>
 </ol>
 """
-INTRO = f"""
-<div class='reading'><p>Four tests of one heatmap. It may pass all four and the verdict still be wrong.</p>
-{text.details("What is tested", QUESTIONS)}</div>
-"""
-SHUFFLED = """
-<h3>Maps as weights are shuffled</h3>
-<p class='reading'>From the head down, each with its rank correlation with the map, whatever its sign. No colour: no
-heat is left.</p>
-"""
-HIDING = """
-<h2>Hide a region</h2>
-<p class='reading'>Paint over a letter, the fracture or anything else: it is blurred away. If the verdict moves, it
-leant on what you hid.</p>
-"""
+LEAD = "Four tests of one heatmap. It may pass all four and the verdict still be wrong."
+SHUFFLED = (
+    "From the head down, each with its rank correlation with the map, whatever its sign. No colour: no heat is left."
+)
+HIDING = (
+    "Paint over a letter, the fracture or anything else: it is blurred away. "
+    "If the verdict moves, it leant on what you hid."
+)
+STAYS = "{share} of the X-ray hidden. The verdict, {type}, stays."
+BECOMES = "{share} of the X-ray hidden. The verdict, {type}, becomes {other}."
+BETTER = "The default map of {model} does not beat random maps by {measures}."
 NOT_LOADED = "There is no X-ray here yet. Press “Load the X-ray”."
 NOT_PAINTED = "Nothing is painted over yet."
 
 
+def _intro() -> str:
+    what = text.details(say("What is tested"), english(QUESTIONS))
+    return f"<div class='reading'><p>{said(LEAD)}</p>\n{what}</div>"
+
+
+def _part(level: int, title: str, sentence: str) -> str:
+    return f"<h{level}>{said(title)}</h{level}>\n<p class='reading'>{said(sentence)}</p>"
+
+
 def findings(checks: Checks) -> str:
-    """What the tests found: a sentence each, figures and curves on demand, as HTML."""
+    """What the tests found: a sentence each, figures and curves on demand, as HTML, in English."""
     told = "".join(
         f"<li class='{found.kind}'><strong>{html.escape(found.words)}</strong>"
         f"{text.details('Figures', f'<p>{html.escape(found.figures)}</p>')}</li>"
@@ -65,7 +72,7 @@ def findings(checks: Checks) -> str:
         chart("Deletion: probability as the hottest cells are blurred", checks.curves, "deletion"),
         chart("Insertion: probability as they are uncovered", checks.curves, "insertion"),
     )
-    return (
+    return english(
         f"<ul class='findings'>{told}</ul><div class='charts'>{''.join(charts)}</div>"
         "<p class='reading'>Strong line: this map. Faint lines: random maps.</p>"
     )
@@ -77,19 +84,21 @@ def warnings(classifiers: Sequence[Classifier]) -> str:
     for classifier in classifiers:
         default = (measured(classifier.card.name) or {"methods": {}})["methods"].get(DEFAULT)
         if lost := lost_to_random(default) if default else []:
-            told.append(f"The default map of {classifier.card.title} does not beat random maps by {', '.join(lost)}.")
-    return text.paragraphs("line", told)
+            told.append(text.line(BETTER, model=say(classifier.card.title), measures=", ".join(map(say, lost))))
+    return "".join(told)
 
 
 def hidden_table(found: Hidden, titles: dict[str, str], target: str) -> str:
     """What hiding a region changed, as HTML."""
     before, after = found.before.prediction, found.after.prediction
     names = dict.fromkeys([*before.ranking[:5], after.best, target])
-    rows = [[titles[name], percent(before.probability(name)), percent(after.probability(name))] for name in names]
-    stays = "stays" if after.best == before.best else f"becomes {titles[after.best].lower()}"
-    words = f"{percent(found.share)} of the X-ray hidden. The verdict, {titles[before.best].lower()}, {stays}."
+    shares = [[digits(percent(each.probability(name))) for each in (before, after)] for name in names]
+    rows = [[titles[name], *its] for name, its in zip(names, shares, strict=True)]
+    sentence = STAYS if after.best == before.best else BECOMES
+    kinds = {"type": titles[before.best].lower(), "other": titles[after.best].lower()}
+    words = say(sentence, share=digits(percent(found.share)), **kinds)
     told = f"<p class='line'><strong>{html.escape(words)}</strong></p>"
-    return f"<div class='about'>{told}{text.table(['Type', 'Before', 'After'], rows)}</div>"
+    return f"<div class='about'>{told}{text.table([say('Type'), say('Before'), say('After')], rows)}</div>"
 
 
 class TestTab:
@@ -102,40 +111,41 @@ class TestTab:
 
     def __init__(self, classifiers: Sequence[Classifier], session: gr.State) -> None:
         self.models = {classifier.card.name: classifier for classifier in classifiers}
-        self.titles = text.titles(classifiers[0].card)
+        self.card = classifiers[0].card
         # The X-ray on the first tab may change while another one is being painted over.
         self.painted = gr.State(None, time_to_live=HOUR)
-        gr.HTML(INTRO)
+        gr.HTML(str(in_every(_intro)))
         self._lay_out_test()
         self._lay_out_hiding()
-        gr.HTML(warnings(classifiers))
-        with gr.Accordion("How heatmaps are tested, and how every method did", open=False):
+        gr.HTML(str(in_every(lambda: warnings(classifiers))))
+        tested = label("How heatmaps are tested, and how every method did")
+        with gr.Accordion(tested, open=False), gr.Column(elem_classes="english"):
             prose(page("faithfulness"))
         self._bind(session)
 
     def _lay_out_test(self) -> None:
         with gr.Row():
             self.method = gr.Dropdown(
-                [(how.title, name) for name, how in METHODS.items()],
+                [(label(how.title), name) for name, how in METHODS.items()],
                 value=DEFAULT,
-                label="Method",
+                label=label("Method"),
                 elem_id="test-method",
                 min_width=240,
             )
-            self.target = type_choice(self.titles, "Type", "the predicted type", "test-target")
+            self.target = type_choice(self.card, "Type", "the predicted type", "test-target")
         with gr.Row():
-            self.go = gr.Button("Test this heatmap", variant="primary", elem_id="test-go")
-            self.stop = gr.Button("Stop", elem_id="test-stop")
+            self.go = gr.Button(label("Test this heatmap"), variant="primary", elem_id="test-go")
+            self.stop = gr.Button(label("Stop"), elem_id="test-stop")
         self.state = gr.HTML("", elem_id="test-state")
         self.findings = gr.HTML("", elem_id="test-findings")
         self.shuffled = gr.HTML("")
         self.maps = gallery("test-maps", 4)
 
     def _lay_out_hiding(self) -> None:
-        gr.HTML(HIDING)
+        gr.HTML(str(in_every(lambda: _part(2, "Hide a region", HIDING))))
         with gr.Row():
-            self.load = gr.Button("Load the X-ray", elem_id="hide-load")
-            self.again = gr.Button("Predict without it", variant="primary", elem_id="hide-go")
+            self.load = gr.Button(label("Load the X-ray"), elem_id="hide-load")
+            self.again = gr.Button(label("Predict without it"), variant="primary", elem_id="hide-go")
         self.moved = gr.HTML("", elem_id="hide-moved")
         with gr.Row(elem_id="hiding"):
             self.canvas = gr.ImageEditor(
@@ -169,7 +179,7 @@ class TestTab:
             return
         explanation = session.explanation
         target = target or explanation.prediction.best
-        model, title = self.models[explanation.model], METHODS[method].title
+        model, title = self.models[explanation.model], say(METHODS[method].title)
         try:
             checks = None
             for share, done in watched(
@@ -178,12 +188,14 @@ class TestTab:
                 )
             ):
                 checks = done
-                yield self._cleared(progress(share, f"Testing {title}"))
+                yield self._cleared(progress(share, said("Testing {method}", method=title)))
             if checks is not None:
+                kind = text.titles(self.card)[target].lower()
+                told = said("{method} for {type}.", method=title, type=html.escape(kind))
                 yield {
-                    self.state: text.line(f"{title} for {self.titles[target].lower()}. {METHODS[method].says}"),
+                    self.state: f"<p class='line'>{told} {marked(METHODS[method].says)}</p>",
                     self.findings: findings(checks),
-                    self.shuffled: SHUFFLED,
+                    self.shuffled: _part(3, "Maps as weights are shuffled", SHUFFLED),
                     self.maps: self._maps(session, checks),
                 }
         except (NoHeat, Cancelled) as error:
@@ -194,7 +206,7 @@ class TestTab:
 
     def _maps(self, session: Session, checks: Checks) -> list[tuple[np.ndarray, str]]:
         image, placement = session.explanation.radiograph.display(), session.explanation.placement
-        shown = [("the map", checks.found)]
+        shown = [(say("the map"), checks.found)]
         for step in checks.randomised:
             correlation = "" if step.correlation is None else f" · {step.correlation:.2f}"
             shown.append((f"{step.down_to}{correlation}", step.found))
@@ -218,9 +230,9 @@ class TestTab:
             target = target or found.before.prediction.best
             pictures = [
                 (overlay(each.radiograph.display(), each.heat(target, found.full_colour)), caption)
-                for each, caption in ((found.before, "before"), (found.after, "after, same scale"))
+                for each, caption in ((found.before, say("before")), (found.after, say("after, same scale")))
             ]
-            return {self.after: pictures, self.moved: hidden_table(found, self.titles, target)}
+            return {self.after: pictures, self.moved: hidden_table(found, text.titles(self.card), target)}
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("a region could not be hidden: %s", type(error).__name__)
             return {self.after: [], self.moved: text.line(text.OURS)}

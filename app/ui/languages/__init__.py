@@ -1,0 +1,135 @@
+"""The page in a visitor's language: English sentences stand in the code, and ``<language>.json`` tells each in another.
+
+What is laid out once, Gradio translates in the browser; what is made for one visitor is put into words here. Both go by
+the language that the browser names first. Programs, files and reports get English.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import gradio as gr
+from gradio.context import LocalContext
+from gradio.i18n import I18nData
+
+__all__ = [
+    "ENGLISH",
+    "LANGUAGES",
+    "STATIC",
+    "Language",
+    "digits",
+    "english",
+    "in_every",
+    "label",
+    "marked",
+    "said",
+    "say",
+    "speaking",
+    "spoken",
+]
+
+ENGLISH = "en"
+
+
+class Language(NamedTuple):
+    """What a language is called by those who speak it, which way it is written, and its sentences by the English."""
+
+    name: str
+    direction: Literal["ltr", "rtl"]
+    sentences: dict[str, str]
+
+
+def _read(path: Path) -> Language:
+    return Language(**json.loads(path.read_text(encoding="utf-8")))
+
+
+LANGUAGES = {path.stem: _read(path) for path in sorted(Path(__file__).parent.glob("*.json"))}
+"""Every language but English, by its code (ISO 639-1)."""
+
+STATIC = gr.I18n(**{ENGLISH: {}}, **{code: {} for code in LANGUAGES})
+"""What the browser translates; filled while the page is laid out."""
+
+_chosen: ContextVar[str | None] = ContextVar("language", default=None)
+
+
+@contextmanager
+def speaking(code: str) -> Generator[None]:
+    """Whatever the browser says, words are in this language here."""
+    before = _chosen.set(code)
+    try:
+        yield
+    finally:
+        _chosen.reset(before)
+
+
+def spoken() -> str:
+    """The code of the language to speak: that of the request at hand, where the page speaks it, else English."""
+    if chosen := _chosen.get():
+        return chosen
+    request = LocalContext.request.get(None)
+    wanted = request.headers.get("accept-language") if request is not None else None
+    # Browsers name the one first that they call their own, which is the one Gradio goes by.
+    code = (wanted or ENGLISH).split(",")[0].split(";")[0].split("-")[0].strip().lower()
+    return code if code in LANGUAGES else ENGLISH
+
+
+def _known(sentence: str) -> str | None:
+    code = spoken()
+    return sentence if code == ENGLISH else LANGUAGES[code].sentences.get(sentence)
+
+
+def say(sentence: str, **values: Any) -> str:
+    """A sentence in the language to speak; English where it knows none.
+
+    Args:
+        sentence: in English, with the names of values in braces.
+        values: to put in.
+    """
+    told = _known(sentence) or sentence
+    return told.format(**values) if values else told
+
+
+def said(sentence: str, **parts: str) -> str:
+    """``say`` as HTML, whose parts are HTML already."""
+    return html.escape(say(sentence)).format(**parts) if parts else html.escape(say(sentence))
+
+
+def marked(sentence: str, **values: Any) -> str:
+    """``say`` as HTML for what others may have said: marked as English where the language to speak knows none."""
+    told = html.escape(say(sentence, **values))
+    return told if _known(sentence) else english(told, "span")
+
+
+def english(told: str, tag: str = "div") -> str:
+    """HTML that is English whatever the visitor speaks: screen readers and the direction of lines have to know."""
+    return told if spoken() == ENGLISH else f"<{tag} lang='en' dir='ltr'>{told}</{tag}>"
+
+
+def digits(told: str) -> str:
+    """Digits with their signs, which must not change places in text from right to left."""
+    code = spoken()
+    # U+2066 and U+2069: what is between them runs from left to right, whatever is around it.
+    return f"\u2066{told}\u2069" if code != ENGLISH and LANGUAGES[code].direction == "rtl" else told
+
+
+def in_every(render: Callable[[], str]) -> I18nData:
+    """What is laid out once for all, rendered in every language; the browser chooses."""
+    versions = {}
+    for code in STATIC.translations:
+        with speaking(code):
+            versions[code] = render()
+    key = versions[ENGLISH]
+    for code, version in versions.items():
+        STATIC.translations[code][key] = version
+    return STATIC(key)
+
+
+def label(sentence: str, **values: Any) -> I18nData:
+    """``say`` for what is laid out once."""
+    return in_every(lambda: say(sentence, **values))
