@@ -92,7 +92,7 @@ class BatchTab:
         self.models = {classifier.card.name: classifier for classifier in classifiers}
         self.card = classifiers[0].card
         self.found = gr.State((), time_to_live=HOUR)
-        gr.HTML(str(in_every(lambda: f"<div class='reading'><p>{said(LEAD)}</p></div>")))
+        gr.HTML(in_every(lambda: f"<div class='reading'><p>{said(LEAD)}</p></div>"))
         self._lay_out_inputs(classifiers)
         self.state = gr.HTML("", elem_id="batch-state")
         with gr.Column(visible=False, elem_id="batch-results") as self.results:
@@ -114,8 +114,8 @@ class BatchTab:
 
     def _lay_out_results(self, fracture: bool) -> None:
         with gr.Row():
-            self.csv = gr.DownloadButton(str(label("Table (CSV)")), size="sm", elem_id="batch-csv", min_width=140)
-            self.zip = gr.DownloadButton(str(label("Overlays (zip)")), size="sm", elem_id="batch-zip", min_width=140)
+            self.csv = gr.DownloadButton(label("Table (CSV)"), size="sm", elem_id="batch-csv", min_width=140)
+            self.zip = gr.DownloadButton(label("Overlays (zip)"), size="sm", elem_id="batch-zip", min_width=140)
         orders = [(label(order), order) for order in ORDERS if fracture or order != "By fracture finding"]
         self.order = gr.Radio(orders, value="Most doubtful first", label=label("Order"), elem_id="batch-order")
         self.gallery = gallery("batch-gallery", 4)
@@ -203,7 +203,8 @@ class BatchTab:
     def _cells(self, row: Row) -> list[str]:
         if row.probability is None:
             return [row.name, f"{say(row.state.capitalize())}: {say(row.notes)}", "", ""]
-        sure = f"{digits(percent(row.probability))}, {say(confidence(row.probability).removesuffix(' confidence'))}"
+        word = say(confidence(row.probability).removesuffix(" confidence"))
+        sure = say(", ").join((digits(percent(row.probability)), word))
         seen = next((words for finding, words in IN_WORDS.items() if finding == row.fracture), NOT_TOLD)
         return [row.name, text.titles(self.card)[row.type], sure, say(seen)]
 

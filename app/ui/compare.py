@@ -112,7 +112,7 @@ class CompareTab:
         self.models = {classifier.card.name: classifier for classifier in classifiers}
         self.card = classifiers[0].card
         self.figures = {name: measured(name) for name in self.models}
-        gr.HTML(str(in_every(_intro)))
+        gr.HTML(in_every(_intro))
         self._lay_out_choices(classifiers)
         self._lay_out_results(classifiers[0].card.name)
         self._bind(session)
@@ -141,7 +141,7 @@ class CompareTab:
     def _lay_out_results(self, default: str) -> None:
         self.state = gr.HTML("", elem_id="compare-state")
         self.grid = gallery("compare-grid", 3)
-        self.notes = gr.HTML(str(in_every(lambda: self._notes(AT_FIRST, [default]))))
+        self.notes = gr.HTML(in_every(lambda: self._notes(AT_FIRST, [default])))
         self.key = gr.HTML("", elem_id="compare-key")
         self.why = picture("compare-why", "", buttons=[], height=420)
         self.sums = gr.HTML("", elem_id="compare-sums")

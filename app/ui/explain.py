@@ -75,7 +75,7 @@ def _source() -> gr.Image:
         height=300,
         elem_id="xray-input",
         buttons=[],
-        placeholder=str(in_every(lambda: f"{say(DROP)}\n{say(FORMATS)}")),
+        placeholder=in_every(lambda: f"{say(DROP)}\n{say(FORMATS)}"),
     )
     guard(source, _as_it_came)
     return source
@@ -182,7 +182,7 @@ class ExplainTab:
         )
 
     def _lay_out_examples(self) -> None:
-        gr.HTML(str(in_every(self._origins)), elem_id="origin")
+        gr.HTML(in_every(self._origins), elem_id="origin")
         for example in self.offered:
             # Gradio translates no captions: the page's script looks them up.
             label(example.label)

@@ -12,6 +12,7 @@
     }
   };
   if (words && words !== known.en) {
+    document.title = words[document.title] ?? document.title;
     new MutationObserver(translate).observe(document.body, { childList: true, subtree: true });
     translate();
   }

@@ -60,11 +60,11 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
     Returns:
         The page, and what people paint on it.
     """
-    # Gradio looks the title up as it does labels, but tells it to others as it is; the script looks up what it says.
+    # Gradio tells others of the title, and would tell them of a marker; the script looks up this and what it says.
     label(TITLE)
     label("Reading…")
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
-        gr.HTML(str(in_every(lambda: header(len(classifiers[0].classes)))))
+        gr.HTML(in_every(lambda: header(len(classifiers[0].classes))))
         with gr.Tabs():
             with gr.Tab(label("Explain")):
                 session = ExplainTab(classifiers).session

@@ -64,8 +64,8 @@ class TakeHome:
         self.state = gr.HTML("", elem_id="take-home-state")
         with gr.Row(visible=False) as self.ready:
             look: dict[str, Any] = {"size": "sm", "min_width": 140}
-            self.report = gr.DownloadButton(str(label("Report (PDF)")), elem_id="take-home-report", **look)
-            self.all = gr.DownloadButton(str(label("Everything (zip)")), elem_id="take-home-all", **look)
+            self.report = gr.DownloadButton(label("Report (PDF)"), elem_id="take-home-report", **look)
+            self.all = gr.DownloadButton(label("Everything (zip)"), elem_id="take-home-all", **look)
         shown = [target] if method is None else [target, method]
         results = [self.state, self.ready, self.report, self.all]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -114,10 +114,10 @@ class TestTab:
         self.card = classifiers[0].card
         # The X-ray on the first tab may change while another one is being painted over.
         self.painted = gr.State(None, time_to_live=HOUR)
-        gr.HTML(str(in_every(_intro)))
+        gr.HTML(in_every(_intro))
         self._lay_out_test()
         self._lay_out_hiding()
-        gr.HTML(str(in_every(lambda: warnings(classifiers))))
+        gr.HTML(in_every(lambda: warnings(classifiers)))
         tested = label("How heatmaps are tested, and how every method did")
         with gr.Accordion(tested, open=False), gr.Column(elem_classes="english"):
             prose(page("faithfulness"))
@@ -142,7 +142,7 @@ class TestTab:
         self.maps = gallery("test-maps", 4)
 
     def _lay_out_hiding(self) -> None:
-        gr.HTML(str(in_every(lambda: _part(2, "Hide a region", HIDING))))
+        gr.HTML(in_every(lambda: _part(2, "Hide a region", HIDING)))
         with gr.Row():
             self.load = gr.Button(label("Load the X-ray"), elem_id="hide-load")
             self.again = gr.Button(label("Predict without it"), variant="primary", elem_id="hide-go")

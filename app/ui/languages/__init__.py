@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 
 import gradio as gr
 from gradio.context import LocalContext
-from gradio.i18n import I18nData
 
 __all__ = [
     "ENGLISH",
@@ -118,18 +117,20 @@ def digits(told: str) -> str:
     return f"\u2066{told}\u2069" if code != ENGLISH and LANGUAGES[code].direction == "rtl" else told
 
 
-def in_every(render: Callable[[], str]) -> I18nData:
-    """What is laid out once for all, rendered in every language; the browser chooses."""
+def in_every(render: Callable[[], str]) -> str:
+    """What is laid out once for all, rendered in every language: a marker, for which the browser puts its own."""
     versions = {}
     for code in STATIC.translations:
         with speaking(code):
             versions[code] = render()
     key = versions[ENGLISH]
+    if not key:
+        return ""
     for code, version in versions.items():
         STATIC.translations[code][key] = version
-    return STATIC(key)
+    return str(STATIC(key))
 
 
-def label(sentence: str, **values: Any) -> I18nData:
+def label(sentence: str, **values: Any) -> str:
     """``say`` for what is laid out once."""
     return in_every(lambda: say(sentence, **values))
