@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from app.explain import DEFAULT, METHODS
 from app.explain.checks import Finding
@@ -77,7 +78,7 @@ GLOSSARY: dict[str, str] = {
 """A line on each fracture type; a model's card says which of them it knows."""
 
 
-def line(sentence: str, **values: str) -> str:
+def line(sentence: str, **values: Any) -> str:
     """A sentence as HTML, in the visitor's language where it is known there; its values are put in."""
     return f"<p class='line'>{marked(sentence, **values)}</p>"
 
