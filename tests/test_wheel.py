@@ -91,12 +91,13 @@ def test_an_installed_page_tells_all_that_the_tree_s_does(installed: Path, tmp_p
 import json
 from app.explain import faithfulness
 from app.ui import about
+from app.ui.languages import LANGUAGES
 from app.ui.page import SCRIPT, STYLE
 from app.model.weights import load_card, ranked
 cards = [about.whole_card(load_card(name)) for name in ranked()]
 figures = [faithfulness.measured(name) for name in ranked()]
 pages = [about.page(name) for name in ("data", "results", "faithfulness")]
-print(json.dumps([ranked(), cards, figures, pages, STYLE.read_text(), SCRIPT.read_text()]))
+print(json.dumps([ranked(), cards, figures, pages, STYLE.read_text(), SCRIPT.read_text(), LANGUAGES]))
 """
     here = run(ROOT, tmp_path, code)
     assert len(json.loads(here)[0]) == len(available())

@@ -14,6 +14,7 @@ from gradio.context import LocalContext
 from gradio_client import Client, handle_file
 from PIL import Image
 
+from app.deploy import space_files
 from app.explain import METHODS
 from app.imaging.dicom import CT_WINDOWS
 from app.imaging.examples import draw, examples
@@ -253,3 +254,9 @@ def test_programs_get_english(classifier: Classifier, tmp_path: Path) -> None:
         assert manifest["name"] == "Fracture types, explained"
     finally:
         page.close()
+
+
+def test_a_space_gets_every_language() -> None:
+    shipped = space_files(Path())
+    assert CODES
+    assert all(f"app/ui/languages/{code}.json" in shipped for code in CODES)
