@@ -183,6 +183,8 @@ def test_pages_cards_and_readme_are_the_reports() -> None:
     written = [
         *(Path("docs") / f"{name}.md" for name in PAGES),
         *(Path("weights") / name / "README.md" for name in available()),
+        *Path("weights").glob("*/sources.json"),
+        Path("weights") / "data.json",
     ]
     assert set(rendered) == {Path("README.md"), *written}
     for path, text in rendered.items():

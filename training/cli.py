@@ -253,7 +253,7 @@ def ablate(
 
 @command()
 def report() -> None:
-    """Write the pages of docs/ from what was measured, the models' cards and the table of the README."""
+    """Write from what was measured: the pages of docs/, the models' cards, the README's table, the page's data.json."""
     from training.studies.report import report as write
 
     for path in write():

@@ -2,6 +2,7 @@
 
 Reads what the other commands committed (cards, cross-validations, seeds, studies, audits, benchmarks) and fills the
 templates of ``training/templates``: the pages of ``docs/``, every model's card for people, and the README's table.
+Beside the weights it writes the numbers that the page draws of data and sources.
 
 Sections of ``weights/<model>/README.md`` follow the model cards of the Hugging Face hub (Mitchell et al., 2019, "Model
 cards for model reporting") and the items of CLAIM, the checklist for artificial intelligence in medical imaging (Mongan
@@ -10,7 +11,9 @@ et al., 2020; Tejani et al., 2024).
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,13 @@ from training import read_json
 from training.evaluation.classification import plot_reliability
 from training.evaluation.heatmaps import ASKED, best_baseline
 from training.evaluation.metrics import kappa_of_counts, merged_classes
+from training.studies.soundness import AUDITED, data_facts, source_facts
 
 __all__ = ["PAGES", "fill", "model_card", "pages", "render", "report"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("results", "faithfulness", "data", "training", "sources")
 """Templates of ``docs/``."""
-AUDITED = ("bone-break", "fracatlas", "multi-region")
 MEASURED = ("localisation", "presence", "faithfulness")
 """Files beside a card that commands of ``training`` write, without suffix."""
 HELPERS: dict[str, Any] = {
@@ -181,7 +184,15 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     readme = root / "README.md"
     if readme.is_file():
         made[readme] = fill(readme.read_text(encoding="utf-8"), {"headline": render("headline", **figures)})
-    return made
+    return made | _drawn(figures["cards"], root)
+
+
+def _drawn(cards: Sequence[ModelCard], root: Path) -> dict[Path, str]:
+    """What the page draws of data and sources, as JSON by the file it belongs in."""
+    weights = root / "weights"
+    facts: dict[Path, Any] = {weights / card.name / "sources.json": source_facts(card, root) for card in cards}
+    facts[weights / "data.json"] = data_facts(root)
+    return {path: json.dumps(its, indent=1, ensure_ascii=False) + "\n" for path, its in facts.items() if its}
 
 
 def fill(text: str, contents: dict[str, str]) -> str:
