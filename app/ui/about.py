@@ -1,7 +1,8 @@
-"""The tabs about the models and the public data: generated model cards and pages of ``docs``, as a page shows them."""
+"""The tab about the models: their figures and generated model cards; and pages of ``docs``, as the page shows them."""
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,8 @@ import gradio as gr
 
 from app.model.weights import DEFAULT_FOLDER, ModelCard, shipped, with_interval
 from app.ui.figures import figures
-from app.ui.text import table
 
-__all__ = ["AboutTab", "DataTab", "compare", "page", "prose", "whole_card"]
-
-LEAKS = "## Why do others publish more?"
-"""The part of ``results.md`` that belongs to the data."""
+__all__ = ["AboutTab", "compare", "page", "prose", "whole_card"]
 
 
 def compare(cards: Sequence[ModelCard]) -> str:
@@ -25,14 +22,20 @@ def compare(cards: Sequence[ModelCard]) -> str:
         found = card.metrics.get(part)
         if not found:
             return "not measured"
+        value, bracket, interval = with_interval(found[key]).partition("(")
         folds, of = len(found.get("folds", [])), card.recipe.get("folds", 0)
-        share = f" ({folds} of {of} folds, which are not equally hard)" if 0 < folds < of else ""
-        return with_interval(found[key]) + share
+        share = f" ({folds} of {of} folds, not equally hard)" if 0 < folds < of else ""
+        return f"{value}<small>{bracket}{interval}{share}</small>"
 
     columns = (("cross_validation", "accuracy"), ("cross_validation", "top3"), ("test", "accuracy"))
-    head = ["Model", "Top-1, cross-validation", "Top-3, cross-validation", "Top-1, test X-rays"]
-    rows = [[card.title, *(figure(card, *column) for column in columns)] for card in cards]
-    return f"<article class='about wide'><h2>The models</h2>{table(head, rows)}</article>"
+    head = ("Model", "Top-1, cross-validation", "Top-3, cross-validation", "Top-1, test X-rays")
+    rows = [[html.escape(card.title), *(figure(card, *column) for column in columns)] for card in cards]
+    titles = "".join(f"<th scope='col'>{title}</th>" for title in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        "<article class='about wide snug'><h2>The models</h2>"
+        f"<table class='compare'><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></article>"
+    )
 
 
 def _readable(markdown: str) -> str:
@@ -68,14 +71,6 @@ class AboutTab:
             gr.HTML(compare(cards))
         for number, card in enumerate(cards):
             with gr.Accordion(card.title, open=number == 0):
-                gr.HTML(figures(card, DEFAULT_FOLDER / card.name))
+                gr.HTML(figures(card, DEFAULT_FOLDER / card.name), padding=False)
                 with gr.Accordion("The whole model card", open=False):
                     prose(whole_card(card))
-
-
-class DataTab:
-    """Lays itself out inside the current Blocks."""
-
-    def __init__(self) -> None:
-        leaks = page("results").partition(LEAKS)[2].partition("\n## ")[0]
-        prose(f"{page('data')}\n\n{LEAKS}{leaks}")

@@ -16,10 +16,11 @@ import gradio as gr
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
 from app.ui import api
-from app.ui.about import AboutTab, DataTab
+from app.ui.about import AboutTab
 from app.ui.batch import BatchTab
 from app.ui.busy import bound_queue
 from app.ui.compare import CompareTab
+from app.ui.data import DataTab
 from app.ui.explain import ExplainTab
 from app.ui.languages import LANGUAGES, STATIC, in_every, label, said
 from app.ui.privacy import HANDLERS, Page, nameless, silence

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -299,7 +300,7 @@ def test_models_are_compared_by_their_cards(classifier: Classifier, second: Clas
     figures = {"cross_validation": {"accuracy": share, "top3": share}}
     told = about.compare([classifier.card, second.card.model_copy(update={"metrics": figures})])
     assert told.count("not measured") == 4
-    assert told.count("25.0 % (95 % CI 20.0 to 30.0, n = 100)") == 2
+    assert re.sub("<[^>]+>", "", told).count("25.0 % (95 % CI 20.0 to 30.0, n = 100)") == 2
     assert "Second network" in told
 
 
@@ -320,16 +321,3 @@ def test_the_about_page_tells_figures_and_limits() -> None:
         assert with_interval(card.metrics["test"]["accuracy"]) in text
         assert "not for diagnosis" in text
         assert card.data["limits"][0] in text
-
-
-def test_the_page_about_the_data_tells_what_was_found() -> None:
-    with gr.Blocks() as tab:
-        about.DataTab()
-    page = "".join(str(block.value) for block in tab.blocks.values() if isinstance(block, gr.Markdown))
-    assert "](.." not in page
-    audits = [json.loads(path.read_text()) for path in Path("training/data/audits").glob("[!s]*.json")]
-    assert len(audits) == 3
-    for audit in audits:
-        assert f"{audit['near_duplicates']['different_images']:,}" in page
-    runs = json.loads(Path("training/recipes/replications/results.json").read_text()).values()
-    assert all(run["title"] in page for run in runs)
