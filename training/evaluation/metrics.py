@@ -30,7 +30,9 @@ def bootstrap(correct: np.ndarray, groups: np.ndarray | None = None, *, seed: in
     """Mean of per-image values with its 95 % percentile bootstrap interval (Efron, 1979).
 
     Copies of one image stand or fall together, so groups are drawn whole (Field and Welsh, 2007): else a test of three
-    images, each there a hundred times, would look as sure as one of three hundred.
+    images, each there a hundred times, would look as sure as one of three hundred. Where all values are 0, or all are
+    1, no resample differs and the bootstrap would claim certainty; then the exact binomial interval over groups stands
+    (Clopper and Pearson, 1934).
 
     Args:
         correct: float or bool (N,), one value an image.
@@ -46,6 +48,11 @@ def bootstrap(correct: np.ndarray, groups: np.ndarray | None = None, *, seed: in
     drawn = np.random.default_rng(seed).integers(0, len(sizes), (RESAMPLES, len(sizes)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, INTERVAL)
+    unseen = INTERVAL[0] ** (1.0 / len(sizes))
+    if not values.any():
+        high = 1.0 - unseen
+    elif np.all(values == 1.0):
+        low = unseen
     share = {"value": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
     return share if groups is None else {**share, "groups": len(sizes)}
 

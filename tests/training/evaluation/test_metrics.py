@@ -7,6 +7,7 @@ import pytest
 from mapie.classification import SplitConformalClassifier
 from mapie.conformity_scores.sets.aps import APSConformityScore
 from scipy.special import softmax
+from scipy.stats import binomtest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import cohen_kappa_score, roc_auc_score, top_k_accuracy_score
 
@@ -59,6 +60,15 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
         share = bootstrap(rng.random(140) < 0.4, seed=trial)
         covered += share["low"] <= 0.4 <= share["high"]
     assert 0.90 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_nothing_is_certain_after_few_images(right: bool) -> None:
+    """Where every image is right, or none, resampling sees no doubt; scipy's exact interval does."""
+    share = bootstrap(np.full(60, right), np.repeat(np.arange(20), 3))
+    exact = binomtest(20 * right, 20).proportion_ci(method="exact")
+    assert (share["low"], share["high"]) == pytest.approx((exact.low, exact.high))
+    assert share["value"] == float(right)
 
 
 def test_copies_make_no_interval_narrower() -> None:
