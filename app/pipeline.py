@@ -38,6 +38,7 @@ from app.model.classifier import (
     possible_types,
     presence,
 )
+from app.model.ood import Likeness
 from app.model.weights import ModelCard, known
 from app.result_folders import SUMMARY, UNFINISHED, Source
 
@@ -115,7 +116,7 @@ class Result:
         """The image with the map over it, and its scale where it has one: RGB uint8 (H, W or more, 3)."""
         if self.found is None:
             return panel(self.explanation, self.target)
-        return overlay(self.explanation.radiograph.display(), self.heat)
+        return overlay(self.explanation.radiograph.shown(), self.heat)
 
     def heatmap(self) -> np.ndarray:
         """The map alone, transparent where there is no heat: RGBA uint8 (H, W, 4)."""
@@ -150,7 +151,9 @@ class Result:
             ),
             model=Model(name=card.name, title=card.title, sha256=card.weights.sha256),
             ood=self.ood,
-            fracture=Fracture(finding=self.finding, words=IN_WORDS[self.finding] if self.finding else None),
+            fracture=Fracture(
+                finding=self.finding, words=card.subject.say(IN_WORDS[self.finding]) if self.finding else None
+            ),
             prediction=_predicted(explanation, card),
             map=Map(
                 target=self.target,
@@ -264,7 +267,7 @@ def explain_image(
     opened = open_image(source, frame=frame, window=window)
     boxed = classifier.boxed(opened.radiograph)
     likeness = classifier.check(opened.radiograph, anyway=anyway)
-    ood = OOD(state=likeness, words=LIKENESS_WARNINGS.get(likeness) if likeness else None)
+    ood = OOD(state=likeness, words=_warning(classifier, likeness))
     explanation = classifier.explain_boxed([opened.radiograph], [boxed])[0]
     target = target or explanation.prediction.best
     contrasts = METHODS[method].contrasts
@@ -277,6 +280,11 @@ def explain_image(
         found = methods.draw(request, method)
         other = classifier.classes[request.against] if contrasts else None
     return Result(explanation, classifier.card, opened.source, ood, target, other, method, boxed[0], found)
+
+
+def _warning(classifier: Classifier, likeness: Likeness | None) -> str | None:
+    words = LIKENESS_WARNINGS.get(likeness) if likeness else None
+    return classifier.card.subject.say(words) if words else None
 
 
 def load_classifier(name: str | None = None) -> Classifier:

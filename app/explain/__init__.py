@@ -25,12 +25,14 @@ class Method:
         says: what it shows, and what it cannot, in a sentence or two.
         cost: "instant" needs the head only, "seconds" some dozen forwards of the network, "slow" hundreds.
         contrasts: whether it explains one type against another.
+        says_of_gradients: the same of networks whose end is no linear layer, where that differs.
     """
 
     title: str
     says: str
     cost: Cost
     contrasts: bool = False
+    says_of_gradients: str = ""
 
 
 METHODS: dict[str, Method] = {
@@ -38,6 +40,7 @@ METHODS: dict[str, Method] = {
         "Grad-CAM",
         "Exact: the part for the type of a map that adds up to its score; what made the features it does not show.",
         "instant",
+        says_of_gradients="Features weighted by the score's gradients there. A tangent to the score, no part of it.",
     ),
     "gradcam++": Method(
         "Grad-CAM++",
@@ -45,10 +48,16 @@ METHODS: dict[str, Method] = {
         "instant",
     ),
     "hirescam": Method(
-        "HiResCAM", "Features times gradient, cell by cell. Equals Grad-CAM here, since the head is linear.", "instant"
+        "HiResCAM",
+        "Features times gradient, cell by cell. Equals Grad-CAM here, since the head is linear.",
+        "instant",
+        says_of_gradients="Features times gradient, cell by cell. Equals Grad-CAM where features are averaged first.",
     ),
     "xgradcam": Method(
-        "XGrad-CAM", "Gradients weighted by features. Equals Grad-CAM here, since the head is linear.", "instant"
+        "XGrad-CAM",
+        "Gradients weighted by features. Equals Grad-CAM here, since the head is linear.",
+        "instant",
+        says_of_gradients="Gradients weighted by features. Equals Grad-CAM where features are averaged first.",
     ),
     "layercam": Method(
         "LayerCAM", "Features times positive gradient in each cell. Leaves out what speaks against.", "instant"

@@ -26,6 +26,7 @@ from app.explain.sanity import (
 from app.explain.shortcuts import KINDS, Shortcuts
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier, Explanation
+from app.model.subject import OURS, Subject
 from app.model.weights import percent
 
 __all__ = ["Checks", "Finding", "Hidden", "chart", "check_heatmap", "dependence", "hide", "pointing", "quick_checks"]
@@ -61,13 +62,16 @@ class Checks:
     stable: tuple[Stable, ...]
     shortcuts: Shortcuts
 
-    def findings(self) -> tuple[Finding, ...]:
-        """Whether the map points at what the score needs, depends on the model, is stable and avoids shortcuts."""
+    def findings(self, subject: Subject = OURS) -> tuple[Finding, ...]:
+        """Whether the map points at what the score needs, depends on the model, is stable and avoids shortcuts.
+
+        ``subject`` is the model's, for the words.
+        """
         return (
             pointing(self.curves),
             dependence(self.randomised),
-            _steadiness(self.stability, self.stable),
-            _shortcuts(self.shortcuts),
+            _steadiness(self.stability, self.stable, subject),
+            _shortcuts(self.shortcuts, subject),
         )
 
     @property
@@ -83,21 +87,21 @@ def check_heatmap(request: MapRequest, method: str, explanation: Explanation) ->
         NoHeat: the map is the same everywhere.
         Cancelled: the watch stopped it.
     """
-    whole = request.watch
+    whole, subject = request.watch, request.classifier.card.subject
 
     def part(start: float, end: float) -> MapRequest:
         return replace(request, watch=Progress(tell=lambda share: whole.step(start + (end - start) * share)))
 
     found = draw(part(0.0, PARTS[0]), method)
     if np.ptp(found) == 0.0:
-        raise NoHeat("This method finds no heat on this X-ray, so there is nothing to test.")
+        raise NoHeat(subject.say("This method finds no heat on this X-ray, so there is nothing to test."))
     changes = FEW_CHANGES if METHODS[method].cost == "slow" else CHANGES
     return Checks(
         found,
         measure_faithfulness(part(PARTS[0], PARTS[1]), found, explanation.placement),
         randomise_weights(part(PARTS[1], PARTS[2]), method, found),
         stability(part(PARTS[2], PARTS[3]), method, found, changes),
-        shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement),
+        shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement, subject),
     )
 
 
@@ -123,12 +127,16 @@ def quick_checks(request: MapRequest, explanation: Explanation) -> tuple[Finding
     )
     (mirrored,) = stability(request, DEFAULT, found, CHANGES[:1])
     steady = mirrored.correlation >= STABLE
+    subject = request.classifier.card.subject
     same = "The mirrored X-ray gives the same map." if steady else "The mirrored X-ray gives another map."
+    shares = shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement, subject)
     return (
-        _shortcuts(shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement)),
+        _shortcuts(shares, subject),
         agreement,
         Finding(
-            "good" if steady else "poor", same, f"Rank correlation {mirrored.correlation:.2f}; {STABLE} is wanted."
+            "good" if steady else "poor",
+            subject.say(same),
+            f"Rank correlation {mirrored.correlation:.2f}; {STABLE} is wanted.",
         ),
     )
 
@@ -202,18 +210,19 @@ def dependence(randomised: Sequence[Randomised]) -> Finding:
     return Finding("good", "It depends on the model.", figures)
 
 
-def _steadiness(mean: float, stable: Sequence[Stable]) -> Finding:
+def _steadiness(mean: float, stable: Sequence[Stable], subject: Subject) -> Finding:
     steady = mean >= STABLE
     figures = "; ".join(f"{each.title} {each.correlation:.2f}" for each in stable)
-    words = "It is stable." if steady else "Small changes of the X-ray change it."
+    words = "It is stable." if steady else subject.say("Small changes of the X-ray change it.")
     return Finding("good" if steady else "poor", words, f"Mean rank correlation {mean:.2f}: {figures}.")
 
 
-def _shortcuts(found: Shortcuts) -> Finding:
-    figures = "; ".join(f"{percent(found.shares[kind])} on {words}" for kind, words in KINDS.items()) + "."
+def _shortcuts(found: Shortcuts, subject: Subject) -> Finding:
+    figures = subject.say("; ".join(f"{percent(found.shares[kind])} on {KINDS[kind]}" for kind in found.shares) + ".")
+    where = subject.say(shortcuts.nowhere(subject))
     if found.warns:
-        return Finding("poor", f"{percent(found.total)} of its heat lies where no fracture can be.", figures)
-    return Finding("good", "Little of its heat lies where no fracture can be.", figures)
+        return Finding("poor", f"{percent(found.total)} of its heat lies {where}.", figures)
+    return Finding("good", f"Little of its heat lies {where}.", figures)
 
 
 @dataclass(frozen=True)
@@ -230,22 +239,29 @@ class Hidden:
         return max(self.before.full_colour, self.after.full_colour)
 
 
+def _as_radiograph(image: np.ndarray) -> Radiograph:
+    if image.ndim == 2:
+        return Radiograph(image, (0, 255))
+    return Radiograph(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 255), colours=image)
+
+
 def hide(classifier: Classifier, image: np.ndarray, layers: Sequence[np.ndarray]) -> Hidden | None:
     """Predicts an image with and without what is painted over.
 
     Args:
         classifier: the model.
-        image: uint8 (H, W).
+        image: uint8 (H, W), or (H, W, 3) in colour.
         layers: what was painted, RGBA uint8 of any size; whatever is not transparent is hidden.
 
     Returns:
         None where nothing is painted.
     """
-    hidden = np.zeros(image.shape, bool)
+    hidden = np.zeros(image.shape[:2], bool)
     for layer in layers:
-        hidden |= cv2.resize(layer[:, :, 3], image.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        hidden |= cv2.resize(layer[:, :, 3], hidden.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     if not hidden.any():
         return None
-    blurred = cv2.GaussianBlur(image, (0, 0), max(image.shape) / 16.0)
-    both = [Radiograph(each, (0, 255)) for each in (image, np.where(hidden, blurred, image))]
+    blurred = cv2.GaussianBlur(image, (0, 0), max(hidden.shape) / 16.0)
+    mixed = np.where(hidden if image.ndim == 2 else hidden[:, :, None], blurred, image)
+    both = [_as_radiograph(each) for each in (image, mixed)]
     return Hidden(float(hidden.mean()), *classifier.explain(both))

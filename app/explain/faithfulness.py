@@ -138,20 +138,29 @@ def _order(on_image: np.ndarray, placement: Placement) -> np.ndarray:
     return pixels[shuffle[np.argsort(-on_image.ravel()[shuffle], kind="stable")]]
 
 
+def _listed(square: np.ndarray) -> np.ndarray:
+    """A square, (S, S) or (S, S, 3), pixel by pixel: (S S,) or (S S, 3)."""
+    return square.reshape(-1, *square.shape[2:])
+
+
 def _mixtures(square: np.ndarray, blurred: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
     """Images with more and more of the hottest pixels blurred, then blurred ones with more and more uncovered."""
     pictures = []
     for start, patch in ((square, blurred), (blurred, square)):
         for share in SHARES[1:-1]:
-            mixed = start.ravel().copy()
+            mixed = _listed(start).copy()
             chosen = order[: round(share * len(order))]
-            mixed[chosen] = patch.ravel()[chosen]
+            mixed[chosen] = _listed(patch)[chosen]
             pictures.append(mixed.reshape(square.shape))
     return pictures
 
 
 def _filled(square: np.ndarray, removed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The image with removed pixels filled in from what is left around them: float, bool and float (S, S)."""
+    """The image, float (S, S) or (S, S, 3), with removed pixels, bool (S, S), filled in from what is left around."""
+    if square.ndim == 3:
+        return np.dstack(
+            [_filled(np.ascontiguousarray(channel), removed, rng) for channel in square.transpose(2, 0, 1)]
+        )
     size = square.shape[0]
     side = min(IMPUTED, size)
     left = (~removed).astype(np.float32)
@@ -178,9 +187,9 @@ def _fillings(square: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
     for share in REMOVED:
         count = round(share * len(order))
         for chosen in (order[:count], order[len(order) - count :]):
-            removed = np.zeros(square.size, bool)
+            removed = np.zeros(len(_listed(square)), bool)
             removed[chosen] = True
-            pictures.append(_filled(square, removed.reshape(square.shape), rng))
+            pictures.append(_filled(square, removed.reshape(square.shape[:2]), rng))
     return pictures
 
 
@@ -227,7 +236,8 @@ def measure_faithfulness(
     # Each image gets its own random maps, lest one lucky draw decide over all; the same image always gets the same.
     rng = np.random.default_rng([seed, zlib.crc32(request.square.tobytes())])
     spread = cv2.GaussianBlur(request.square, (0, 0), request.square.shape[0] / 16.0)
-    blurred = np.where(_inside(placement), spread, request.square)
+    inside = _inside(placement)
+    blurred = np.where(inside if spread.ndim == 2 else inside[:, :, None], spread, request.square)
     ends = _probabilities(request.classifier, [request.square, blurred], request.target)
     size = placement.size, placement.size
     on_image = placement.crop(cv2.resize(found.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))

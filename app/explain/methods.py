@@ -30,7 +30,7 @@ class MapRequest:
 
     Attributes:
         classifier: the model.
-        square: brightness in the model's square, float32 (S, S) in 0..1.
+        square: brightness in the model's square, float32 (S, S) in 0..1; colours, (S, S, 3), for models that see them.
         pixels, black: the square and a black one, normalised, float (1, 3, S, S).
         last: the last feature map, which the head reads, float (1, L, h, w).
         target: index of the class to explain.

@@ -1,7 +1,8 @@
 """Heat drawn over an X-ray with OpenCV: no heat, no paint.
 
 Opacity follows the evidence, so the image stays untouched where nothing speaks for the class; the colour bar carries
-the scale, so a weak map looks weak. Pictures are RGB uint8 (H, W, 3), images grey uint8 (H, W).
+the scale, so a weak map looks weak. Pictures are RGB uint8 (H, W, 3), images uint8 (H, W), or
+(H, W, 3) in colour.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = [
     "CONTOUR_EDGE",
     "NO_EVIDENCE",
     "WARM",
+    "as_picture",
     "colour_bar",
     "difference",
     "fracture_outline",
@@ -78,7 +80,7 @@ def overlay(
     """The image with heat, float32 (H, W) in 0..1, over it; equal to the image wherever heat is 0 and no contour runs.
 
     Args:
-        image: uint8 (H, W).
+        image: uint8 (H, W) or (H, W, 3).
         heat: float32 (H, W) in 0..1.
         colour_map: a key of ``COLOUR_MAPS``.
         opacity: of full heat, 0 to 1; of lesser heat in proportion.
@@ -87,18 +89,24 @@ def overlay(
     Raises:
         ValueError: shapes differ, or unknown colour map.
     """
-    if image.shape != heat.shape:
+    if image.shape[:2] != heat.shape:
         raise ValueError(f"image {image.shape} and heat {heat.shape} differ in shape")
-    mixed = np.empty((*image.shape, 3), np.uint8)
-    for rows in strips(*image.shape):
+    mixed = np.empty((*heat.shape, 3), np.uint8)
+    colours = image if image.ndim == 3 else image[:, :, None]
+    for rows in strips(*heat.shape):
         paint = (opacity * np.clip(heat[rows], 0.0, 1.0))[:, :, None]
-        mixed[rows] = np.round(image[rows][:, :, None] * (1.0 - paint) + _colours(heat[rows], colour_map) * paint)
+        mixed[rows] = np.round(colours[rows] * (1.0 - paint) + _colours(heat[rows], colour_map) * paint)
     if contour:
         outlines, _ = cv2.findContours(hottest(heat).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        width = max(1, round(max(image.shape) / 320))
+        width = max(1, round(max(heat.shape) / 320))
         cv2.drawContours(mixed, outlines, -1, CONTOUR_EDGE, width + 2, cv2.LINE_AA)
         cv2.drawContours(mixed, outlines, -1, CONTOUR_COLOUR, width, cv2.LINE_AA)
     return mixed
+
+
+def as_picture(image: np.ndarray) -> np.ndarray:
+    """An image, uint8 (H, W) or (H, W, 3), as RGB, uint8 (H, W, 3)."""
+    return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
 
 
 def hottest(heat: np.ndarray) -> np.ndarray:
@@ -108,7 +116,7 @@ def hottest(heat: np.ndarray) -> np.ndarray:
 
 def difference(image: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
     """The image, warm where ``signed``, float (H, W), speaks for one class, cold for another, up to its own peak."""
-    grey = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB).astype(np.float32)
+    grey = as_picture(image).astype(np.float32)
     size = np.abs(signed)
     paint = (opacity * size / max(float(size.max()), 1e-6))[:, :, None]
     colour = np.where(signed[:, :, None] > 0, np.array(WARM, np.float32), np.array(COLD, np.float32))
@@ -214,7 +222,7 @@ def outline_marks(picture: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, i
 def panel(explanation: Explanation, name: str, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:
     """Overlay and colour bar side by side, with a caption where there is no evidence."""
     heat = explanation.heat(name)
-    picture = overlay(explanation.radiograph.display(), heat, colour_map=colour_map, opacity=opacity)
+    picture = overlay(explanation.radiograph.shown(), heat, colour_map=colour_map, opacity=opacity)
     if not explanation.has_evidence(name):
         letter = float(np.clip(picture.shape[1] / 22.0, 8.0, 40.0))
         _write(picture, NO_EVIDENCE, (round(letter / 2), round(letter * 1.5)), letter)

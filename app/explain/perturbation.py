@@ -152,12 +152,13 @@ def superpixels(square: np.ndarray, count: int) -> np.ndarray:
     """About ``count`` patches of alike brightness, by k-means on position and brightness (SLIC, Achanta et al., 2012).
 
     Args:
-        square: float (S, S) in 0..1.
+        square: float (S, S), or (S, S, 3) in colour, in 0..1.
         count: of patches, about.
 
     Returns:
         int64 (S, S), numbered from 0 without gaps.
     """
+    square = square if square.ndim == 2 else square.mean(axis=2)
     size = square.shape[0]
     small = min(size, 96)
     shrunk = cv2.resize(square.astype(np.float32), (small, small), interpolation=cv2.INTER_AREA)

@@ -139,7 +139,7 @@ class Change:
 
     Attributes:
         title: in words.
-        there: from the model's square, float (S, S) in 0..1, to the changed one.
+        there: from the model's square, float (S, S) or (S, S, 3) in 0..1, to the changed one.
         back: from a map of the changed square, float (h, w), to one of the square.
     """
 
@@ -149,7 +149,7 @@ class Change:
 
 
 def _turned(values: np.ndarray, degrees: float) -> np.ndarray:
-    height, width = values.shape
+    height, width = values.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
     return cv2.warpAffine(values.astype(np.float32), matrix, (width, height), flags=cv2.INTER_LINEAR)
 

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 
 from app.imaging.letterbox import Placement
+from app.model.subject import OURS, Subject
 
-__all__ = ["KINDS", "WARNING", "Shortcuts", "mark_boxes", "shortcut_regions", "shortcut_shares"]
+__all__ = ["KINDS", "WARNING", "Shortcuts", "mark_boxes", "nowhere", "shortcut_regions", "shortcut_shares"]
 
 KINDS = {
     "marks": "letters, arrows and the like",
@@ -133,19 +134,31 @@ def shortcut_regions(image: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def shortcut_shares(image: np.ndarray, heat: np.ndarray, placement: Placement) -> Shortcuts:
+def nowhere(subject: Subject) -> str:
+    """Where heat is on a shortcut, in words."""
+    return "where no fracture can be" if subject.finding else "outside the X-ray"
+
+
+def shortcut_shares(image: np.ndarray, heat: np.ndarray, placement: Placement, subject: Subject = OURS) -> Shortcuts:
     """The shares of a map's heat on shortcuts; all 0 for a map without heat.
+
+    Only of images with a finding to be located is it known that letters, edges and background cannot hold it; of
+    others the margin alone counts.
 
     Args:
         image: the image, uint8 (H, W).
         heat: map over the model's square, float (h, w); values below 0 count as 0.
         placement: of the image in the square.
+        subject: what the image shows.
     """
+    kinds = KINDS if subject.finding else {"padding": KINDS["padding"]}
     positive = np.clip(heat, 0.0, None).astype(np.float32)
     total = float(positive.sum())
     if total <= 0.0:
-        return Shortcuts(dict.fromkeys(KINDS, 0.0))
+        return Shortcuts(dict.fromkeys(kinds, 0.0))
     outside = float((positive * placement.padding(*positive.shape)).sum()) / total
+    if not subject.finding:
+        return Shortcuts({"padding": outside})
     on_image = np.clip(placement.onto_image(positive), 0.0, None)
     inside = float(on_image.sum())
     found = shortcut_regions(image)

@@ -39,8 +39,11 @@ class Example:
     source: str
 
 
-def examples(folder: Path = EXAMPLES) -> list[Example]:
-    """The X-rays listed in ``folder/sources.csv`` (columns file, label, source), else drawings made on the spot."""
+def examples(folder: Path = EXAMPLES, *, drawn: bool = True) -> list[Example]:
+    """The images listed in ``folder/sources.csv`` (columns file, label, source), else drawings made on the spot.
+
+    Without ``drawn`` nothing takes the place of images that are not there.
+    """
     table = folder / "sources.csv"
     if table.is_file():
         with table.open(newline="", encoding="utf-8") as file:
@@ -49,14 +52,16 @@ def examples(folder: Path = EXAMPLES) -> list[Example]:
         found = [example for example in listed if example.path.is_file()]
         if found:
             return found
+    if not drawn:
+        return []
     place = Path(tempfile.mkdtemp(prefix="drawn-x-rays-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    drawn = []
+    made = []
     for seed, kind in enumerate(BREAKS):
         path = place / f"drawing-{kind}.png"
         cv2.imwrite(str(path), draw(kind, seed=seed))
-        drawn.append(Example(path, f"drawn: {kind}", "drawings by code, no patients"))
-    return drawn
+        made.append(Example(path, f"drawn: {kind}", "drawings by code, no patients"))
+    return made
 
 
 def held_out_images(classes: Sequence[FractureType], data: Path | None = None) -> list[tuple[Path, FractureType]]:

@@ -70,35 +70,39 @@ def _equalised(brightness: np.ndarray) -> np.ndarray:
     return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(levels).astype(np.float32) / 255.0
 
 
-def letterbox(film: Radiograph, size: int, equalise: bool = False) -> tuple[np.ndarray, Placement]:
+def letterbox(
+    film: Radiograph, size: int, equalise: bool = False, colour: bool = False
+) -> tuple[np.ndarray, Placement]:
     """A radiograph of any size in a black square.
 
     Args:
         film: the radiograph.
         size: side of the square in pixels.
-        equalise: spread each region's contrast, for networks that were trained so.
+        equalise: spread each region's contrast, for networks that were trained so; of a picture in grey.
+        colour: keep colours, for networks that see them; a picture without any then has three channels alike.
 
     Returns:
-        float32 (size, size) in 0..1, and the Placement that leads back.
+        float32 (size, size), in colour (size, size, 3), in 0..1, and the Placement that leads back.
     """
     placement = Placement.fit(film.height, film.width, size)
     shrinks = placement.height < film.height or placement.width < film.width
-    inner = cv2.resize(
-        film.pixels,
-        (placement.width, placement.height),
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-    )
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    inside = placement.width, placement.height
+    if colour and film.colours is not None:
+        square = np.zeros((size, size, 3), np.float32)
+        placement.crop(square)[:] = cv2.resize(film.colours, inside, interpolation=how) / np.float32(255.0)
+        return square, placement
     square = np.zeros((size, size), np.float32)
-    brightness = film.brightness(inner)
+    brightness = film.brightness(cv2.resize(film.pixels, inside, interpolation=how))
     placement.crop(square)[:] = _equalised(brightness) if equalise else brightness
-    return square, placement
+    return (np.repeat(square[:, :, None], 3, axis=2) if colour else square), placement
 
 
 def normalise(brightness: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Grey brightness to the three normalised channels that the networks take.
+    """Grey brightness, or colours, to the three normalised channels that the networks take.
 
     Args:
-        brightness: float (N, 1, H, W) in 0..1.
+        brightness: float (N, 1, H, W), or (N, 3, H, W) of colours, in 0..1.
         mean, std: per channel, in units of brightness, from the model's card.
 
     Returns:

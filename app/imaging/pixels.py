@@ -30,7 +30,7 @@ __all__ = [
 STRIP = 1_000_000
 """Pixels of a strip: only a result has the picture's size, never a wide intermediate."""
 
-IN_COLOUR = "The picture is in colour; it is read in shades of grey, as radiographs are."
+IN_COLOUR = "The picture is in colour; it is read in shades of grey."
 SAMPLE = 1_000_000
 """About how many pixels show what all of them are like."""
 NOISE, SMOOTH = 0.8, 0.4
@@ -61,10 +61,13 @@ def strips(rows: int, columns: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows))
 
 
-def count_coloured(colours: np.ndarray, white: float) -> int:
-    """The number of visibly coloured pixels of (H, W, 3), any type, whose brightest value is ``white``."""
+def count_coloured(colours: np.ndarray, white: float, chroma: float = CHROMA) -> int:
+    """The number of coloured pixels of (H, W, 3), any type, whose brightest value is ``white``.
+
+    ``chroma`` is the least difference between channels that counts, as share of white: by default a visible one.
+    """
     spread = colours.max(axis=2).astype(np.float32) - colours.min(axis=2)
-    return int((spread > CHROMA * white).sum())
+    return int((spread > chroma * white).sum())
 
 
 def is_coloured(count: int, pixels: int) -> bool:

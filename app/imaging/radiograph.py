@@ -2,7 +2,7 @@
 
 ``app.imaging.dicom`` reads DICOM; this module reads PNG (8 and 16 bit), JPEG, WebP and TIFF and resolves EXIF rotation,
 CMYK, alpha and palettes, so that no other module meets them. Radiographs are grey: tints tell where a picture is from,
-not what is broken.
+not what is broken. The colours of a picture with 8 bits stay beside its grey, for models whose images have some.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ MIN_SIDE = 32
 MAX_RATIO = 30
 """Of the longer side to the shorter; a stitched spine or leg has about 5."""
 
+PALE = 10 / 255
+"""Difference between a pixel's channels from which on it is more than the noise of compression."""
+
 DAMAGED = "The file is damaged or incomplete, so the picture cannot be decoded."
 BLANK = "Every pixel of the picture has the same brightness, so there is nothing to see."
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
@@ -75,6 +78,7 @@ class Radiograph:
         notes: sentences for the user about how it was read.
         spacing: height and width of a pixel in mm; None where unknown.
         modality: as DICOM names it, such as "DX" or "CT"; empty where the file names none.
+        colours: uint8 (H, W, 3), RGB, of a picture that has some, however pale; else None.
     """
 
     pixels: np.ndarray
@@ -82,6 +86,7 @@ class Radiograph:
     notes: tuple[str, ...] = ()
     spacing: tuple[float, float] | None = None
     modality: str = ""
+    colours: np.ndarray | None = None
 
     @property
     def height(self) -> int:
@@ -106,6 +111,16 @@ class Radiograph:
             shown[rows] = self.brightness(self.pixels[rows]) * 255.0 + 0.5
         return shown
 
+    def shown(self) -> np.ndarray:
+        """The picture for people: its colours, uint8 (H, W, 3), where it has some, else ``display``."""
+        return self.display() if self.colours is None else self.colours
+
+    def seen_in(self, colour: bool) -> Radiograph:
+        """The radiograph as a model sees it, with its colours or without, and no note that tells otherwise."""
+        if not colour or self.colours is None:
+            return self if self.colours is None else replace(self, colours=None)
+        return replace(self, notes=tuple(note for note in self.notes if note != IN_COLOUR))
+
     def scaled(self, longest: int) -> Radiograph:
         """A copy whose longest side has ``longest`` pixels, at least 1 each way."""
         scale = longest / max(self.height, self.width)
@@ -114,7 +129,8 @@ class Radiograph:
         if self.spacing is not None:
             spacing = self.spacing[0] * self.height / size[1], self.spacing[1] * self.width / size[0]
         pixels = cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA)
-        return replace(self, pixels=pixels, spacing=spacing)
+        colours = None if self.colours is None else cv2.resize(self.colours, size, interpolation=cv2.INTER_AREA)
+        return replace(self, pixels=pixels, spacing=spacing, colours=colours)
 
 
 def read(path: str | Path) -> Radiograph:
@@ -172,7 +188,8 @@ def decode(data: bytes) -> Radiograph:
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 _check_size(*picture.size)
                 tall = _density(picture)
-                pixels = _grey(picture, data, notes)
+                pixels, tinted = _grey(picture, data, notes)
+                colours = _colours(picture) if tinted and not inverted else None
                 if inverted:
                     pixels = (pixels.max() if pixels.dtype == np.uint16 else 255) - pixels
     except ImageError:
@@ -189,7 +206,9 @@ def decode(data: bytes) -> Radiograph:
         raise ImageError(BLANK)
     window = _window(pixels, notes)
     pixels = _squared(np.ascontiguousarray(pixels), tall, notes)
-    return Radiograph(pixels, window, tuple(notes))
+    if colours is not None and colours.shape[:2] != pixels.shape:
+        colours = cv2.resize(colours, pixels.shape[::-1], interpolation=cv2.INTER_AREA)
+    return Radiograph(pixels, window, tuple(notes), colours=colours)
 
 
 def dicom_image(file: DicomFile, index: int = 0, window: str | None = None) -> Radiograph:
@@ -276,15 +295,15 @@ def _check_size(width: int, height: int) -> None:
         raise ImageError(f"The picture is {width} x {height} pixels; no X-ray is that long and thin.")
 
 
-def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
-    """The first frame as (H, W), uint8 or uint16, upright, without alpha."""
+def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> tuple[np.ndarray, bool]:
+    """The first frame as (H, W), uint8 or uint16, upright, without alpha; and whether it has colours to be kept."""
     if picture.format == "TIFF":
         aside = picture.getexif().get(EXIF_ORIENTATION) in ORIENTATION_ASIDE
         if tiff_sizes(data) not in (set(), {picture.size[::-1] if aside else picture.size}):
             raise ImageError(DAMAGED)
         if _has_second(picture):
             notes.append("The file holds several pictures; only the first one is shown.")
-    tags = getattr(picture, "tag_v2", {})
+    tags, tinted = getattr(picture, "tag_v2", {}), False
     if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         pixels = _deep(picture)
     elif picture.mode == "L" and SIGNED in tags.get(TIFF_SIGN, ()):
@@ -292,9 +311,8 @@ def _grey(picture: Image.Image, data: bytes, notes: list[str]) -> np.ndarray:
     elif _is_wide(picture, data) and (wide := _wide_colour(data, tags)) is not None:
         pixels = wide
     else:
-        pixels = _shallow(picture, notes)
-    # Both decoders turn TIFF upright themselves.
-    return pixels if picture.format == "TIFF" else _upright(pixels, picture.getexif().get(EXIF_ORIENTATION, 1))
+        pixels, tinted = _shallow(picture, notes)
+    return _turned(picture, pixels), tinted
 
 
 def _deep(picture: Image.Image) -> np.ndarray:
@@ -362,29 +380,52 @@ def _wide_colour(data: bytes, tags: Mapping[int, Any]) -> np.ndarray | None:
     return grey
 
 
-def _shallow(picture: Image.Image, notes: list[str]) -> np.ndarray:
-    """8 bits in any of Pillow's modes; what is transparent becomes black, like the background of an X-ray."""
+def _shallow(picture: Image.Image, notes: list[str]) -> tuple[np.ndarray, bool]:
+    """8 bits in any of Pillow's modes; what is transparent becomes black, like the background of an X-ray.
+
+    Returns:
+        Grey, uint8 (H, W), and whether there are colours, however pale.
+    """
     if picture.mode in ("1", "L"):
-        return np.asarray(picture.convert("L"))
+        return np.asarray(picture.convert("L")), False
     grey = np.empty((picture.height, picture.width), np.uint8)
-    coloured = 0
-    for rows in strips(*grey.shape):
+    coloured = pale = 0
+    for rows, colours in _in_rgb(picture):
+        coloured += count_coloured(colours, 255.0)
+        pale += count_coloured(colours, 255.0, PALE)
+        grey[rows] = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+    if is_coloured(coloured, grey.size):
+        notes.append(IN_COLOUR)
+    return grey, is_coloured(pale, grey.size)
+
+
+def _in_rgb(picture: Image.Image) -> Iterator[tuple[slice, np.ndarray]]:
+    """Strips of a picture as slices of rows with their colours, uint8 (rows, W, 3)."""
+    for rows in strips(picture.height, picture.width):
         part = picture.crop((0, rows.start, picture.width, rows.stop))
         if part.has_transparency_data:
             layer = part.convert("RGBA")
             part = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-        colours = np.asarray(part.convert("RGB"))
-        coloured += count_coloured(colours, 255.0)
-        grey[rows] = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
-    if is_coloured(coloured, grey.size):
-        notes.append(IN_COLOUR)
-    return grey
+        yield rows, np.asarray(part.convert("RGB"))
+
+
+def _colours(picture: Image.Image) -> np.ndarray:
+    """All colours of a picture, uint8 (H, W, 3), upright; asked for once it is known to have some."""
+    colours = np.empty((picture.height, picture.width, 3), np.uint8)
+    for rows, found in _in_rgb(picture):
+        colours[rows] = found
+    return np.ascontiguousarray(_turned(picture, colours))
+
+
+def _turned(picture: Image.Image, pixels: np.ndarray) -> np.ndarray:
+    # Both decoders turn TIFF upright themselves.
+    return pixels if picture.format == "TIFF" else _upright(pixels, picture.getexif().get(EXIF_ORIENTATION, 1))
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes the camera's rotation (EXIF 2.3, tag Orientation)."""
     if orientation in ORIENTATION_ASIDE:
-        pixels = pixels.T
+        pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):

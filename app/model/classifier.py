@@ -141,7 +141,8 @@ class Explanation:
     @cached_property
     def full_colour(self) -> float:
         """Evidence drawn in full colour, in logits, the same for all classes so that their maps can be compared."""
-        return max(self.typical_evidence, *(self.peak(name) for name in self.prediction.classes))
+        strongest = max(self.typical_evidence, *(self.peak(name) for name in self.prediction.classes))
+        return strongest if strongest > 0.0 else 1.0
 
     def has_evidence(self, name: str) -> bool:
         """Whether anything on the image speaks for the class strongly enough to be drawn."""
@@ -241,8 +242,8 @@ class Classifier:
         return [cls(*load_network(name, folder), detector) for name in names]
 
     def boxed(self, radiograph: Radiograph) -> tuple[np.ndarray, Placement]:
-        """An image in the model's square, float32 (S, S) in 0..1, and where it lies there."""
-        return letterbox(radiograph, self.card.size, self.card.equalise)
+        """An image in the model's square, float32 (S, S), in colour (S, S, 3), in 0..1, and where it lies there."""
+        return letterbox(radiograph, self.card.size, self.card.equalise, self.card.colour)
 
     def check(self, radiograph: Radiograph, *, anyway: bool = False) -> Likeness | None:
         """Whether an image is like those of the reference set; None without a detector.
@@ -252,7 +253,7 @@ class Classifier:
         """
         likeness = self.detector.likeness(radiograph) if self.detector else None
         if likeness == "out-of-distribution" and not anyway:
-            raise RejectedError(REJECTED)
+            raise RejectedError(self.card.subject.say(REJECTED))
         return likeness
 
     def explain(self, radiographs: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
@@ -275,8 +276,9 @@ class Classifier:
         return explained
 
     def pixels(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
-        """Letterboxed images, each float (S, S) in 0..1, as the network takes them: float (N, 3, S, S)."""
-        brightness = torch.from_numpy(np.stack(squares))[:, None]
+        """Letterboxed images, each as of ``boxed``, as the network takes them: float (N, 3, S, S)."""
+        stacked = torch.from_numpy(np.stack(squares))
+        brightness = stacked.permute(0, 3, 1, 2) if self.card.colour else stacked[:, None]
         pixels = normalise(brightness, self.card.mean, self.card.std)
         return pixels.contiguous(memory_format=torch.channels_last)
 
@@ -290,7 +292,7 @@ class Classifier:
         biases = self.network.head.bias.numpy()
         return [
             Explanation(
-                radiograph=radiograph,
+                radiograph=radiograph.seen_in(self.card.colour),
                 placement=placement,
                 prediction=Prediction(self.classes, logits[i].numpy(), probabilities[i].numpy()),
                 maps=maps[i].contiguous().numpy(),

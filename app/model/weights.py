@@ -16,6 +16,7 @@ from safetensors.torch import load
 from app.errors import WeightsError
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, Pooling, build_network
+from app.model.subject import OURS, Subject
 
 __all__ = [
     "DEFAULT_FOLDER",
@@ -90,11 +91,15 @@ class ModelCard(BaseModel):
         classes: in the order of the network's outputs.
         size: side of the letterboxed square, in pixels.
         equalise: whether images are equalised in contrast first.
+        colour: whether it sees colours; else images are read in grey.
+        subject: what its images show, in words.
+        maps: whether a class's map adds up to its logit, or only follows its gradient, as where the head is no linear
+            layer on averaged features.
         mean, std: per channel, of brightness in 0..1.
         temperature: divides the logits before the softmax (Guo et al., 2017, "On calibration of modern neural
             networks").
         typical_evidence: median, over images in cross-validation, of the predicted type's strongest evidence; the unit
-            heat is drawn in.
+            heat is drawn in; 0 where it was not measured, and then an image's own strongest evidence is.
         presence: operating points of the fracture map; none where they were not chosen.
         sets: how prediction sets are gathered; none where they were not calibrated.
         metrics, data, initial, recipe, training, calibration: for people; metrics also choose the default model
@@ -112,10 +117,13 @@ class ModelCard(BaseModel):
     classes: tuple[FractureType, ...] = Field(min_length=2)
     size: int = Field(ge=32, le=1024)
     equalise: bool = False
+    colour: bool = False
+    subject: Subject = OURS
+    maps: Literal["exact", "gradient"] = "exact"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     temperature: float = Field(gt=0)
-    typical_evidence: float = Field(gt=0)
+    typical_evidence: float = Field(ge=0)
     weights: WeightsFile
     presence: PresencePoints | None = None
     sets: PredictionSets | None = None
@@ -132,7 +140,10 @@ class ModelCard(BaseModel):
     @property
     def limits(self) -> list[str]:
         """What nobody should expect of the model, in sentences."""
-        lacking = [] if self.presence else ["It cannot tell whether a bone is broken at all."]
+        subject, lacking = self.subject, []
+        if subject.finding and not self.presence:
+            whether = "whether a bone is broken" if subject.ours else f"whether there is a {subject.finding}"
+            lacking = [f"It cannot tell {whether} at all."]
         return [*self.data.get("limits", []), *lacking]
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,12 @@ from app.errors import Cancelled, ChoiceError, ImageError, Progress
 from app.explain import DEFAULT, METHODS
 from app.imaging.radiograph import load
 from app.model.classifier import Classifier
+from app.model.weights import ModelCard
 from app.pipeline import Result, explain_image
 from app.ui.batch import NO_PICTURE, too_many
+from app.ui.languages import subject
 from app.ui.session import COMPUTE, LIMIT, OURS, PATIENT
+from app.ui.text import shows
 from app.ui.uploads import FOREIGN, uploaded
 
 __all__ = ["build", "tool_answer"]
@@ -40,10 +42,10 @@ def _in_words() -> Generator[None]:
     try:
         yield
     except (ImageError, Cancelled, ChoiceError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise gr.Error(subject().say(str(error)), print_exception=False) from None
     except Exception as error:  # noqa: BLE001 - Gradio would log the traceback
         log.error("an image could not be explained: %s", type(error).__name__)
-        raise gr.Error(OURS, print_exception=False) from None
+        raise gr.Error(subject().say(OURS), print_exception=False) from None
 
 
 def _picture(heat: np.ndarray) -> str:
@@ -118,7 +120,13 @@ def build(classifiers: Sequence[Classifier]) -> None:
     models = {classifier.card.name: classifier for classifier in classifiers}
     _add_verdicts(models, classifiers[0].card.name)
     _add_batch(models, classifiers[0].card.name)
-    _add_choices(models)
+    _add_choices(models, classifiers[0].card)
+
+
+def _about_its_subject(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint with a description of what the page is about."""
+    function.__doc__ = subject().say(function.__doc__ or "")
+    return function
 
 
 def _add_verdicts(models: dict[str, Classifier], first: str) -> None:
@@ -167,8 +175,8 @@ def _add_verdicts(models: dict[str, Classifier], first: str) -> None:
             return {"explanation": result.as_json(), "heatmap": _picture(result.heat)}
 
     # Or else the first request would lower the page's own limit to Gradio's, which is 1.
-    gr.api(classify, api_name="classify", concurrency_id=COMPUTE, concurrency_limit=2)
-    gr.api(explain, api_name="explain", concurrency_id=PATIENT, concurrency_limit=2)
+    gr.api(_about_its_subject(classify), api_name="classify", concurrency_id=COMPUTE, concurrency_limit=2)
+    gr.api(_about_its_subject(explain), api_name="explain", concurrency_id=PATIENT, concurrency_limit=2)
 
 
 def _add_batch(models: dict[str, Classifier], first: str) -> None:
@@ -189,10 +197,15 @@ def _add_batch(models: dict[str, Classifier], first: str) -> None:
         with _in_words():
             return {"results": _answers(models, images, model, anyway=anyway)}
 
-    gr.api(batch, api_name="batch", concurrency_id=PATIENT, concurrency_limit=2)
+    gr.api(_about_its_subject(batch), api_name="batch", concurrency_id=PATIENT, concurrency_limit=2)
 
 
-def _add_choices(models: dict[str, Classifier]) -> None:
+def _told(name: str, card: ModelCard) -> dict[str, Any]:
+    how = METHODS[name]
+    return {"name": name, "title": how.title, "says": shows(name, card), "cost": how.cost, "contrasts": how.contrasts}
+
+
+def _add_choices(models: dict[str, Classifier], card: ModelCard) -> None:
     def methods() -> dict[str, Any]:
         """Lists the methods to explain with, what each shows and costs, and the models with their fracture types.
 
@@ -200,6 +213,6 @@ def _add_choices(models: dict[str, Classifier]) -> None:
             JSON: methods with name, title, says, cost and contrasts; models with name, title and types, the best first
         """
         known = [{"name": name, "title": its.card.title, "types": list(its.classes)} for name, its in models.items()]
-        return {"methods": [{"name": name, **asdict(how)} for name, how in METHODS.items()], "models": known}
+        return {"methods": [_told(name, card) for name in METHODS], "models": known}
 
-    gr.api(methods, api_name="methods", queue=False)
+    gr.api(_about_its_subject(methods), api_name="methods", queue=False)

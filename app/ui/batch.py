@@ -91,12 +91,13 @@ class BatchTab:
     def __init__(self, classifiers: Sequence[Classifier]) -> None:
         self.models = {classifier.card.name: classifier for classifier in classifiers}
         self.card = classifiers[0].card
+        self.told = any(classifier.card.presence for classifier in classifiers) or self.card.subject.ours
         self.found = gr.State((), time_to_live=HOUR)
         gr.HTML(in_every(lambda: f"<div class='reading'><p>{said(LEAD)}</p></div>"))
         self._lay_out_inputs(classifiers)
         self.state = gr.HTML("", elem_id="batch-state")
         with gr.Column(visible=False, elem_id="batch-results") as self.results:
-            self._lay_out_results(any(classifier.card.presence for classifier in classifiers))
+            self._lay_out_results()
         self._bind()
 
     def _lay_out_inputs(self, classifiers: Sequence[Classifier]) -> None:
@@ -112,11 +113,11 @@ class BatchTab:
             self.go = gr.Button(label("Explain all"), variant="primary", elem_id="batch-go", min_width=140)
             self.stop = gr.Button(label("Stop"), elem_id="batch-stop", min_width=140)
 
-    def _lay_out_results(self, fracture: bool) -> None:
+    def _lay_out_results(self) -> None:
         with gr.Row():
             self.csv = gr.DownloadButton(label("Table (CSV)"), size="sm", elem_id="batch-csv", min_width=140)
             self.zip = gr.DownloadButton(label("Overlays (zip)"), size="sm", elem_id="batch-zip", min_width=140)
-        orders = [(label(order), order) for order in ORDERS if fracture or order != "By fracture finding"]
+        orders = [(label(order), order) for order in ORDERS if self.told or order != "By fracture finding"]
         self.order = gr.Radio(orders, value="Most doubtful first", label=label("Order"), elem_id="batch-order")
         self.gallery = gallery("batch-gallery", 4)
         self.table = gr.HTML("", elem_id="batch-table")
@@ -196,6 +197,8 @@ class BatchTab:
         head = [say(word) for word in ("X-ray", "Type", "Confidence", "Fracture")]
         rows = [each.row for each in ordered(found, order)]
         cells = [self._cells(row) for row in rows]
+        if not self.told:
+            head, cells = head[:-1], [each[:-1] for each in cells]
         if any(notes := [row.notes if row.state == "explained" else "" for row in rows]):
             head, cells = [*head, say("Note")], [[*each, note] for each, note in zip(cells, notes, strict=True)]
         return f"<div class='about wide'>{text.table(head, cells)}</div>"
@@ -214,7 +217,7 @@ def _shown(outcome: Outcome) -> Shown:
     if outcome.result is None:
         return Shown(outcome.row)
     small = replace(outcome.result, explanation=outcome.result.explanation.at_screen_size(SIDE))
-    drawn = overlay(small.explanation.radiograph.display(), small.heat)
+    drawn = overlay(small.explanation.radiograph.shown(), small.heat)
     return Shown(outcome.row, hand_out("overlay.png", png(drawn)))
 
 

@@ -18,9 +18,21 @@ from app.explain.faithfulness import measured, objection
 from app.explain.methods import DEFAULT, METHODS, MapRequest, Method, draw, heat, map_request
 from app.explain.overlay import COLD, WARM, difference, overlay
 from app.model.classifier import Classifier, Explanation
+from app.model.weights import ModelCard
 from app.ui import text
 from app.ui.languages import english, in_every, label, marked, said, say
-from app.ui.session import LIMIT, SCREEN, Session, gallery, picture, progress, run_slowly, type_choice, watched
+from app.ui.session import (
+    LIMIT,
+    SCREEN,
+    Session,
+    gallery,
+    model_choices,
+    picture,
+    progress,
+    run_slowly,
+    type_choice,
+    watched,
+)
 
 __all__ = ["CompareTab", "score_sums"]
 
@@ -50,10 +62,10 @@ class _Pair(NamedTuple):
     against: str
 
 
-def method_notes(names: Sequence[str], figures: dict[str, dict[str, Any] | None]) -> str:
-    """What each method shows, and what is held against it, as HTML; ``figures`` are by model's title."""
+def method_notes(names: Sequence[str], figures: dict[str, dict[str, Any] | None], card: ModelCard) -> str:
+    """What each method shows of a model, and what is held against it, as HTML; ``figures`` are by model's title."""
     rows = "".join(
-        f"<li><strong>{html.escape(METHODS[name].title)}</strong>: {html.escape(METHODS[name].says)}"
+        f"<li><strong>{html.escape(METHODS[name].title)}</strong>: {html.escape(text.shows(name, card))}"
         f"{''.join(_flags(name, figures))}</li>"
         for name in names
     )
@@ -128,7 +140,7 @@ class CompareTab:
             elem_id="compare-methods",
         )
         self.others = gr.CheckboxGroup(
-            [(label(classifier.card.title), classifier.card.name) for classifier in classifiers],
+            model_choices([classifier.card for classifier in classifiers]),
             value=[classifiers[0].card.name],
             label=label("Models"),
             elem_id="compare-models",
@@ -156,7 +168,7 @@ class CompareTab:
         return {self.state: message, self.grid: [], self.key: "", self.why: None, self.sums: ""}
 
     def _notes(self, methods: Sequence[str], models: Sequence[str]) -> str:
-        return method_notes(methods, {self.models[name].card.title: self.figures[name] for name in models})
+        return method_notes(methods, {self.models[name].card.title: self.figures[name] for name in models}, self.card)
 
     def compare(
         self, session: Session | None, target: str, against: str, methods: list[str], models: list[str]
@@ -172,7 +184,7 @@ class CompareTab:
             yield self._cleared("A type cannot be compared against itself; choose another one.")
             return
         models, titles = models or [explanation.model], text.titles(self.card)
-        image = explanation.radiograph.display()
+        image = explanation.radiograph.shown()
         signed = explanation.evidence(pair.target) - explanation.evidence(pair.against)
         yield {
             self.state: progress(0.0, said("Predicting")),
@@ -196,7 +208,7 @@ class CompareTab:
         """A row a method and a column a model."""
         requests = self._requests(session, models, pair)
         cells = [(method, *each) for method in methods for each in requests]
-        several, image = len(requests) > 1, session.explanation.radiograph.display()
+        several, image = len(requests) > 1, session.explanation.radiograph.shown()
         pictures: list[tuple[np.ndarray, str]] = []
         late: list[str] = []
         for number, (method, explained, request) in enumerate(cells):
@@ -215,7 +227,7 @@ class CompareTab:
                 took = say("took too long")
             before = f"{say(self.models[explained.model].card.title)}: " if several else ""
             # The place of a map that took too long stays, so that a column is a model's.
-            shown = np.zeros(image.shape, np.float32) if found is None else heat(found, explained.placement)
+            shown = np.zeros(image.shape[:2], np.float32) if found is None else heat(found, explained.placement)
             if found is not None and method == DEFAULT:
                 shown = explained.heat(pair.target)
             pictures = [*pictures, (overlay(image, shown), f"{before}{title} · {took}")]

@@ -14,7 +14,7 @@ from app.errors import Cancelled, ImageError, RejectedError
 from app.explain import DEFAULT, METHODS
 from app.explain.checks import quick_checks
 from app.explain.methods import draw, heat, map_request
-from app.explain.overlay import COLOUR_MAPS, fracture_outline, outline_marks, overlay, scale_bar
+from app.explain.overlay import COLOUR_MAPS, as_picture, fracture_outline, outline_marks, overlay, scale_bar
 from app.explain.regions import evidence_at, hot_regions, number_regions
 from app.imaging import examples as library
 from app.imaging.radiograph import Radiograph
@@ -83,10 +83,10 @@ def _source() -> gr.Image:
 
 def _plain(image: Radiograph) -> np.ndarray:
     """The X-ray as it is; what comes from a hospital with its scale, and with what may name a person outlined."""
-    shown = image.display()
+    shown = image.shown()
     if not image.modality:
         return shown
-    picture, _ = outline_marks(np.dstack([shown] * 3), shown)
+    picture, _ = outline_marks(as_picture(shown), image.display())
     return picture if image.spacing is None else scale_bar(picture, image.spacing)
 
 
@@ -100,7 +100,7 @@ class ExplainTab:
     def __init__(self, classifiers: Sequence[Classifier]) -> None:
         self.models = {classifier.card.name: classifier for classifier in classifiers}
         self.labelled = library.held_out_images(classifiers[0].card.classes)
-        self.offered = library.examples()
+        self.offered = library.examples(drawn=classifiers[0].card.subject.ours)
         self.session = gr.State(None, time_to_live=HOUR)
         self.rejected = gr.State(None, time_to_live=HOUR)
         with gr.Column(elem_id="workbench"):
@@ -182,13 +182,14 @@ class ExplainTab:
         )
 
     def _lay_out_examples(self) -> None:
-        gr.HTML(in_every(self._origins), elem_id="origin")
+        gr.HTML(in_every(self._origins), elem_id="origin", visible=bool(self.offered))
         for example in self.offered:
             # Gradio translates no captions: the page's script looks them up.
             label(example.label)
         self.examples = gr.Gallery(
             [(str(example.path), example.label) for example in self.offered],
             show_label=False,
+            visible=bool(self.offered),
             columns=5,
             height="auto",
             allow_preview=False,
@@ -394,7 +395,7 @@ class ExplainTab:
 
     def _drawn(self, session: Session, name: str, looks: Looks) -> Updates:
         explanation = session.explanation
-        card, image = self.models[explanation.model].card, explanation.radiograph.display()
+        card, image = self.models[explanation.model].card, explanation.radiograph.shown()
         shown = self._heat(session, name, looks.method)
         painted = overlay(image, shown, colour_map=looks.colours, opacity=looks.opacity, contour=looks.contour)
         regions = hot_regions(shown)
@@ -408,7 +409,7 @@ class ExplainTab:
         alt = text.alternative(card, name, regions)
         return {
             self.painted: gr.update(value=painted, alt_text=alt),
-            self.slider: (np.dstack([image] * 3), painted),
+            self.slider: (as_picture(image), painted),
             self.legend: text.legend(explanation, looks.method, looks.colours, looks.opacity),
             self.description: text.describe(card, explanation, name, looks.method, regions),
             self.point: "",

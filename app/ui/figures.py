@@ -97,7 +97,7 @@ def confusion(card: ModelCard) -> str:
             )
             if count:
                 parts.append(label(x + cell / 2, y + 0.72 * cell, str(count), anchor="middle"))
-    finding = f"In {with_interval(test['accuracy'])} of test X-rays: the outlined diagonal."
+    finding = card.subject.say(f"In {with_interval(test['accuracy'])} of test X-rays: the outlined diagonal.")
     return figure("Is the type right?", finding, told, parts, top + len(names) * cell + 2)
 
 
@@ -125,8 +125,9 @@ def reliability(card: ModelCard) -> str:
         size = 3 + 9 * (each["images"] / most) ** 0.5
         parts.append(f"<circle class='dot' cx='{across:.1f}' cy='{up:.1f}' r='{size:.1f}'/>")
     count = sum(each["images"] for each in bins)
-    finding = (
-        f"Off by {100 * found['value']:.1f} points on average, out of fold, n = {count:,}. "
+    where = "held-out images" if card.metrics["cross_validation"].get("held_out") else "out of fold"
+    finding = card.subject.say(
+        f"Off by {100 * found['value']:.1f} points on average, {where}, n = {count:,}. "
         "Perfect is the dashed line; larger dots are more X-rays."
     )
     told = [

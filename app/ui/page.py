@@ -15,6 +15,7 @@ import gradio as gr
 
 from app.imaging.radiograph import MAX_BYTES
 from app.model.classifier import Classifier
+from app.model.weights import ModelCard
 from app.ui import api
 from app.ui.about import AboutTab
 from app.ui.batch import BatchTab
@@ -22,7 +23,7 @@ from app.ui.busy import bound_queue
 from app.ui.compare import CompareTab
 from app.ui.data import DataTab
 from app.ui.explain import ExplainTab
-from app.ui.languages import LANGUAGES, STATIC, in_every, label, said
+from app.ui.languages import LANGUAGES, STATIC, about, in_every, label, named, said
 from app.ui.privacy import HANDLERS, Page, nameless, silence
 from app.ui.trial import TestTab
 from app.ui.uploads import Drawings
@@ -44,13 +45,16 @@ TITLE = "Fracture types, explained"
 LEAD = "Which of {count} types of fracture an X-ray shows, and where the model looks."
 
 
-def header(count: int) -> str:
-    """What the page is, and what it is not for, as HTML; ``count`` is how many types it knows."""
+def header(card: ModelCard) -> str:
+    """What the page of a model is, and what it is not for, as HTML."""
+    title = "Fractures, explained" if card.subject.ours else f"{card.subject.title}, explained"
+    lead = said(LEAD, count=str(len(card.classes)))
+    notice = card.intended_use.partition(". ")[0].rstrip(".") + "."
     return f"""
 <header class="masthead">
-  <h1>{said("Fractures, explained")}</h1>
-  <p class="lead">{said(LEAD, count=str(count))}</p>
-  <p class="notice" role="note"><strong>{said("For study, not for diagnosis.")}</strong></p>
+  <h1>{named(title)}</h1>
+  <p class="lead">{lead}</p>
+  <p class="notice" role="note"><strong>{named(notice)}</strong></p>
 </header>
 """
 
@@ -61,11 +65,19 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
     Returns:
         The page, and what people paint on it.
     """
+    card = classifiers[0].card
+    with about(card.subject):
+        return _build(classifiers, card)
+
+
+def _build(classifiers: Sequence[Classifier], card: ModelCard) -> tuple[gr.Blocks, Drawings]:
+    title = TITLE if card.subject.ours else f"{card.subject.title}, explained"
     # Gradio tells others of the title, and would tell them of a marker; the script looks up this and what it says.
     label(TITLE)
     label("Reading…")
-    with Page(title=TITLE, analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
-        gr.HTML(in_every(lambda: header(len(classifiers[0].classes))))
+    with Page(title=title, analytics_enabled=False, delete_cache=(OFTEN, OLDEST)) as page:
+        page.subject = card.subject
+        gr.HTML(in_every(lambda: header(card)))
         with gr.Tabs():
             with gr.Tab(label("Explain")):
                 session = ExplainTab(classifiers).session
@@ -78,8 +90,9 @@ def build(classifiers: Sequence[Classifier]) -> tuple[gr.Blocks, Drawings]:
                 BatchTab(classifiers)
             with gr.Tab(label("About"), elem_classes="english"):
                 AboutTab([classifier.card for classifier in classifiers])
-            with gr.Tab(label("Data"), elem_classes="english"):
-                DataTab()
+            if card.subject.ours:
+                with gr.Tab(label("Data"), elem_classes="english"):
+                    DataTab()
     return page, drawings
 
 

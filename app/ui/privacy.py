@@ -41,6 +41,7 @@ from gradio.state_holder import SessionState
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from app.model.subject import OURS
 from app.ui.uploads import FOREIGN
 
 __all__ = ["HANDLERS", "Page", "nameless", "silence"]
@@ -151,7 +152,9 @@ def nameless(folder: Path) -> None:
 
 
 class Page(gr.Blocks):
-    """Blocks that fill in what a request leaves out, and answer what goes wrong with a sentence."""
+    """Blocks that fill in what a request leaves out, and answer what goes wrong with a sentence; about ``subject``."""
+
+    subject = OURS
 
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False

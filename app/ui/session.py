@@ -16,8 +16,8 @@ from app.imaging.series import Slices
 from app.model.classifier import Explanation
 from app.model.ood import Likeness
 from app.model.weights import ModelCard
-from app.ui.languages import label
-from app.ui.text import CANCELLED, OURS, line
+from app.ui.languages import in_every, label
+from app.ui.text import CANCELLED, OURS, line, titles
 
 __all__ = [
     "COMPUTE",
@@ -31,6 +31,7 @@ __all__ = [
     "cancel",
     "gallery",
     "model_choice",
+    "model_choices",
     "picture",
     "progress",
     "run_slowly",
@@ -101,14 +102,19 @@ def gallery(elem_id: str, columns: int) -> gr.Gallery:
 
 def type_choice(card: ModelCard, title: str, first: str, elem_id: str) -> gr.Dropdown:
     """A fracture type, or the empty name for the one that ``first`` describes."""
-    kinds = [(label(kind.title), kind.name) for kind in card.classes]
+    kinds = [(in_every(lambda name=kind.name: titles(card)[name]), kind.name) for kind in card.classes]
     return gr.Dropdown([(label(first), ""), *kinds], value="", label=label(title), elem_id=elem_id, min_width=240)
+
+
+def model_choices(cards: Sequence[ModelCard]) -> list[tuple[str, str]]:
+    """Models as people read them, with their names."""
+    return [(label(card.title) if card.subject.ours else card.title, card.name) for card in cards]
 
 
 def model_choice(cards: Sequence[ModelCard], elem_id: str) -> gr.Dropdown:
     """A model, the first where nobody chooses; not shown where there is one alone."""
     return gr.Dropdown(
-        [(label(card.title), card.name) for card in cards],
+        model_choices(cards),
         value=cards[0].name,
         label=label("Model"),
         visible=len(cards) > 1,

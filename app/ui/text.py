@@ -41,6 +41,7 @@ __all__ = [
     "point",
     "rejection",
     "short_titles",
+    "shows",
     "table",
     "titles",
     "verdict",
@@ -60,6 +61,11 @@ POINT = (
     "Evidence at this point, in logits: {evidence}. "
     "The mean over the model's square, plus a constant, is a type's score."
 )
+TANGENT = (
+    "Evidence at this point, in logits: {evidence}. "
+    "The mean over the model's square, plus what the map leaves out, is a type's score."
+)
+"""Of maps that follow a gradient."""
 WORTH_SAYING = 0.1
 """Share of evidence outside the image from which on the page mentions it."""
 
@@ -103,12 +109,20 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def titles(card: ModelCard) -> dict[str, str]:
     """Types as people read them, by name."""
-    return {kind.name: say(kind.title) for kind in card.classes}
+    return {kind.name: say(kind.title) if card.subject.ours else kind.title for kind in card.classes}
 
 
 def short_titles(card: ModelCard) -> dict[str, str]:
     """The same, where it goes without saying that they are fractures."""
+    if not card.subject.ours:
+        return titles(card)
     return {kind.name: say(kind.title.removesuffix(" fracture")) for kind in card.classes}
+
+
+def shows(method: str, card: ModelCard) -> str:
+    """What a method shows of this model, and what it cannot, in English."""
+    how = METHODS[method]
+    return card.subject.say(how.says if card.maps == "exact" else how.says_of_gradients or how.says)
 
 
 READING = (
@@ -172,24 +186,28 @@ def _reliability(
     card: ModelCard, explanation: Explanation, seen: FractureFinding | None, doubtful: bool
 ) -> Iterable[str]:
     """What was measured of such a verdict, a short sentence each, in English."""
-    prediction = explanation.prediction
+    prediction, say = explanation.prediction, card.subject.say
     probability = prediction.probability(prediction.best)
+    if not (card.calibration or card.subject.ours):
+        yield "Nobody has checked whether its probabilities are as high as they should be."
     yield f"{percent(probability)} in words: {how_sure(probability)}."
     if record := track_record(card, probability):
         right, count = record
         told = f"right on {right} of {count} X-rays when about this sure" if count else "never this sure"
-        yield f"In cross-validation it was {told}."
+        where = "On held-out images" if card.metrics["cross_validation"].get("held_out") else "In cross-validation"
+        yield say(f"{where} it was {told}.")
     if card.sets is not None:
         # The sets were calibrated on fractured images like those it learnt from, and promise nothing of others.
-        only = "If this is a fracture like those it learnt from: " if doubtful else ""
+        only = say("If this is a fracture like those it learnt from: ") if doubtful else ""
         yield f"{only}{percent(card.sets.level)} sure that it is {_possible(card, explanation)}."
     if seen == "none":
         if (share := missed(card)) is not None:
-            yield f"It misses the fracture in {percent(share)} of fractured test X-rays."
+            yield say(f"It misses the fracture in {percent(share)} of fractured test X-rays.")
     elif seen is not None and (alarms := false_alarms(card, seen)):
-        yield f"False alarms: {', '.join(f'{percent(share)} of {where}' for where, share in alarms)}."
+        yield say(f"False alarms: {', '.join(f'{percent(share)} of {where}' for where, share in alarms)}.")
     yield from _test_figures(card, prediction.best)
-    cannot = "" if card.presence else "; it cannot say that no bone is broken"
+    nothing = "no bone is broken" if card.subject.ours else f"there is no {card.subject.finding}"
+    cannot = f"; it cannot say that {nothing}" if card.subject.finding and not card.presence else ""
     yield f"It always names one of {len(card.classes)} types{cannot}."
 
 
@@ -206,9 +224,9 @@ def _possible(card: ModelCard, explanation: Explanation) -> str:
 def _test_figures(card: ModelCard, best: str) -> Iterable[str]:
     test = card.metrics.get("test")
     if not test:
-        yield "This model has not been tested."
+        yield "This model has not been tested on test images."
         return
-    yield f"Top-1 accuracy on test X-rays: {with_interval(test['accuracy'])}."
+    yield card.subject.say(f"Top-1 accuracy on test X-rays: {with_interval(test['accuracy'])}.")
     column = [kind.name for kind in card.classes].index(best)
     named = sum(row[column] for row in test["confusion"])
     yield f"It said {best} on {named} of them and was right on {test['confusion'][column][column]}."
@@ -257,7 +275,9 @@ def point(card: ModelCard, evidence: dict[str, float]) -> str:
     kinds = list(evidence)
     shown = [*kinds[:3], *kinds[3:][-1:]]
     told = " · ".join(f"{html.escape(names[name])} {digits(f'{evidence[name]:+.1f}')}" for name in shown)
-    return f"<p class='line'>{said(POINT, evidence=f'<strong>{told}</strong>')}</p>"
+    evidence_told = f"<strong>{told}</strong>"
+    words = said(POINT, evidence=evidence_told) if card.maps == "exact" else said(TANGENT, evidence=evidence_told)
+    return f"<p class='line'>{words}</p>"
 
 
 def alternative(card: ModelCard, name: str, regions: Sequence[Region]) -> str:
@@ -272,8 +292,9 @@ def alternative(card: ModelCard, name: str, regions: Sequence[Region]) -> str:
 def describe(card: ModelCard, explanation: Explanation, name: str, method: str, regions: Sequence[Region]) -> str:
     """Which type's heatmap is shown, what the type is, and what to know of this map; closed until it matters."""
     title = next(kind.title for kind in card.classes if kind.name == name).lower()
-    told = f"<p>Heatmap for <strong>{html.escape(title)}</strong>. {GLOSSARY.get(name, '')}</p>"
-    told += f"<p>{html.escape(METHODS[method].title)}: {html.escape(METHODS[method].says)}</p>"
+    meaning = GLOSSARY.get(name, "") if card.subject.ours else ""
+    told = f"<p>Heatmap for <strong>{html.escape(title)}</strong>. {meaning}</p>"
+    told += f"<p>{html.escape(METHODS[method].title)}: {html.escape(shows(method, card))}</p>"
     if len(regions) > 1:
         listed = "".join(f"<li>{where(region)}: {percent(region.share)} of the heat</li>" for region in regions)
         told += f"<p>Hot regions, by number:</p><ol>{listed}</ol>"
@@ -282,7 +303,7 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
         warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())
     elif method == DEFAULT and outside >= WORTH_SAYING:
         warning = line("{share} of the evidence lies outside the X-ray.", share=digits(percent(outside)))
-    return f"{warning}{details(say('Reading aid'), english(f'{told}<p>{READING}</p>'))}"
+    return f"{warning}{details(say('Reading aid'), english(f'{told}<p>{card.subject.say(READING)}</p>'))}"
 
 
 def legend(explanation: Explanation, method: str, colour_map: str, opacity: float) -> str:

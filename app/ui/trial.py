@@ -14,12 +14,12 @@ from app.errors import Cancelled, NoHeat
 from app.explain.checks import Checks, Hidden, chart, check_heatmap, hide
 from app.explain.faithfulness import lost_to_random, measured
 from app.explain.methods import DEFAULT, METHODS, heat, map_request
-from app.explain.overlay import overlay
+from app.explain.overlay import as_picture, overlay
 from app.model.classifier import Classifier
 from app.model.weights import percent
 from app.ui import text
 from app.ui.about import page, prose
-from app.ui.languages import digits, english, in_every, label, marked, said, say
+from app.ui.languages import digits, english, in_every, label, marked, said, say, subject
 from app.ui.session import HEAVY, HOUR, Session, gallery, progress, run_slowly, type_choice, watched
 from app.ui.uploads import bound
 
@@ -53,7 +53,7 @@ NOT_PAINTED = "Nothing is painted over yet."
 
 
 def _intro() -> str:
-    what = text.details(say("What is tested"), english(QUESTIONS))
+    what = text.details(say("What is tested"), english(subject().say(QUESTIONS)))
     return f"<div class='reading'><p>{said(LEAD)}</p>\n{what}</div>"
 
 
@@ -66,14 +66,14 @@ def findings(checks: Checks) -> str:
     told = "".join(
         f"<li class='{found.kind}'><strong>{html.escape(found.words)}</strong>"
         f"{text.details('Figures', f'<p>{html.escape(found.figures)}</p>')}</li>"
-        for found in checks.findings()
+        for found in checks.findings(subject())
     )
     charts = (
         chart("Deletion: probability as the hottest cells are blurred", checks.curves, "deletion"),
         chart("Insertion: probability as they are uncovered", checks.curves, "insertion"),
     )
     return english(
-        f"<ul class='findings'>{told}</ul><div class='charts'>{''.join(charts)}</div>"
+        f"<ul class='findings'>{told}</ul><div class='charts'>{subject().say(''.join(charts))}</div>"
         "<p class='reading'>Strong line: this map. Faint lines: random maps.</p>"
     )
 
@@ -118,9 +118,10 @@ class TestTab:
         self._lay_out_test()
         self._lay_out_hiding()
         gr.HTML(in_every(lambda: warnings(classifiers)))
-        tested = label("How heatmaps are tested, and how every method did")
-        with gr.Accordion(tested, open=False), gr.Column(elem_classes="english"):
-            prose(page("faithfulness"))
+        if self.card.subject.ours:
+            tested = label("How heatmaps are tested, and how every method did")
+            with gr.Accordion(tested, open=False), gr.Column(elem_classes="english"):
+                prose(page("faithfulness"))
         self._bind(session)
 
     def _lay_out_test(self) -> None:
@@ -193,7 +194,7 @@ class TestTab:
                 kind = text.titles(self.card)[target].lower()
                 told = said("{method} for {type}.", method=title, type=html.escape(kind))
                 yield {
-                    self.state: f"<p class='line'>{told} {marked(METHODS[method].says)}</p>",
+                    self.state: f"<p class='line'>{told} {marked(text.shows(method, model.card))}</p>",
                     self.findings: findings(checks),
                     self.shuffled: _part(3, "Maps as weights are shuffled", SHUFFLED),
                     self.maps: self._maps(session, checks),
@@ -205,7 +206,7 @@ class TestTab:
             yield self._cleared(text.line(text.OURS))
 
     def _maps(self, session: Session, checks: Checks) -> list[tuple[np.ndarray, str]]:
-        image, placement = session.explanation.radiograph.display(), session.explanation.placement
+        image, placement = session.explanation.radiograph.shown(), session.explanation.placement
         shown = [(say("the map"), checks.found)]
         for step in checks.randomised:
             correlation = "" if step.correlation is None else f" · {step.correlation:.2f}"
@@ -215,21 +216,21 @@ class TestTab:
     def load_xray(self, session: Session | None) -> dict[Any, Any]:
         if session is None:
             return {self.painted: None, self.canvas: None, self.moved: text.line(text.NO_XRAY)}
-        image = session.explanation.radiograph.display()
-        return {self.painted: session, self.canvas: np.dstack([image] * 3), self.moved: ""}
+        image = as_picture(session.explanation.radiograph.shown())
+        return {self.painted: session, self.canvas: image, self.moved: ""}
 
     def predict_without(self, session: Session | None, layers: list[np.ndarray], target: str) -> dict[Any, Any]:
         if session is None:
             return {self.after: [], self.moved: text.line(NOT_LOADED)}
         try:
             # Both from what is on the screen, so that nothing but the paint differs.
-            image = session.explanation.radiograph.display()
+            image = session.explanation.radiograph.shown()
             found = hide(self.models[session.explanation.model], image, layers)
             if found is None:
                 return {self.after: [], self.moved: text.line(NOT_PAINTED)}
             target = target or found.before.prediction.best
             pictures = [
-                (overlay(each.radiograph.display(), each.heat(target, found.full_colour)), caption)
+                (overlay(each.radiograph.shown(), each.heat(target, found.full_colour)), caption)
                 for each, caption in ((found.before, say("before")), (found.after, say("after, same scale")))
             ]
             return {self.after: pictures, self.moved: hidden_table(found, text.titles(self.card), target)}

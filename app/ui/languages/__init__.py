@@ -1,5 +1,7 @@
 """The page in a visitor's language: English sentences stand in the code, and ``<language>.json`` tells each in another.
 
+They are about fractures on X-rays. On the page of a model of anything else ``Subject.say`` retells them, in English.
+
 What is laid out once, Gradio translates in the browser; what is made for one visitor is put into words here. Both go by
 the language that the browser names first. Programs, files and reports get English.
 """
@@ -17,20 +19,25 @@ from typing import Any, Literal, NamedTuple
 import gradio as gr
 from gradio.context import LocalContext
 
+from app.model.subject import OURS, Subject
+
 __all__ = [
     "ENGLISH",
     "LANGUAGES",
     "STATIC",
     "Language",
+    "about",
     "digits",
     "english",
     "in_every",
     "label",
     "marked",
+    "named",
     "said",
     "say",
     "speaking",
     "spoken",
+    "subject",
 ]
 
 ENGLISH = "en"
@@ -78,8 +85,28 @@ def spoken() -> str:
     return code if code in LANGUAGES else ENGLISH
 
 
+_about: ContextVar[Subject | None] = ContextVar("subject", default=None)
+
+
+@contextmanager
+def about(its: Subject) -> Generator[None]:
+    """Whatever is laid out here is about this."""
+    before = _about.set(its)
+    try:
+        yield
+    finally:
+        _about.reset(before)
+
+
+def subject() -> Subject:
+    """What the page is about: the one being laid out, or that of the request at hand."""
+    return _about.get() or getattr(LocalContext.blocks.get(None), "subject", OURS)
+
+
 def _known(sentence: str) -> str | None:
     code = spoken()
+    if (retold := subject().say(sentence)) != sentence:
+        return retold if code == ENGLISH else None
     return sentence if code == ENGLISH else LANGUAGES[code].sentences.get(sentence)
 
 
@@ -90,7 +117,7 @@ def say(sentence: str, **values: Any) -> str:
         sentence: in English, with the names of values in braces.
         values: to put in.
     """
-    told = _known(sentence) or sentence
+    told = _known(sentence) or subject().say(sentence)
     return told.format(**values) if values else told
 
 
@@ -103,6 +130,11 @@ def marked(sentence: str, **values: Any) -> str:
     """``say`` as HTML for what others may have said: marked as English where the language to speak knows none."""
     told = html.escape(say(sentence, **values))
     return told if _known(sentence) else english(told, "span")
+
+
+def named(told: str) -> str:
+    """What a card calls something, as HTML, in the language to speak where this project's own card says so."""
+    return said(told) if subject().ours else html.escape(told)
 
 
 def english(told: str, tag: str = "div") -> str:
