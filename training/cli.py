@@ -33,6 +33,7 @@ from training.commands import (
     check_sets,
     check_source_sets,
     check_to_train,
+    check_typed,
     cli,
     command,
     interval,
@@ -48,6 +49,28 @@ MANY = Path("training/recipes/many-sources/resnet18-pyramid.yaml")
 
 
 @command()
+def init(
+    images: Annotated[Path, typer.Argument(help="Folder of class folders, or CSV file with path and label")],
+    name: Annotated[str | None, typer.Option(help="Of the model; the folder's where not given")] = None,
+    out: Annotated[Path | None, typer.Option(help="Recipe to write; NAME.yaml where not given")] = None,
+    title: Annotated[str | None, typer.Option(help="Of the page, as in 'Skin lesions'")] = None,
+    image: Annotated[str, typer.Option(help="What the page calls one, as in 'photo' or 'X-ray'")] = "image",
+    finding: Annotated[str, typer.Option(help="What the classes are types of, as in 'tumour'")] = "",
+) -> None:
+    """Look at images of your own, say what was found, and write a recipe for them."""
+    from training.data import look
+
+    found = look.look(images)
+    for line in found.lines():
+        typer.echo(line)
+    path = look.write_recipe(found, name=name, out=out, title=title, image=image, finding=finding)
+    run = load_recipe(path).name
+    typer.echo(f"\n{path} is written. Look through it, then:")
+    typer.echo(f"  python -m training fit {path}\n  python -m training export runs/{run}")
+    typer.echo(f"  python -m app serve --model {run}")
+
+
+@command()
 def fit(
     recipe: RecipeFile,
     data: Data = DATA,
@@ -60,7 +83,7 @@ def fit(
     teacher: Annotated[Path | None, typer.Option(help="Run of the teacher, for recipes with one")] = None,
     progress: Annotated[bool, typer.Option(help="Draw a progress bar")] = True,
 ) -> None:
-    """Train a recipe on the bone-break images."""
+    """Train a recipe, on the bone-break images or on its own."""
     chosen = load_recipe(recipe, fold=fold, seed=seed)
     check_to_train(chosen, data, init)
     if teacher:
@@ -141,13 +164,28 @@ def ensemble(
 @command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder a training run wrote, such as runs/resnet18")],
-    folds: Annotated[Path, typer.Option(help="Folder its recipe's cross-validation wrote")],
+    folds: Annotated[
+        Path | None, typer.Option(help="Folder its recipe's cross-validation wrote; own images can do without")
+    ] = None,
     data: Data = DATA,
     weights: Weights = WEIGHTS,
 ) -> None:
-    """Make a run's weights a model of the demo, calibrated on its recipe's out-of-fold predictions."""
+    """Make a run's weights a model of the demo, calibrated on its recipe's out-of-fold predictions.
+
+    Of own images, where no cross-validation is named, the run's validation images calibrate it.
+    """
     check_run(run)
-    check_sets(data, "bone-break")
+    recipe = Recipe.model_validate_json((run / "recipe.json").read_text(encoding="utf-8"))
+    check_typed(recipe, data)
+    if recipe.own:
+        from training.release.own import export_own
+
+        card = export_own(run, weights, folds)
+        _print_figures(card.metrics["cross_validation"], "out-of-fold" if folds else "held-out")
+        typer.echo(f"{weights / card.name} is ready: python -m app serve --model {card.name}")
+        return
+    if folds is None:
+        raise ValueError("Name the folder of the recipe's cross-validation with --folds.")
     from training.release import export as exporting
 
     card = exporting.export(run, folds, data, weights)
@@ -158,7 +196,10 @@ def export(
 def evaluate(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> None:
     """Judge a model on the official test images: the final figure, never a choice."""
     check_model(model, weights)
-    check_sets(data, "bone-break")
+    from app.model.weights import load_card
+
+    if load_card(model, weights).subject.ours:
+        check_sets(data, "bone-break")
     from training.evaluation import classification
 
     _print_figures(classification.evaluate(model, data, weights).metrics["test"], "test")

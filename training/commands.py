@@ -92,8 +92,18 @@ def check_run(folder: Path) -> None:
 def check_to_train(recipe: Recipe, data: Path, init: Path | None) -> None:
     if recipe.many:
         raise ValueError(f"{recipe.name} learns from many sources; train it with `python -m training fit-sources`.")
-    check_sets(data, "bone-break", *(["fracatlas"] if recipe.places else []))
+    check_typed(recipe, data)
+    if recipe.places:
+        check_sets(data, "fracatlas")
     check_layers(init)
+
+
+def check_typed(recipe: Recipe, data: Path) -> None:
+    """Whether the images with types are there: the recipe's own, or bone-break's."""
+    if recipe.own is None:
+        check_sets(data, "bone-break")
+    elif not recipe.own.root.exists():
+        raise FileNotFoundError(f"There are no images at {recipe.own.root}, where the recipe says they are.")
 
 
 def interval(share: dict[str, float]) -> str:

@@ -1,7 +1,7 @@
 """A recipe says everything that decides how a model comes out; it travels in the model's card.
 
 A YAML file is a list of overrides: ``extends: other.yaml`` takes the fields of the file named, relative to its own
-folder, and replaces those it has itself.
+folder or else to ``training/recipes``, and replaces those it has itself.
 """
 
 from __future__ import annotations
@@ -15,11 +15,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 Protocol = Literal["official", "random", "overlapping", "twins"]
-REPLICATIONS = Path(__file__).with_name("recipes") / "replications"
+Duplicates = Literal["lenient", "strict", "exact"]
+RECIPES = Path(__file__).with_name("recipes")
+REPLICATIONS = RECIPES / "replications"
 
 
 class _Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OwnData(_Fields):
+    """Images of one's own, which the network learns instead of fracture types."""
+
+    root: Path = Field(description="folder of class folders, or CSV file; relative to the recipe's own folder")
+    classes: tuple[str, ...] = Field(min_length=2, max_length=100, description="in the order of the outputs")
+    title: str = Field(min_length=1, description="of the set and the page, as in 'Skin lesions'")
+    image: str = Field("image", min_length=1, description="what the page calls one, as in 'photo' or 'X-ray'")
+    finding: str = Field("", description="what the classes are types of, as in 'tumour'; empty for none")
+    duplicates: Duplicates = Field("lenient", description="what counts as a near-duplicate; exact: the same pixels")
+    licence: str = Field("unknown", description="of the images, for the model's card")
+    limits: tuple[str, ...] = Field((), description="sentences for the card: what nobody should expect of the model")
+    intended_use: str = Field("For study. Not checked for any other use.", min_length=1)
 
 
 class Augment(_Fields):
@@ -105,6 +121,9 @@ class Recipe(_Fields):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="folder under weights/")
     architecture: str
+    own: OwnData | None = Field(
+        None, exclude_if=lambda own: own is None, description="none: the public sets of fractures are learnt"
+    )
     size: int = Field(224, ge=32, le=1024, description="side of the letterboxed square in pixels")
     stride: int = Field(32, description="pixels per cell of the class maps, as its backbone has them")
     head: Literal["mean", "attended"] = "mean"
@@ -116,6 +135,9 @@ class Recipe(_Fields):
     frozen: Frozen | None = Field(None, description="none: the network learns; else it is a linear probe")
     dropout: float = Field(0.3, ge=0, lt=1)
     equalise: bool = Field(False, description="equalise each image's contrast, in training and ever after")
+    colour: bool = Field(
+        False, exclude_if=lambda colour: not colour, description="see images in colour, in training and ever after"
+    )
     clean: bool = Field(
         False, description="leave out training images whose near-duplicates or case carry another label"
     )
@@ -151,6 +173,10 @@ class Recipe(_Fields):
             raise ValueError("early_size and early_epochs go together")
         if self.many and not self.places:
             raise ValueError("many sources teach presence and place, so the recipe needs places")
+        if self.own and (self.places or self.many):
+            raise ValueError("own images teach classes alone: places and many sources are of the public sets")
+        if self.colour and self.equalise:
+            raise ValueError("contrast is equalised in grey: choose either colour or equalise")
         if self.frozen and (self.places or self.distil):
             raise ValueError("a linear probe learns from labels alone: neither places nor a teacher is of use")
         if self.fold is not None and not 0 <= self.fold < self.folds:
@@ -234,10 +260,12 @@ def _resolved(fields: Any, file: Path, above: tuple[Path, ...] = ()) -> dict[str
         return fields
     chain = (*above, file.resolve())
     base = file.parent / str(fields["extends"])
+    if not base.is_file():
+        base = RECIPES / str(fields["extends"])
     if base.resolve() in chain:
         raise ValueError(f"{file} extends {base}, which extends it again.")
     if not base.is_file():
-        raise FileNotFoundError(f"There is no {base}, which {file} extends.")
+        raise FileNotFoundError(f"There is no {fields['extends']}, which {file} extends.")
     own = {name: value for name, value in fields.items() if name != "extends"}
     return {**_resolved(_parsed(base), base, chain), **own}
 
@@ -277,6 +305,9 @@ def load_recipe(path: Path, **changes: object) -> Recipe:
         ValueError: an unknown, missing or impossible field, or files that extend each other.
     """
     fields = _resolved(_parsed(path), path)
+    if isinstance(own := fields.get("own"), dict) and isinstance(own.get("root"), str):
+        # Absolute, so that a run may go on from elsewhere.
+        fields = {**fields, "own": {**own, "root": str((path.parent / own["root"]).resolve())}}
     return _checked(Recipe, {**fields, **{k: v for k, v in changes.items() if v is not None}}, path)
 
 

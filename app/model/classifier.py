@@ -16,6 +16,7 @@ from app.imaging.letterbox import Placement, letterbox, normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import FractureNetwork, channels_last
 from app.model.ood import Detector, Likeness
+from app.model.subject import OURS
 from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_network
 
 __all__ = [
@@ -237,9 +238,18 @@ class Classifier:
 
     @classmethod
     def load_all(cls, names: Sequence[str], folder: Path = DEFAULT_FOLDER) -> list[Classifier]:
-        """Several models that share the detector beside them; raises WeightsError."""
-        detector = Detector.load(folder)
-        return [cls(*load_network(name, folder), detector) for name in names]
+        """Several models; those of X-rays without a detector of their own share the one beside them.
+
+        Raises:
+            WeightsError: a model or a detector cannot be used.
+        """
+        shared = Detector.load(folder)
+        found = []
+        for name in names:
+            network, card = load_network(name, folder)
+            detector = Detector.load(folder / name) or (shared if card.subject.image == OURS.image else None)
+            found.append(cls(network, card, detector))
+        return found
 
     def boxed(self, radiograph: Radiograph) -> tuple[np.ndarray, Placement]:
         """An image in the model's square, float32 (S, S), in colour (S, S, 3), in 0..1, and where it lies there."""

@@ -4,6 +4,10 @@ A logistic regression on what the third stage of an ImageNet network sees, its m
 radiographs of several sources from photographs, drawings and screenshots. It belongs to no model, so that a model may
 be trained anew without measuring its rejections again. Pictures that are no radiographs help to train it (Hendrycks et
 al., 2019, "Deep anomaly detection with outlier exposure").
+
+Where nobody has such pictures, as for images of one's own, the score is the Mahalanobis distance of the same features
+from those of the reference set (Lee et al., 2018, "A simple unified framework for detecting out-of-distribution
+samples").
 """
 
 from __future__ import annotations
@@ -26,7 +30,17 @@ from app.imaging.letterbox import letterbox, normalise
 from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import Radiograph
 
-__all__ = ["FOLDER", "Detector", "DetectorCard", "Likeness", "backbone", "pooled", "real_images_kept", "stage_features"]
+__all__ = [
+    "FOLDER",
+    "Detector",
+    "DetectorCard",
+    "Likeness",
+    "backbone",
+    "distances",
+    "pooled",
+    "real_images_kept",
+    "stage_features",
+]
 
 Likeness = Literal["in-distribution", "unusual", "out-of-distribution"]
 FOLDER = "ood"
@@ -40,8 +54,10 @@ class DetectorCard(BaseModel):
     Attributes:
         file, sha256: of the weights beside the card.
         size: side of the letterboxed square, in pixels.
+        colour: whether it looks at colours.
         warning: score above which people are warned.
-        rejection: score above which an image is rejected, at least ``warning``; one in colour is from ``warning`` on.
+        rejection: score above which an image is rejected, at least ``warning``; one in colour is from ``warning`` on,
+            unless the score is a distance.
         metrics: for people; shown, never computed with.
     """
 
@@ -50,6 +66,7 @@ class DetectorCard(BaseModel):
     file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int = Field(ge=32, le=1024)
+    colour: bool = False
     warning: float
     rejection: float
     metrics: dict[str, Any] = {}
@@ -91,25 +108,40 @@ def real_images_kept(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: its["kept"] for name, its in metrics["radiographs"].items()}
 
 
+def distances(features: torch.Tensor, mean: torch.Tensor, precision: torch.Tensor) -> torch.Tensor:
+    """Mahalanobis distance of features, float (N, D), from a set with this mean, (D,), and precision, (D, D): (N,)."""
+    apart = features - mean
+    return ((apart @ precision) * apart).sum(dim=1).clamp(min=0.0).sqrt()
+
+
 class Detector:
     """Tells what is out of distribution.
 
     Args:
         network: from ``backbone``.
-        weight: of the pooled features of its third stage, float (D,).
+        weight: of the pooled features of its third stage, float (D,); their mean where there is a precision.
         bias: of their weighted sum.
-        card: thresholds of that sum, and figures.
+        card: thresholds of the score, and figures.
+        precision: inverse covariance of the features, float (D, D), where the score is a distance.
     """
 
-    def __init__(self, network: nn.Module, weight: torch.Tensor, bias: float, card: DetectorCard) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        weight: torch.Tensor,
+        bias: float,
+        card: DetectorCard,
+        precision: torch.Tensor | None = None,
+    ) -> None:
         self.extractor = stage_features(network.requires_grad_(False), ("layer3",))
         self.weight = weight
         self.bias = bias
         self.card = card
+        self.precision = precision
 
     @classmethod
     def load(cls, folder: Path) -> Detector | None:
-        """The detector under a folder of models; None where there is none, and then nothing is rejected.
+        """The detector under a folder, of all models or of one; None where there is none, and then nothing is rejected.
 
         Raises:
             WeightsError: the card cannot be used, or the weights are missing or others than it says.
@@ -127,26 +159,36 @@ class Detector:
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != card.sha256:
             raise WeightsError(f"The out-of-distribution detector ({file}) is missing or damaged. Download it again.")
         state = {key: its.float() if its.is_floating_point() else its for key, its in load(file.read_bytes()).items()}
-        weight, bias = state.pop("weight"), float(state.pop("bias"))
+        weight, bias, precision = state.pop("weight"), float(state.pop("bias")), state.pop("precision", None)
         network = backbone()
         network.load_state_dict(state)
-        return cls(network, weight, bias, card)
+        return cls(network, weight, bias, card, precision)
 
     def scores(self, squares: np.ndarray) -> np.ndarray:
-        """Log odds, with reference set and other pictures weighing alike, of being no radiograph.
+        """Log odds, with reference set and other pictures weighing alike, of being no radiograph; or the distance.
 
         Args:
-            squares: letterboxed to the card's size, float32 (N, S, S) in 0..1.
+            squares: letterboxed to the card's size, float32 (N, S, S), in colour (N, S, S, 3), in 0..1.
 
         Returns:
             float32 (N,).
         """
-        features = pooled(self.extractor, normalise(torch.from_numpy(squares)[:, None], MEAN, STD))
-        return (features @ self.weight + self.bias).numpy()
+        features = torch.from_numpy(self.features(squares))
+        if self.precision is None:
+            return (features @ self.weight + self.bias).numpy()
+        return distances(features, self.weight, self.precision).numpy()
+
+    def features(self, squares: np.ndarray) -> np.ndarray:
+        """What is scored of squares, as of ``scores``: float32 (N, D)."""
+        pixels = torch.from_numpy(squares)
+        pixels = pixels.permute(0, 3, 1, 2) if pixels.ndim == 4 else pixels[:, None]
+        return pooled(self.extractor, normalise(pixels, MEAN, STD)).numpy()
 
     def likeness(self, radiograph: Radiograph) -> Likeness:
         """Whether an image is like those of the reference set; one in colour, as few are, on the stricter bound."""
-        score = float(self.scores(letterbox(radiograph, self.card.size)[0][None])[0])
-        if score > (self.card.warning if IN_COLOUR in radiograph.notes else self.card.rejection):
+        square = letterbox(radiograph, self.card.size, colour=self.card.colour)[0]
+        score = float(self.scores(square[None])[0])
+        tinted = IN_COLOUR in radiograph.notes and self.precision is None
+        if score > (self.card.warning if tinted else self.card.rejection):
             return "out-of-distribution"
         return "unusual" if score > self.card.warning else "in-distribution"

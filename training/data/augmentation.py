@@ -58,7 +58,7 @@ def _relight(films: torch.Tensor, how: Augment) -> torch.Tensor:
     count = len(films)
     contrast = (1.0 + _between(count, how.contrast, films.device)).view(-1, 1, 1, 1)
     brightness = _between(count, how.brightness, films.device).view(-1, 1, 1, 1)
-    lit = films > DARKEST
+    lit = films.amax(dim=1, keepdim=True) > DARKEST
     middle = films.mean(dim=(2, 3), keepdim=True)
     changed = ((films - middle) * contrast + middle + brightness).clamp(0.0, 1.0)
     # The padding stays black, otherwise its brightness would tell how an image was changed.
@@ -69,10 +69,10 @@ def augment(films: torch.Tensor, how: Augment) -> torch.Tensor:
     """Randomly changed copies.
 
     Args:
-        images: float (N, 1, H, W) in 0..1.
+        images: float (N, 1, H, W), or (N, 3, H, W) in colour, in 0..1.
 
     Returns:
-        float (N, 1, H, W) in 0..1; what comes in from outside the square is black, as in the letterbox.
+        The same shape; what comes in from outside the square is black, as in the letterbox.
     """
     return _relight(_warp(films, how), how)
 

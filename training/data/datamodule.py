@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, TensorDataset, WeightedRandomSampler
 
 from app.imaging.letterbox import Placement
-from training.data import bone_break, fracatlas, splits
+from training.data import bone_break, fracatlas, own, splits
 from training.data.image import CACHE, LabelledImage, placements, squares
 from training.data.splits import Split, split_images
 from training.recipe import Places, Recipe
@@ -141,15 +141,24 @@ def batched(
     return DataLoader(films, sampler=BatchSampler(sampler, batch_size, drop_last), batch_size=None)
 
 
-class BoneBreakData(lightning.LightningDataModule):
-    """Bone-break images letterboxed to the recipe's size."""
+def as_channels(squares: np.ndarray) -> torch.Tensor:
+    """Squares (N, S, S), or (N, S, S, 3) in colour, as networks take them: (N, 1, S, S) or (N, 3, S, S), same type."""
+    found = torch.from_numpy(squares)
+    return found.permute(0, 3, 1, 2).contiguous() if found.ndim == 4 else found[:, None]
+
+
+class TypedData(lightning.LightningDataModule):
+    """Images with types, bone-break's or the recipe's own, letterboxed to the recipe's size."""
 
     def __init__(self, recipe: Recipe, data: Path, cache: Path = CACHE) -> None:
         super().__init__()
         self.recipe = recipe
         self.cache = cache
         self.boxed = BoxedImages(data, "train", recipe.size, cache, recipe.equalise) if recipe.places else None
-        self.set, self.groups, _ = splits.dealt(bone_break.load(data), cache)
+        if recipe.own:
+            self.set, self.groups, _ = own.grouped(own.load(recipe.own, data), recipe.own.duplicates, cache)
+        else:
+            self.set, self.groups, _ = splits.dealt(bone_break.load(data), cache)
         for problem in self.set.problems:
             log.warning("%s: %s", problem.image, problem.what)
         self.images = self.set.images
@@ -157,15 +166,16 @@ class BoneBreakData(lightning.LightningDataModule):
 
     @cached_property
     def squares(self) -> np.ndarray:
-        """uint8 (N, size, size), in the order of ``images``."""
-        return squares([film.path for film in self.images], self.recipe.size, self.cache, self.recipe.equalise)
+        """uint8 (N, size, size), in colour (N, size, size, 3), in the order of ``images``."""
+        recipe = self.recipe
+        return squares([film.path for film in self.images], recipe.size, self.cache, recipe.equalise, recipe.colour)
 
     @cached_property
     def split(self) -> Split:
         official_test = np.array([film.part == "test" and not self.recipe.whole for film in self.images])
-        split = split_images(
-            self.labels, official_test, self.groups, folds=self.recipe.folds, fold=self.recipe.fold, seed=FOLD_SEED
-        )
+        given = np.array([film.part == "validation" for film in self.images])
+        how = {"folds": self.recipe.folds, "fold": self.recipe.fold, "seed": FOLD_SEED, "given": given}
+        split = split_images(self.labels, official_test, self.groups, **how)
         return replace(split, train=self._uncontested(split.train)) if self.recipe.clean else split
 
     def _uncontested(self, indices: np.ndarray) -> np.ndarray:
@@ -173,8 +183,8 @@ class BoneBreakData(lightning.LightningDataModule):
         return indices[[len(labels[self.groups[index]]) == 1 for index in indices]]
 
     def loader(self, indices: np.ndarray, *, shuffle: bool = False) -> DataLoader:
-        """Batches of uint8 (N, 1, size, size) and labels (N,); a last batch of one is dropped while shuffling."""
-        tensors = (torch.from_numpy(self.squares[indices])[:, None], torch.from_numpy(self.labels[indices]).long())
+        """Batches of uint8 (N, 1 or 3, size, size) and labels (N,); a last batch of one is dropped while shuffling."""
+        tensors = (as_channels(self.squares[indices]), torch.from_numpy(self.labels[indices]).long())
         sampler = RandomSampler(indices) if shuffle else range(len(indices))
         lonely = shuffle and len(indices) % self.recipe.batch_size == 1
         return batched(tensors, sampler, self.recipe.batch_size, lonely)
@@ -197,7 +207,7 @@ class BoneBreakData(lightning.LightningDataModule):
 
     def class_counts(self) -> torch.Tensor:
         """Training images per class, int (C,)."""
-        return torch.bincount(torch.from_numpy(self.labels[self.split.train]), minlength=len(bone_break.CLASSES))
+        return torch.bincount(torch.from_numpy(self.labels[self.split.train]), minlength=len(self.set.classes))
 
     def as_card(self) -> dict[str, Any]:
         """Sizes of the split and one hash a part, over the names and bytes of its images."""
@@ -206,6 +216,16 @@ class BoneBreakData(lightning.LightningDataModule):
             indices = getattr(self.split, part)
             parts[part] = {"images": len(indices), "sha256": digest_of(self.images[i] for i in indices)}
         parts["leaked"]["meaning"] = "training images left out because a near-duplicate of theirs is a test image"
+        if its := self.recipe.own:
+            return {
+                "set": "own",
+                "title": its.title,
+                "licence": its.licence,
+                "limits": list(its.limits),
+                "groups": len(set(self.groups.tolist())),
+                "duplicates": its.duplicates,
+                "parts": parts,
+            }
         return {
             "set": self.set.name,
             "title": 'Kaggle\'s "Bone Break Classification", pictures from papers and teaching sites',
@@ -222,7 +242,7 @@ class BoneBreakData(lightning.LightningDataModule):
             for part in ("train", "validation", "test", "leaked")
             for index in getattr(self.split, part)
         }
-        classes = list(bone_break.CLASSES)
+        classes = self.set.classes
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["image", "class", "group", "part"])

@@ -218,8 +218,12 @@ def key_of(paths: Sequence[Path], *settings: object) -> str:
     return hashlib.sha256(json.dumps([stats, [str(s) for s in settings]]).encode()).hexdigest()[:16]
 
 
-def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: bool = False) -> np.ndarray:
-    """Every image letterboxed: uint8 (N, size, size), from the cache when neither files nor settings have changed.
+def squares(
+    paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: bool = False, colour: bool = False
+) -> np.ndarray:
+    """Every image letterboxed: uint8 (N, size, size), in colour (N, size, size, 3).
+
+    They come from the cache when neither files nor settings have changed.
 
     Raises:
         ValueError: an image cannot be read; it is named.
@@ -227,17 +231,18 @@ def squares(paths: Sequence[Path], size: int, cache: Path = CACHE, equalise: boo
     # Here, since it brings torch, which nobody needs who only lists images.
     from app.imaging.letterbox import letterbox
 
-    settings = (size, "equalised") if equalise else (size,)
+    settings = (size, *["equalised"] * equalise, *["colour"] * colour)
     target = cache / f"squares-{size}-{key_of(paths, *settings)}.npy"
     if target.exists():
         return np.load(target)
     boxed = []
     for path in track(paths, f"Letterboxing to {size} px"):
         try:
-            boxed.append(letterbox(read(path), size, equalise)[0])
+            square = letterbox(read(path), size, equalise, colour)[0]
         except ImageError as error:
             raise ValueError(f"{path}: {error} Mend it or take it away.") from None
-    values = (np.stack(boxed) * 255.0 + 0.5).astype(np.uint8)
+        boxed.append((square * 255.0 + 0.5).astype(np.uint8))
+    values = np.stack(boxed)
     with aside(target) as partial:
         np.save(partial, values)
     return values

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 from app.model.weights import ModelCard
 from training.data import fracatlas
 from training.data.all_sets import BELIEVED, LATER, SOURCES, TABLE, read_table
-from training.data.datamodule import BoneBreakData, Letterboxed, batched, digest_of
+from training.data.datamodule import Letterboxed, TypedData, batched, digest_of
 from training.data.image import CACHE, LabelledImage
 from training.recipe import Recipe
 
@@ -194,7 +194,7 @@ class ManySources(lightning.LightningDataModule):
         assert recipe.places is not None
         assert recipe.many is not None
         self.places, self.many, self.recipe = recipe.places, recipe.many, recipe
-        self.typed = BoneBreakData(recipe, data, cache)
+        self.typed = TypedData(recipe, data, cache)
         sources = tuple(recipe.many.draws)
         self.boxed = SourceImages(data, "train", recipe.size, sources, single=True, cache=cache)
         self.judging = SourceImages(data, "validation", recipe.size, sources, cache=cache)

@@ -30,6 +30,18 @@ TWENTIETHS = 20
 """Folds a set is cut into before they are dealt out: 3 of 20 to test, 3 to validation, the rest to training."""
 
 
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""Parts of a split by the names that people give them, in lower case."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Indices of images, int arrays; the four parts cover every image once.
@@ -38,7 +50,8 @@ class Split:
         train: images the weights are fitted on.
         validation: images that judge every choice and fit the temperature.
         test: the official test images, for the final figure only.
-        leaked: official training images left out because a near-duplicate of theirs is a test image.
+        leaked: images left out of training because a near-duplicate of theirs is a test image, or a given validation
+            one.
     """
 
     train: np.ndarray
@@ -48,7 +61,14 @@ class Split:
 
 
 def split_images(
-    labels: np.ndarray, official_test: np.ndarray, groups: np.ndarray, *, folds: int, fold: int | None, seed: int
+    labels: np.ndarray,
+    official_test: np.ndarray,
+    groups: np.ndarray,
+    *,
+    folds: int,
+    fold: int | None,
+    seed: int,
+    given: np.ndarray | None = None,
 ) -> Split:
     """Splits the official training images into training and validation, group by group.
 
@@ -58,6 +78,7 @@ def split_images(
         groups: group number per image, int (N,); images of one group are near-duplicates.
         folds: one over the share of validation images; 5 gives 20 %.
         fold: which of them validates, 0 to folds - 1; none if None, and all usable images train.
+        given: where there is no fold, the images that validate, bool (N,); near-duplicates of theirs are left out.
 
     Raises:
         ValueError: fold outside 0 to folds - 1.
@@ -67,6 +88,10 @@ def split_images(
     twin_of_test = np.isin(groups, groups[official_test])
     usable = np.flatnonzero(~twin_of_test)
     train, validation = np.arange(len(usable)), np.arange(0)
+    if fold is None and given is not None and given.any():
+        validation = np.flatnonzero(given[usable])
+        beside = np.isin(groups[usable], groups[usable[validation]])
+        train = np.flatnonzero(~beside)
     if fold is not None:
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         train, validation = list(splitter.split(usable, labels[usable], groups[usable]))[fold]
@@ -74,7 +99,9 @@ def split_images(
         train=usable[train],
         validation=usable[validation],
         test=np.flatnonzero(official_test),
-        leaked=np.flatnonzero(twin_of_test & ~official_test),
+        leaked=np.setdiff1d(
+            np.arange(len(labels)), np.concatenate([usable[train], usable[validation], np.flatnonzero(official_test)])
+        ),
     )
 
 

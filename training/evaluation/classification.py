@@ -21,9 +21,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from app.model.classifier import Classifier
+from app.model.readme import write_readme
 from app.model.weights import ModelCard, with_interval, write_card
-from training.data.bone_break import CLASSES
-from training.data.datamodule import BoneBreakData
+from training.data.datamodule import TypedData
 from training.data.image import CACHE
 from training.evaluation.metrics import bootstrap, expected_calibration_error, holds, report
 from training.recipe import Recipe
@@ -41,7 +41,7 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     """
     classifier = Classifier.load(name, weights)
     card = classifier.card
-    films = BoneBreakData(Recipe.model_validate(card.recipe), data, cache)
+    films = TypedData(Recipe.model_validate(card.recipe), data, cache)
     found = films.as_card()["parts"]
     for part in ("train", "validation", "test"):
         if found[part]["sha256"] != card.data["parts"][part]["sha256"]:
@@ -49,8 +49,12 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
                 f"the {part} images under {data} are not those in the card of {name}; a figure on them would not be "
                 "the model's, and might include images it was trained on"
             )
+    if not len(films.split.test):
+        raise ValueError(f"{name} has no test images: its split holds none. Its card tells how it did on others.")
     _, logits, labels = explain_part(classifier, films, films.split.test)
-    figures = report(logits, labels, list(CLASSES), card.temperature, films.groups[films.split.test])
+    figures = report(
+        logits, labels, [kind.name for kind in card.classes], card.temperature, films.groups[films.split.test]
+    )
     if card.sets:
         probabilities = softmax(logits / card.temperature, axis=1)
         held = holds(probabilities, card.sets)
@@ -62,6 +66,8 @@ def evaluate(name: str, data: Path, weights: Path, cache: Path = CACHE) -> Model
     card = card.model_copy(update={"metrics": {**card.metrics, "test": figures}})
     target = weights / name
     write_card(card, target)
+    if not card.subject.ours:
+        write_readme(card, target)
     folds = card.metrics["cross_validation"]
     plot_reliability(
         {

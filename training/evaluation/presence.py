@@ -29,7 +29,7 @@ from app.model.classifier import Classifier, Explanation
 from app.model.weights import PresencePoints, write_card
 from training import write_json
 from training.data.all_sets import SOURCES
-from training.data.datamodule import BoneBreakData, BoxedImages
+from training.data.datamodule import BoxedImages, TypedData
 from training.data.image import CACHE, LabelledImage
 from training.data.lessons import Lesson, learnt_sets, lessons, never_seen
 from training.data.multi_region import LISTED, external_set
@@ -270,7 +270,7 @@ def presence(name: str, data: Path, weights: Path, cache: Path = CACHE, listed: 
             },
         }
     assert points is not None
-    others = BoneBreakData(recipe, data, cache)
+    others = TypedData(recipe, data, cache)
     scores = _scores(classifier, [others.images[i] for i in others.split.test])
     groups = others.groups[others.split.test]
     elsewhere: dict[str, Any] = {

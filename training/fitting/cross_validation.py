@@ -23,7 +23,7 @@ from app.model.backbones import ARCHITECTURES
 from training import read_json, write_json
 from training.data.augmentation import VIEWS, View, averaged_views, seen_as
 from training.data.bone_break import CLASSES
-from training.data.datamodule import BoneBreakData, BoxedImages
+from training.data.datamodule import BoxedImages, TypedData, as_channels
 from training.data.image import CACHE, placements
 from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, hit, report
 from training.fitting.fit import fit, judge_probe, load_task, read_groups, recipe_of, refuse_another, save_whole
@@ -55,6 +55,7 @@ class OutOfFold:
         folds: which were judged.
         started: what training started from, as the folds' initial layers name it, or "random".
         device: what trained, as the folds tell it.
+        classes: in the order of the logits.
     """
 
     images: np.ndarray
@@ -68,6 +69,7 @@ class OutOfFold:
     folds: tuple[int, ...]
     started: str
     device: str
+    classes: tuple[str, ...]
 
 
 def _see(task: FractureTypes, squares: np.ndarray, view: View = VIEWS[0]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,7 +78,7 @@ def _see(task: FractureTypes, squares: np.ndarray, view: View = VIEWS[0]) -> tup
     task = task.to(device)
     with torch.inference_mode():
         for start in range(0, len(squares), 64):
-            films = torch.from_numpy(squares[start : start + 64])[:, None].to(device).float() / 255.0
+            films = as_channels(squares[start : start + 64]).to(device).float() / 255.0
             evidence = task(seen_as(films, view))
             best = evidence.logits.argmax(dim=1)
             logits.append(evidence.logits.cpu())
@@ -87,7 +89,7 @@ def _see(task: FractureTypes, squares: np.ndarray, view: View = VIEWS[0]) -> tup
     return torch.cat(logits).numpy(), torch.cat(maps).numpy(), seen
 
 
-def judge_types(task: FractureTypes, films: BoneBreakData, indices: np.ndarray) -> dict[str, np.ndarray]:
+def judge_types(task: FractureTypes, films: TypedData, indices: np.ndarray) -> dict[str, np.ndarray]:
     """What a trained task says of some images: the arrays of ``OutOfFold`` from "images" to "evidence"."""
     logits, maps, _ = _see(task, films.squares[indices])
     others = [_see(task, films.squares[indices], view)[0] for view in VIEWS[1:]]
@@ -112,6 +114,11 @@ def _judge_places(task: FractureTypes, data: Path, cache: Path) -> dict[str, np.
     ]
     presence = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
     return {"presence": presence, "fractured": boxed.fractured, "peaks": np.array(peaks)}
+
+
+def class_names(recipe: Recipe) -> tuple[str, ...]:
+    """What a recipe's network tells apart, in the order of its outputs."""
+    return recipe.own.classes if recipe.own else tuple(CLASSES)
 
 
 FILES = {"validation": "judged.npz", "test": "test.npz"}
@@ -229,10 +236,13 @@ def _join(run: Path, folds: tuple[int, ...]) -> OutOfFold:
         folds=folds,
         started=read_json(wheres[0] / "initial.json")["source"],
         device=efforts[0]["device"],
+        classes=class_names(recipe_of(wheres[0])),
     )
 
 
-def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+def summarise_types(
+    logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: Sequence[str] = tuple(CLASSES)
+) -> dict[str, Any]:
     """Figures and calibration of out-of-fold predictions, ready for JSON.
 
     Calibration is judged by temperatures fitted on the other half of the groups, so that no image judges itself.
@@ -241,6 +251,7 @@ def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) 
         logits: float (N, C).
         labels: int (N,).
         groups: int (N,), of near-duplicates.
+        classes: in the order of the logits.
     """
     temperature = fit_temperature(logits, labels)
     _, of = np.unique(groups, return_inverse=True)
@@ -250,7 +261,7 @@ def summarise_types(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) 
         scaled[side] = logits[side] / fit_temperature(logits[~side], labels[~side])
     before, crossed = (expected_calibration_error(softmax(each, axis=1), labels) for each in (logits, scaled))
     return {
-        "types": report(logits, labels, list(CLASSES), temperature, groups),
+        "types": report(logits, labels, classes, temperature, groups),
         "temperature": temperature,
         "calibration_error_before": before["value"],
         "calibration_error_crossed": crossed["value"],
@@ -262,7 +273,7 @@ def summarise(found: OutOfFold) -> dict[str, Any]:
     """Figures over all folds' images, ready for JSON: types, calibration, all views and, if learnt, fracture maps."""
     averaged = averaged_views(found.views)
     summary = {
-        **summarise_types(found.logits, found.labels, found.groups),
+        **summarise_types(found.logits, found.labels, found.groups, found.classes),
         "views_averaged": bootstrap(averaged.argmax(axis=1) == found.labels, found.groups),
         "minutes": found.minutes,
         "folds": list(found.folds),
@@ -312,6 +323,10 @@ def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS)
         "against_reference": _beside(found, run),
         **summarise(found),
     }
+    if recipe.own:
+        # Beside the run: the report reads the other folder, and is about the public sets.
+        write_json(run / "summary.json", written)
+        return written
     target = results / ("whole" if recipe.whole else "folds") / f"{recipe.name}.json"
     # The reference's folds may be gone since.
     kept = written["against_reference"] or (read_json(target) or {}).get("against_reference")
@@ -353,7 +368,7 @@ def seeds(
         chosen = recipe.model_copy(update={"seed": number, "fold": None})
         judged = _judged(chosen, data, where, "test", init, precision, cache)
         labels, groups = judged["labels"], judged["groups"]
-        figures = report(judged["logits"], labels, list(CLASSES), 1.0, groups)
+        figures = report(judged["logits"], labels, class_names(recipe), 1.0, groups)
         rows[str(number)] = {
             "accuracy": figures["accuracy"],
             "top3": figures["top3"],

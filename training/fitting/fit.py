@@ -39,10 +39,11 @@ from app.imaging.letterbox import normalise
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
 from app.model.ood import pooled, stage_features
+from app.model.weights import load_card, load_network, ranked, shipped
 from training import aside, read_json
 from training.data.augmentation import VIEWS, View, seen_as
 from training.data.bone_break import CLASSES
-from training.data.datamodule import BoneBreakData
+from training.data.datamodule import TypedData, as_channels
 from training.data.image import CACHE, key_of
 from training.fitting.task import FractureTypes, Teacher, load_kept
 from training.recipe import Distil, Frozen, Precision, Recipe
@@ -82,12 +83,19 @@ def local_layers(init: Path | None, architecture: str) -> Path | None:
     return next((path for path in sorted(init.glob("*.safetensors")) if path.stem.split("-")[0] == wanted), None)
 
 
-def load_initial(network: FractureNetwork, architecture: str, file: Path | None) -> Initial:
+def _alike(architecture: str, weights: Path) -> str | None:
+    """The best model under a folder with the same backbone, if there is one."""
+    return next((name for name in ranked(weights) if load_card(name, weights).architecture == architecture), None)
+
+
+def load_initial(network: FractureNetwork, architecture: str, file: Path | None, beside: Path | None = None) -> Initial:
     """Fills the backbone with pretrained weights as far as they go.
 
     Args:
         architecture: a key of ``ARCHITECTURES``, for torchvision's download.
         file: safetensors with torchvision's names, possibly for the first stages only.
+        beside: folder of models to go on from where nothing can be downloaded; none where the images they learnt from
+            may be those that judge.
 
     Raises:
         FileNotFoundError: ``file`` is given and not there.
@@ -105,6 +113,10 @@ def load_initial(network: FractureNetwork, architecture: str, file: Path | None)
             return _fill(network, state, published, "")
         except (URLError, OSError, RuntimeError) as error:
             reason = f"{published} could not be downloaded ({error})"
+    if beside is not None and (name := _alike(architecture, beside)):
+        log.info("%s; going on from the backbone of %s instead", reason, name)
+        theirs, card = load_network(name, beside)
+        return _fill(network, theirs.body.state_dict(), f"the backbone of {name}", card.weights.sha256)
     log.warning(
         "NO PRETRAINED LAYERS: %s. Training starts from RANDOM weights and will be far worse; give a local file with "
         "--init.",
@@ -151,7 +163,7 @@ def network_of(recipe: Recipe) -> FractureNetwork:
     """The network a recipe trains, before anything is loaded into it."""
     return build_network(
         recipe.architecture,
-        len(CLASSES),
+        len(recipe.own.classes if recipe.own else CLASSES),
         stride=recipe.stride,
         dropout=recipe.dropout,
         head=recipe.head,
@@ -160,11 +172,12 @@ def network_of(recipe: Recipe) -> FractureNetwork:
 
 
 def _build(
-    recipe: Recipe, films: BoneBreakData, initial: Initial | None, init: Path | None, teacher: Path | None = None
+    recipe: Recipe, films: TypedData, initial: Initial | None, init: Path | None, teacher: Path | None = None
 ) -> tuple:
     network = network_of(recipe)
     if initial is None:
-        initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
+        beside = shipped("weights") if recipe.own else None
+        initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture), beside)
     network = channels_last(network)
     its = None
     if recipe.distil and teacher:
@@ -212,7 +225,7 @@ def fit(
     if recipe.distil and teacher is None:
         raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    films = BoneBreakData(recipe, data, cache)
+    films = TypedData(recipe, data, cache)
     last = run / "last.ckpt"
     going_on = resume and last.is_file()
     if going_on:
@@ -245,7 +258,7 @@ def fit(
     return last
 
 
-def keep_start(run: Path, recipe: Recipe, films: BoneBreakData, initial: Initial) -> None:
+def keep_start(run: Path, recipe: Recipe, films: TypedData, initial: Initial) -> None:
     """Writes what a run starts from; that it has ended is no longer said."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "effort.json").unlink(missing_ok=True)
@@ -302,7 +315,7 @@ def read_groups(run: Path) -> np.ndarray:
         return np.array([int(row["group"]) for row in csv.DictReader(file)])
 
 
-def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, BoneBreakData, Initial]:
+def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, TypedData, Initial]:
     """The trained network of a run with its images, ready to predict.
 
     Raises:
@@ -314,7 +327,7 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
         raise FileNotFoundError(f"{run} holds no finished training; run `python -m training fit` first")
     recipe = recipe_of(run)
     initial = Initial(**read_json(run / "initial.json"))
-    films = BoneBreakData(recipe, data, cache)
+    films = TypedData(recipe, data, cache)
     if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
         raise ValueError(
             f"the split of {run} is not the one these images are dealt into now, so images it was trained on could be "
@@ -356,7 +369,7 @@ def pooled_features(
     """Features of images, pooled over cells: squares uint8, or float32 in 0..1, (N, S, S) to float32 (N, D)."""
     parts = []
     for start in track(range(0, len(squares), 32), "Features", disable=len(squares) <= 32):
-        pixels = torch.from_numpy(squares[start : start + 32])[:, None]
+        pixels = as_channels(squares[start : start + 32])
         pixels = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels
         parts.append(pooled(extractor, normalise(seen_as(pixels, view), mean, std)).numpy())
     return np.concatenate(parts)
@@ -375,7 +388,7 @@ def judge_probe(
         ValueError: a stage has no pretrained layers.
     """
     began = time.monotonic()
-    films = BoneBreakData(recipe, data, cache)
+    films = TypedData(recipe, data, cache)
     network = network_of(recipe)
     initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
     if random := [name for name in initial.fresh if name.startswith(how.stages)]:

@@ -307,7 +307,7 @@ class FractureTypes(lightning.LightningModule):
                 module.train(name in learning)
 
     def forward(self, films: torch.Tensor) -> Evidence:
-        """Letterboxed images, float (N, 1, H, W) in 0..1, to what the network makes of them."""
+        """Letterboxed images, float (N, 1 or 3, H, W) in 0..1, to what the network makes of them."""
         return self.network(self._pixels(films))
 
     def _pixels(self, films: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from scipy.special import softmax
 from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier, Explanation
 from app.model.network import FractureNetwork
+from app.model.subject import OURS, Subject
 from app.model.weights import (
     DEFAULT_FOLDER,
     FractureType,
@@ -32,9 +33,10 @@ from app.model.weights import (
 from training import read_json
 from training.data.all_sets import BOXED_SETS, LATER, read_table
 from training.data.bone_break import CLASSES
-from training.data.datamodule import BoneBreakData
+from training.data.datamodule import TypedData
 from training.data.image import CACHE
 from training.data.lessons import lessons
+from training.data.own import type_titles
 from training.evaluation.metrics import calibrate
 from training.evaluation.presence import MAPS, ask, explain_files, points_over, summary
 from training.fitting.cross_validation import read_folds, summarise, summarise_types
@@ -45,7 +47,7 @@ INTENDED_USE = "For study, not for diagnosis. Not a medical device."
 
 
 def explain_part(
-    classifier: Classifier, films: BoneBreakData, indices: np.ndarray
+    classifier: Classifier, films: TypedData, indices: np.ndarray
 ) -> tuple[list[Explanation], np.ndarray, np.ndarray]:
     """Explanations, logits float (N, C) and labels int (N,) of some images."""
     explained = list(explain_files(classifier, [films.images[i].path for i in indices]))
@@ -69,17 +71,23 @@ def draft(
     state = network.state_dict().items()
     blob = save({name: (t.half() if t.is_floating_point() else t).contiguous() for name, t in state})
     (target / "model.safetensors").write_bytes(blob)
-    shared = ("name", "architecture", "stride", "head", "size", "equalise", "mean", "std", "seed")
+    shared = ("name", "architecture", "stride", "head", "size", "equalise", "colour", "mean", "std", "seed")
+    own, titles = recipe.own, {name: folder.capitalize() for name, folder in CLASSES.items()}
+    if own:
+        titles = type_titles(own)
+        # Where the images lay may name a person.
+        recipe = recipe.model_copy(update={"own": own.model_copy(update={"root": Path(own.root.name)})})
     return ModelCard(
         **{field: getattr(recipe, field) for field in shared},
         title=f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px",
         places=recipe.places is not None,
-        classes=tuple(FractureType(name=n, title=folder.capitalize()) for n, folder in CLASSES.items()),
+        classes=tuple(FractureType(name=name, title=title) for name, title in titles.items()),
+        subject=Subject(title=own.title, image=own.image, finding=own.finding) if own else OURS,
         temperature=1.0,
         typical_evidence=1.0,
         weights=WeightsFile(file="model.safetensors", sha256=hashlib.sha256(blob).hexdigest()),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        intended_use=INTENDED_USE,
+        intended_use=own.intended_use if own else INTENDED_USE,
         data=data,
         initial={**initial.as_card(), "licence": recipe.initial_licence},
         recipe=recipe.model_dump(mode="json"),
@@ -91,7 +99,7 @@ def draft(
     )
 
 
-def _calibrated(
+def calibrated(
     found: dict[str, Any], logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, evidence: np.ndarray, on: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of a card that judged images decide, and how its prediction sets did; ``found`` of ``summarise_types``."""
@@ -133,7 +141,7 @@ def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACH
     target = weights / recipe.name
     drafted = draft(run, recipe, task.network, films.as_card(), initial, target)
     summary = summarise(found)
-    fields, judged = _calibrated(
+    fields, judged = calibrated(
         summary, found.logits, found.labels, found.groups, found.evidence, "out-of-fold predictions"
     )
     figures = {
@@ -164,7 +172,7 @@ def typed_images(data: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
     return [film.path for film in films], np.array([film.label for film in films]), groups
 
 
-def _data_card(run: Path, films: BoneBreakData) -> dict[str, Any]:
+def _data_card(run: Path, films: TypedData) -> dict[str, Any]:
     card, sources = films.as_card(), read_json(run / "sources.json")
     terms = {name: its.licence for name, its in BOXED_SETS.items() if name in sources}
     research = "Images that look like Stanford's MURA (set veda) taught it; MURA's research terms would bind its use."
@@ -251,7 +259,7 @@ def export_sources(
     logits = np.stack([each.prediction.logits for each in explained])
     evidence = np.array([each.peak(each.prediction.best) for each in explained])
     types = summarise_types(logits, labels, groups)
-    fields, judged = _calibrated(types, logits, labels, groups, evidence, JUDGED_ON)
+    fields, judged = calibrated(types, logits, labels, groups, evidence, JUDGED_ON)
     asked = lessons(data, "validation", tuple(recipe.many.draws))
     answers = ask(classifier, asked)
     points = points_over(asked, answers)

@@ -12,7 +12,7 @@ import pytest
 from app.imaging.letterbox import Placement
 from tests.training.toys import TINY, film
 from training.data.bone_break import CLASSES
-from training.data.datamodule import BoneBreakData, box_mask
+from training.data.datamodule import TypedData, box_mask
 
 
 def test_a_box_lies_where_the_letterbox_puts_it() -> None:
@@ -37,7 +37,7 @@ def test_the_planted_leak_is_left_out(run: Path) -> None:
 
 
 def test_a_whole_cross_validation_deals_the_test_images_out(drawn_set: Path, run: Path, cache: Path) -> None:
-    films = BoneBreakData(TINY.model_copy(update={"fold": 0, "whole": True}), drawn_set, cache)
+    films = TypedData(TINY.model_copy(update={"fold": 0, "whole": True}), drawn_set, cache)
     assert len(films.split.test) == len(films.split.leaked) == 0
     groups = films.groups
     assert not set(groups[films.split.train]) & set(groups[films.split.validation])
@@ -52,7 +52,7 @@ def test_training_and_app_see_the_same_pixels(
     from app.imaging.letterbox import letterbox
     from app.imaging.radiograph import read
 
-    films = BoneBreakData(TINY.model_copy(update={"equalise": equalise}), drawn_set, cache)
+    films = TypedData(TINY.model_copy(update={"equalise": equalise}), drawn_set, cache)
     for index in (0, 13, 41):
         square, _ = letterbox(read(films.images[index].path), TINY.size, equalise)
         assert np.abs(films.squares[index] / 255.0 - square).max() <= 0.5 / 255 + 1e-6
@@ -69,7 +69,7 @@ def test_images_with_a_contested_label_can_be_left_out_of_training(
     pair = {f"{CLASSES[name]}/Train/film1" for name in ("spiral", "oblique")}
     for fold in (0, 1):
         before, after = (
-            BoneBreakData(TINY.model_copy(update={"clean": clean, "fold": fold}), contested, cache)
+            TypedData(TINY.model_copy(update={"clean": clean, "fold": fold}), contested, cache)
             for clean in (False, True)
         )
         lost = {before.images[i].name for i in set(before.split.train) - set(after.split.train)}

@@ -12,7 +12,7 @@ from app.model.classifier import Classifier
 from app.model.weights import load_card, write_card
 from tests.training.toys import TINY
 from training.data.bone_break import CLASSES
-from training.data.datamodule import BoneBreakData
+from training.data.datamodule import TypedData
 from training.evaluation.classification import evaluate
 
 
@@ -20,7 +20,7 @@ def test_the_figures_are_the_classifiers_own(shipped: Path, drawn_set: Path, run
     from app.imaging.radiograph import read
 
     card = load_card("tiny", shipped)
-    films = BoneBreakData(TINY, drawn_set, cache)
+    films = TypedData(TINY, drawn_set, cache)
     classifier = Classifier.load("tiny", shipped)
     guesses = [classifier.explain([read(films.images[i].path)])[0].prediction.best for i in films.split.test]
     labels = [list(CLASSES)[films.labels[i]] for i in films.split.test]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.training.toys import JOINT, SMALL, TINY
-from training.data.datamodule import BoneBreakData, BoxedImages
+from training.data.datamodule import BoxedImages, TypedData
 from training.fitting.cross_validation import cross_validate, read_folds, record, summarise
 from training.fitting.fit import fit
 from training.recipe import Distil
@@ -48,7 +48,7 @@ def test_every_training_image_is_judged_once_by_a_model_that_never_saw_it(
     run: Path, folds: Path, drawn_set: Path, cache: Path
 ) -> None:
     found = read_folds(folds, TINY)
-    films = BoneBreakData(TINY, drawn_set, cache)
+    films = TypedData(TINY, drawn_set, cache)
     assert sorted(found.images) == sorted(films.split.train)
     assert np.array_equal(found.labels, films.labels[found.images])
     for fold in (0, 1):
@@ -68,7 +68,7 @@ def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path, ca
         cross_validate(TAUGHT, drawn_set, tmp_path / "folds" / "taught", **options)
     cross_validate(SMALL, drawn_set, tmp_path / "folds" / "small", **options)
     found = cross_validate(TAUGHT, drawn_set, tmp_path / "folds" / "taught", **options)
-    films = BoneBreakData(SMALL, drawn_set, cache)
+    films = TypedData(SMALL, drawn_set, cache)
     assert len(found.images) == len(set(found.images)) == len(films.split.train) + len(films.split.validation)
     other = tmp_path / "folds" / "small" / "fold1"
     with pytest.raises(ValueError, match="other images"):
@@ -79,7 +79,7 @@ def test_folds_learn_from_the_teachers_folds(drawn_set: Path, tmp_path: Path, ca
 
 def test_seeds_are_judged_on_the_test_images(repository: Path, drawn_atlas: Path, cache: Path) -> None:
     found = json.loads((repository / "training/results/seeds/resnet18.json").read_text())
-    films = BoneBreakData(JOINT, drawn_atlas, cache)
+    films = TypedData(JOINT, drawn_atlas, cache)
     shares = []
     for number in ("0", "1"):
         with np.load(repository / "seeds" / "resnet18" / f"seed{number}" / "test.npz") as judged:
