@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 from app.model.classifier import Classifier
-from app.model.weights import ranked
+from app.model.weights import together
 from app.ui.page import launch
 
 
@@ -21,4 +21,4 @@ if find_spec("spaces"):
     # on its processor, and every call would spend the visitor's share of GPU time.
     spaces.GPU(borrow_gpu)
 
-launch(Classifier.load_all(ranked()))
+launch(Classifier.load_all(together()))

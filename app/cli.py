@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from app.pipeline import OpenedImage, Result
 
 LOOPBACK = "127.0.0.1"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet, per channel: what most published networks were trained with."""
 
 
 class _ServeUnlessNamed(TyperGroup):
@@ -127,11 +129,11 @@ def serve(
     os.environ["no_proxy"] = "*"
     _check_temp_folder()
     from app.model.classifier import Classifier
-    from app.model.weights import known
+    from app.model.weights import together
     from app.ui.page import launch
 
     try:
-        launch(Classifier.load_all([model] if model else known()), host=host, port=port, mcp=mcp)
+        launch(Classifier.load_all([model] if model else together()), host=host, port=port, mcp=mcp)
     except WeightsError as error:
         raise _fail(str(error)) from None
     except OSError as error:
@@ -260,6 +262,49 @@ def deploy(
         typer.echo(send(space, files, HfApi()))
     except DeployError as error:
         raise _fail(printable(str(error))) from None
+
+
+@cli.command("import-model")
+def import_model(
+    file: Annotated[Path, typer.Argument(help="A state_dict: safetensors, or what torch.save wrote")],
+    name: Annotated[str, typer.Option(help="Of the model: small letters, digits and hyphens")],
+    architecture: Annotated[str, typer.Option(help="torchvision:NAME or timm:NAME, such as torchvision:resnet50")],
+    classes: Annotated[Path, typer.Option(help="Text file with the classes in the network's order, one a line")],
+    title: Annotated[str, typer.Option(help="Of the page, as in 'Skin lesions'")],
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the square it sees, in pixels")] = 224,
+    mean: Annotated[tuple[float, float, float], typer.Option(help="Per channel, of brightness in 0..1")] = MEAN,
+    std: Annotated[tuple[float, float, float], typer.Option(help="The same")] = STD,
+    grey: Annotated[bool, typer.Option("--grey", help="It sees shades of grey only")] = False,
+    image: Annotated[str, typer.Option(help="What the page calls one image, as in 'photo' or 'X-ray'")] = "image",
+    finding: Annotated[str, typer.Option(help="What the classes are types of, as in 'tumour'")] = "",
+    licence: Annotated[str, typer.Option(help="Of the weights, for the card")] = "unknown",
+    weights: Annotated[Path | None, typer.Option(help="Folder of models; the demo's own where not given")] = None,
+    version: Version = False,
+) -> None:
+    """Makes a classifier of torchvision or timm, trained elsewhere, a model of the demo."""
+    from app.model.importing import import_model as make
+    from app.model.importing import read_classes
+    from app.model.subject import Subject
+    from app.model.weights import DEFAULT_FOLDER
+
+    folder = weights or DEFAULT_FOLDER
+    subject = Subject(title=title, image=image, finding=finding)
+    how: dict[str, Any] = {
+        "size": size,
+        "mean": mean,
+        "std": std,
+        "colour": not grey,
+        "subject": subject,
+        "licence": licence,
+    }
+    try:
+        card = make(file, name, architecture, read_classes(classes), folder, **how)
+    except WeightsError as error:
+        raise _fail(printable(str(error))) from None
+    except OSError as error:
+        raise _fail(f"{folder / name} cannot be written ({error.strerror or 'unknown reason'}).") from None
+    kind = "exact" if card.maps == "exact" else "Grad-CAM's, since its head is not linear on averaged features"
+    typer.echo(f"{folder / name} is ready; its maps are {kind}. Serve it: python -m app serve --model {name}")
 
 
 def _explain_one(

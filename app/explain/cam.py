@@ -18,6 +18,7 @@ import torch
 from pytorch_grad_cam import EigenCAM, EigenGradCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
+from torch import nn
 
 from app.model.network import Head
 
@@ -35,7 +36,7 @@ FORMULAS: dict[str, type[BaseCAM]] = {
 
 
 def _draw(
-    head: Head, last: torch.Tensor, target: Callable[[torch.Tensor], torch.Tensor], formula: type[BaseCAM]
+    head: nn.Module, last: torch.Tensor, target: Callable[[torch.Tensor], torch.Tensor], formula: type[BaseCAM]
 ) -> np.ndarray:
     # A tensor made under inference mode cannot be differentiated; a clone outside can.
     with torch.inference_mode(False), torch.enable_grad():
@@ -46,7 +47,7 @@ def _draw(
     return np.maximum(drawn[0], 0.0).astype(np.float32)
 
 
-def last_layer_map(head: Head, last: torch.Tensor, class_index: int, method: str) -> np.ndarray:
+def last_layer_map(head: nn.Module, last: torch.Tensor, class_index: int, method: str) -> np.ndarray:
     """The map of a key of ``FORMULAS``.
 
     Raises:
@@ -55,20 +56,31 @@ def last_layer_map(head: Head, last: torch.Tensor, class_index: int, method: str
     return _draw(head, last, ClassifierOutputTarget(class_index), FORMULAS[method])
 
 
-def finer_cam(head: Head, last: torch.Tensor, class_index: int, against: int) -> np.ndarray:
+def finer_cam(head: nn.Module, last: torch.Tensor, class_index: int, against: int) -> np.ndarray:
     """Finer-CAM (Zhang et al., 2025): Grad-CAM of one class's score less another's, "why this and not that"."""
     return _draw(head, last, FinerWeightedTarget(class_index, [against], 1.0), GradCAM)
 
 
-def ablation_cam(head: Head, last: torch.Tensor, class_index: int) -> np.ndarray:
+def _fall(head: nn.Module, last: torch.Tensor, class_index: int, channels: torch.Tensor) -> torch.Tensor:
+    """How far the score falls without each of some channels, int (M,): float (M,)."""
+    without = last.repeat(len(channels), 1, 1, 1)
+    without[torch.arange(len(channels)), channels] = 0.0
+    return head(last)[0, class_index] - head(without)[:, class_index]
+
+
+def ablation_cam(head: nn.Module, last: torch.Tensor, class_index: int) -> np.ndarray:
     """Ablation-CAM (Desai and Ramaswamy, 2020): each channel weighted by the fall of the score without it.
 
     The head is linear in the pooled features, so a formula gives the score without any one channel. The package divides
     by the score itself, which inverts the map where the score is negative; this function divides by the score's size,
     so that both agree where it is positive. A channel of zeros counts as left out, so ``last`` must be at least 0.
+    Whatever end is not linear is asked without each channel in turn.
     """
     with torch.inference_mode():
-        fall = head.weight[class_index] * last[0].mean(dim=(1, 2))
+        if isinstance(head, Head):
+            fall = head.weight[class_index] * last[0].mean(dim=(1, 2))
+        else:
+            fall = torch.cat([_fall(head, last, class_index, some) for some in torch.arange(last.shape[1]).split(64)])
         weights = fall / head(last)[0, class_index].abs().clamp(min=1e-8)
         drawn = torch.einsum("k,khw->hw", weights, last[0])
     return np.maximum(drawn.numpy(), 0.0).astype(np.float32)

@@ -197,7 +197,7 @@ def _probabilities(classifier: Classifier, squares: Sequence[np.ndarray], target
     found = []
     with torch.inference_mode():
         for start in range(0, len(squares), BATCH):
-            logits = classifier.network(classifier.pixels(squares[start : start + BATCH])).logits
+            logits = classifier.network.logits(classifier.pixels(squares[start : start + BATCH]))
             found.append((logits / classifier.card.temperature).softmax(dim=1)[:, target].numpy())
     return np.concatenate(found)
 

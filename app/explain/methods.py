@@ -17,7 +17,6 @@ from app.errors import Progress
 from app.explain import DEFAULT, METHODS, Cost, Method, cam, perturbation
 from app.imaging.letterbox import Placement
 from app.imaging.radiograph import Radiograph
-from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork
 
@@ -64,8 +63,8 @@ def _last_layer(name: str, request: MapRequest) -> np.ndarray:
 
 
 def _layers(which: slice, request: MapRequest) -> np.ndarray:
-    layers = ARCHITECTURES[request.classifier.card.architecture].stages[which]
-    return perturbation.layer_maps(request.network, request.pixels, request.target, layers)
+    layers = request.network.stages
+    return perturbation.layer_maps(request.network, request.pixels, request.target, layers[which] or layers)
 
 
 _DRAWN: dict[str, Callable[[MapRequest], np.ndarray]] = {

@@ -56,7 +56,7 @@ def _counted(network: FractureNetwork, watch: Progress, expected: int) -> Scores
 
     def logits(pixels: torch.Tensor) -> torch.Tensor:
         nonlocal done
-        found = network(pixels).logits
+        found = network.logits(pixels)
         done += len(pixels)
         watch.step(done / expected)
         return found
@@ -107,7 +107,7 @@ def layer_maps(network: FractureNetwork, pixels: torch.Tensor, class_index: int,
         AttributeError: no such layer.
     """
     alone = Logits(copy.deepcopy(network)).requires_grad_(True)
-    targets = [alone.network.body.get_submodule(name) for name in layers]
+    targets = [alone.network.stage(name) for name in layers]
     with torch.inference_mode(False), torch.enable_grad(), GradCAM(model=alone, target_layers=targets) as cam:
         return cam(pixels.clone(), [ClassifierOutputTarget(class_index)])[0].astype(np.float32)
 

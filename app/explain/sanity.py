@@ -17,7 +17,6 @@ import torch
 from scipy.stats import rankdata
 
 from app.explain.methods import METHODS, Cost, MapRequest, draw, with_square
-from app.model.backbones import ARCHITECTURES
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork
 
@@ -111,7 +110,7 @@ def randomise_weights(request: MapRequest, method: str, found: np.ndarray, *, se
         Cancelled: the request's watch stopped it.
     """
     classifier = request.classifier
-    parts = [HEAD, *reversed(ARCHITECTURES[classifier.card.architecture].stages), REST]
+    parts = [HEAD, *reversed(classifier.network.stages), REST]
     cost = METHODS[method].cost
     shown = parts if cost == "instant" else [HEAD, REST]
     drawn: dict[str, list[np.ndarray]] = {part: [] for part in shown}

@@ -299,14 +299,16 @@ class Classifier:
         with torch.inference_mode():
             logits, maps, fracture = self.network(self.pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)
-        biases = self.network.head.bias.numpy()
+        # What the maps leave of the logits: the head's bias or, where its maps are a tangent, whatever the rest is.
+        bias = self.network.head.bias
+        biases = (logits - maps.mean(dim=(2, 3)) if bias is None else bias.expand_as(logits)).numpy()
         return [
             Explanation(
                 radiograph=radiograph.seen_in(self.card.colour),
                 placement=placement,
                 prediction=Prediction(self.classes, logits[i].numpy(), probabilities[i].numpy()),
                 maps=maps[i].contiguous().numpy(),
-                biases=biases,
+                biases=biases[i],
                 fracture=None if fracture is None else fracture[i].contiguous().numpy(),
                 typical_evidence=self.card.typical_evidence,
                 model=self.card.name,

@@ -87,6 +87,10 @@ class FractureNetwork(nn.Module):
 
     Weights written when the two halves of an attending head were two matrices, ``head`` and ``attended``, load too.
 
+    Attributes:
+        stages: names of the parts of the backbone at whose ends maps can be drawn, first to last.
+        marks: the modules at those ends, by stage, where they are not called as the stage is.
+
     Args:
         body: pixels (N, 3, H, W) to features (N, K, h, w).
         channels: K.
@@ -119,6 +123,8 @@ class FractureNetwork(nn.Module):
             # Each half starts as a layer of its own K channels would.
             nn.init.uniform_(self.head.weight, -(channels**-0.5), channels**-0.5)
         self.places = nn.Linear(channels, 1) if places else None
+        self.stages: tuple[str, ...] = ()
+        self.marks: dict[str, str] = {}
         self.register_load_state_dict_pre_hook(_join_halves)
 
     def forward(self, pixels: torch.Tensor) -> Evidence:
@@ -133,6 +139,14 @@ class FractureNetwork(nn.Module):
         last, fracture = self.features(pixels)
         maps = self.head.maps(last)
         return Evidence(self.head.pool(maps), maps, fracture)
+
+    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits (N, C) alone, where nobody looks at maps."""
+        return self.head(self.features(pixels)[0])
+
+    def stage(self, name: str) -> nn.Module:
+        """The part of the backbone that ends one of ``stages``; raises AttributeError for another name."""
+        return self.body.get_submodule(self.marks.get(name, name))
 
     def features(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What the head reads: pixels (N, 3, H, W) to the gate's output (N, L, h, w), and the fracture map."""
@@ -149,7 +163,7 @@ class Logits(nn.Module):
         self.network = network
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.network(pixels).logits
+        return self.network.logits(pixels)
 
 
 def _join_halves(_: nn.Module, state: dict[str, torch.Tensor], prefix: str, *rest: object) -> None:
@@ -190,7 +204,9 @@ def build_network(
     entry = ARCHITECTURES[architecture]
     if stride not in entry.strides:
         raise ValueError(f"stride of {architecture} is {' or '.join(map(str, entry.strides))}, not {stride}")
-    return FractureNetwork(entry.backbone(stride), entry.channels, num_classes, dropout, head, places)
+    network = FractureNetwork(entry.backbone(stride), entry.channels, num_classes, dropout, head, places)
+    network.stages = entry.stages
+    return network
 
 
 def channels_last(network: Network) -> Network:

@@ -15,6 +15,7 @@ from safetensors.torch import load
 
 from app.errors import WeightsError
 from app.model.backbones import ARCHITECTURES
+from app.model.imported import cut, is_imported, plain
 from app.model.network import FractureNetwork, Pooling, build_network
 from app.model.subject import OURS, Subject
 
@@ -31,6 +32,7 @@ __all__ = [
     "percent",
     "ranked",
     "shipped",
+    "together",
     "with_interval",
     "write_card",
 ]
@@ -158,16 +160,19 @@ def ranked(folder: Path = DEFAULT_FOLDER) -> list[str]:
     Best is the highest accuracy among those evaluated on most images: folds are not equally hard.
 
     Among models that the best one's interval does not tell from it, the one comes first that points at fractures best.
+    Models of anything else come after those of this project, since figures on other images cannot be compared.
     """
-    found = {name: load_card(name, folder).metrics.get("cross_validation", {}) for name in available(folder)}
+    cards = {name: load_card(name, folder) for name in available(folder)}
+    found = {name: card.metrics.get("cross_validation", {}) for name, card in cards.items()}
     accuracy = {name: its.get("accuracy", {}) for name, its in found.items()}
-    best = max(accuracy.values(), key=lambda its: (its.get("n", 0), its.get("value", 0.0)), default={})
+    comparable = [accuracy[name] for name, card in cards.items() if card.subject.ours] or [*accuracy.values()]
+    best = max(comparable, key=lambda its: (its.get("n", 0), its.get("value", 0.0)), default={})
 
-    def place(name: str) -> tuple[float, float, float]:
+    def place(name: str) -> tuple[float, ...]:
         value = accuracy[name].get("value", 0.0)
         points = (found[name].get("places") or {}).get("type_peak_in_box", {}).get("value", 0.0)
         level = value >= best.get("low", best.get("value", 0.0))
-        return float(level), points if level else 0.0, value
+        return float(cards[name].subject.ours), float(level), points if level else 0.0, value
 
     return sorted(found, key=place, reverse=True)
 
@@ -178,6 +183,17 @@ def known(folder: Path = DEFAULT_FOLDER) -> list[str]:
     if not names:
         raise WeightsError(f"There is no model in {folder}; train one with `python -m training fit`.")
     return names
+
+
+def together(folder: Path = DEFAULT_FOLDER) -> list[str]:
+    """The models that one page can hold: the best, and those of the same types; raises WeightsError."""
+    names = known(folder)
+    first = load_card(names[0], folder)
+    return [
+        name
+        for name in names
+        if (card := load_card(name, folder)).classes == first.classes and card.subject == first.subject
+    ]
 
 
 def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
@@ -194,7 +210,7 @@ def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:
         card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WeightsError(f"The card of model '{name}' ({path}) cannot be used: {error}") from None
-    if card.architecture not in ARCHITECTURES:
+    if card.architecture not in ARCHITECTURES and not is_imported(card.architecture):
         raise WeightsError(f"Model '{name}' needs the architecture '{card.architecture}', which this version lacks.")
     return card
 
@@ -224,15 +240,25 @@ def load_network(name: str, folder: Path = DEFAULT_FOLDER) -> tuple[FractureNetw
             f"The weights of model '{name}' ({path}) are damaged: their SHA-256 is not the one in the card.{hint} "
             "Clone or download the file again."
         )
-    network = build_network(
-        card.architecture, len(card.classes), stride=card.stride, head=card.head, places=card.places
-    )
     try:
         state = {key: _full(tensor) for key, tensor in load(data).items()}
-        network.load_state_dict(state)
+        network = _filled(card, state)
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"The weights of model '{name}' do not fit its architecture: {error}") from None
     return network.eval().requires_grad_(False), card
+
+
+def _filled(card: ModelCard, state: dict[str, torch.Tensor]) -> FractureNetwork:
+    """The card's network with its weights; raises RuntimeError where they do not fit it."""
+    if is_imported(card.architecture):
+        theirs = plain(card.architecture, len(card.classes))
+        theirs.load_state_dict(state)
+        return cut(theirs, card.architecture, len(card.classes), card.size)
+    network = build_network(
+        card.architecture, len(card.classes), stride=card.stride, head=card.head, places=card.places
+    )
+    network.load_state_dict(state)
+    return network
 
 
 def _full(tensor: torch.Tensor) -> torch.Tensor:

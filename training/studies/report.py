@@ -135,7 +135,8 @@ def _detector(root: Path) -> dict[str, Any] | None:
 
 def _figures(root: Path) -> dict[str, Any]:
     """Everything the pages show, by the name that the templates use; None or empty where it was not measured."""
-    cards = [load_card(name, root / "weights") for name in ranked(root / "weights")]
+    every = (load_card(name, root / "weights") for name in ranked(root / "weights"))
+    cards = [card for card in every if card.subject.ours]
     results = root / "training" / "results"
     audits = (read_json(root / "training" / "data" / "audits" / f"{name}.json") for name in AUDITED)
     return {
