@@ -18,6 +18,7 @@ from app.imaging.examples import BREAKS, draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.model.network import build_network
+from app.model.subject import Subject
 from app.model.weights import FractureType, ModelCard, WeightsFile, write_card
 from training.data.bone_break import CLASSES
 from training.release.export import INTENDED_USE
@@ -129,6 +130,34 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     write_tiny_model(folder, "second", seed=8)
     found = Classifier.load("second", folder)
     return Classifier(found.network, found.card.model_copy(update={"title": "Second network"}))
+
+
+@pytest.fixture(scope="session")
+def flowers() -> Classifier:
+    """A model that has nothing to do with fractures and sees colours; one class is called as a type of fracture is."""
+    torch.manual_seed(11)
+    network = build_network("resnet18", 3, stride=16).eval().requires_grad_(False)
+    network.head.weight.mul_(8.0)
+    names = ("daisy", "spiral", "wild rose")
+    card = ModelCard(
+        name="flowers",
+        title="Untrained network for tests",
+        architecture="resnet18",
+        stride=16,
+        classes=tuple(FractureType(name=name, title=name.capitalize()) for name in names),
+        size=96,
+        colour=True,
+        subject=Subject(title="Flowers", image="photo", finding=""),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        temperature=1.0,
+        typical_evidence=0.0,
+        weights=WeightsFile(file="model.safetensors", sha256="0" * 64),
+        date="2026-01-01",
+        seed=11,
+        intended_use="For tests. Nothing else.",
+    )
+    return Classifier(network, card)
 
 
 @pytest.fixture(scope="session")

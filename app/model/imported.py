@@ -307,9 +307,7 @@ def cut(network: nn.Module, architecture: str, classes: int, size: int) -> Fract
             logits = recorder.run(noise)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:120]
-        raise WeightsError(
-            f"{architecture} does not take three channels of {size} x {size} pixels: {reason}."
-        ) from None
+        raise WeightsError(f"{architecture} takes no three channels of {size} x {size} pixels: {reason}.") from None
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         raise WeightsError(f"{architecture} does not give one score a class.")
     (output,) = next(node for node in module.graph.nodes if node.op == "output").all_input_nodes

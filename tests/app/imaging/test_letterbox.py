@@ -104,3 +104,16 @@ def test_deep_films_are_windowed_after_resampling() -> None:
     assert row[0] < 0.01
     assert row[-1] > 0.99
     assert len(np.unique(row)) > 200
+
+
+def test_colours_are_kept_where_a_model_sees_them() -> None:
+    colours = np.zeros((40, 80, 3), np.uint8)
+    colours[:, :40] = (200, 20, 40)
+    film = Radiograph(colours.max(axis=2), (0, 255), colours=colours)
+    square, placement = letterbox(film, 64, colour=True)
+    assert square.shape == (64, 64, 3)
+    assert np.allclose(square[32, 8], np.array([200, 20, 40]) / 255.0, atol=1e-6)
+    assert (placement.top, placement.height) == (16, 32)
+    grey, _ = letterbox(film.seen_in(False), 64, colour=True)
+    assert np.array_equal(grey[..., 0], grey[..., 2])
+    assert letterbox(film, 64)[0].shape == (64, 64)

@@ -14,6 +14,7 @@ from PIL import Image
 from app.errors import ImageError
 from app.imaging import radiograph
 from app.imaging.examples import draw
+from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import decode, read
 
 DRAWING = draw("spiral", seed=5, height=120, width=80)
@@ -340,3 +341,24 @@ def test_a_nearly_blank_film_is_read() -> None:
     pixels = np.full((50, 50), 300, np.uint16)
     pixels[3, 3] = 301
     assert decode(cv2.imencode(".png", pixels)[1].tobytes()).brightness().max() <= 1.0
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_colours_stay_beside_the_grey(tmp_path: Path, orientation: int) -> None:
+    colours = np.zeros((48, 64, 3), np.uint8)
+    colours[:, :20] = (250, 30, 30)
+    colours[30:, 30:] = (200, 190, 215)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(colours).save(tmp_path / "photo.png", exif=exif)
+    film = read(tmp_path / "photo.png")
+    want = colours if orientation == 1 else np.rot90(colours, -1)
+    assert film.colours is not None
+    assert np.array_equal(film.colours, want)
+    assert film.pixels.shape == want.shape[:2]
+    assert film.scaled(32).shown().shape == (*film.scaled(32).pixels.shape, 3)
+    assert IN_COLOUR in film.notes
+    assert IN_COLOUR not in film.seen_in(True).notes
+    assert film.seen_in(False).shown().ndim == 2
+    Image.fromarray(np.dstack([film.pixels] * 3)).save(tmp_path / "grey.png")
+    assert read(tmp_path / "grey.png").colours is None

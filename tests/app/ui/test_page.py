@@ -30,6 +30,7 @@ from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.model.weights import available, load_card, with_interval
 from app.ui import about
+from app.ui.explain import Looks
 from app.ui.page import OFTEN, OLDEST, own_folder
 from app.ui.uploads import bound
 from tests.app.imaging.test_dicom import made, written
@@ -47,6 +48,75 @@ def address(classifier: Classifier, second: Classifier) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(address: str) -> Client:
     return Client(address, verbose=False, httpx_kwargs={"timeout": PATIENCE})
+
+
+@pytest.fixture(scope="module")
+def garden(flowers: Classifier) -> Iterator[tuple[gr.Blocks, str]]:
+    page, url = launch([flowers])
+    yield page, url
+    page.close()
+
+
+def words(value: object) -> Iterator[str]:
+    """Every text in what a page shows, names of its parts and of settings aside."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if key not in ("elem_id", "elem_classes", "name", "id", "css", "js", "api_prefix"):
+                yield from words(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from words(each)
+
+
+OF_FRACTURES = re.compile(r"fractur|bone|x-ray|radiograph|twist", re.IGNORECASE)
+
+
+def test_nothing_of_fractures_is_on_the_page_of_a_model_of_something_else(
+    garden: tuple[gr.Blocks, str], tmp_path: Path
+) -> None:
+    page, url = garden
+    shown = {each["id"]: each["props"] for each in page.get_config_file()["components"]}
+    told = " ".join(word for props in shown.values() for word in words(props))
+    assert "Flowers, explained" in told
+    assert "Which of 3 types a photo shows" in told
+    assert "Drop a photo here" in told
+    assert "For tests." in told
+    assert page.title == "Flowers, explained"
+    # The order of a table is known by its old name, which its label replaces.
+    left = [word for word in words(list(shown.values())) if OF_FRACTURES.search(word)]
+    assert left == []
+    info = httpx.get(f"{url}gradio_api/info", timeout=PATIENCE).text
+    assert not OF_FRACTURES.search(info)
+
+
+def test_nothing_of_fractures_is_said_of_an_image_of_something_else(
+    garden: tuple[gr.Blocks, str], flowers: Classifier, tmp_path: Path
+) -> None:
+    path = tmp_path / "rose.png"
+    Image.fromarray(petals()).save(path)
+    page, _ = garden
+    tab = next(event.fn.__self__ for event in page.fns.values() if getattr(event.fn, "__name__", "") == "explain_shown")
+    found = tab.explain_shown(str(path), "flowers", "gradcam", "inferno", 0.6, True, True)
+    told = [value for value in found.values() if isinstance(value, str)]
+    assert any("Wild rose" in each or "Daisy" in each or "Spiral" in each for each in told)
+    assert [each for each in told if OF_FRACTURES.search(each)] == []
+    plain = found[tab.plain]
+    assert plain.shape == (80, 120, 3)
+    assert np.ptp(plain.astype(int), axis=2).max() > 100, "the page shows it in grey"
+    session = found[tab.session]
+    assert session.square.shape == (96, 96, 3)
+    for name, method in ((flowers.classes[1], "gradcam"), (flowers.classes[0], "occlusion")):
+        drawn = tab._drawn(session, name, Looks(method, "inferno", 0.6, True, True))
+        assert [word for word in words(list(drawn.values())) if OF_FRACTURES.search(word)] == []
+
+
+def petals() -> np.ndarray:
+    """A red disc on green: uint8 (80, 120, 3)."""
+    picture = np.full((80, 120, 3), (30, 140, 40), np.uint8)
+    cv2.circle(picture, (60, 40), 25, (210, 30, 60), -1)
+    return picture
 
 
 def asked_by_hand(address: str, page: gr.Blocks, handler: str, data: list) -> dict:
