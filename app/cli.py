@@ -372,7 +372,7 @@ def _line(result: Result) -> str:
     from app.model.classifier import IN_WORDS
 
     explanation, prediction = result.explanation, result.explanation.prediction
-    seen = f"{result.card.subject.say(IN_WORDS[result.finding]).lower()}; " if result.finding else ""
+    seen = f"{result.card.subject.retell(IN_WORDS[result.finding]).lower()}; " if result.finding else ""
     top = ", ".join(f"{name} {prediction.probability(name):.0%}" for name in prediction.ranking[:3])
     target = result.target
     shown = f"map of {target}" if explanation.has_evidence(target) else f"no positive evidence for {target}"

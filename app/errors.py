@@ -63,8 +63,8 @@ class Progress:
             raise Cancelled("This was stopped before it was done.")
         if self.seconds is not None and time.monotonic() - self.began > self.seconds:
             raise Cancelled(
-                f"This took longer than the {self.seconds:.0f} seconds it may have here. A quicker method "
-                "will do, or a machine of your own."
+                f"This took longer than the {self.seconds:.0f} seconds it may have here: the method is slow, or others "
+                "wait too. Try again later, or on a machine of your own."
             )
         if self._tell is not None:
             self._tell(min(1.0, share))

@@ -152,7 +152,7 @@ class Result:
             model=Model(name=card.name, title=card.title, sha256=card.weights.sha256),
             ood=self.ood,
             fracture=Fracture(
-                finding=self.finding, words=card.subject.say(IN_WORDS[self.finding]) if self.finding else None
+                finding=self.finding, words=card.subject.retell(IN_WORDS[self.finding]) if self.finding else None
             ),
             prediction=_predicted(explanation, card),
             map=Map(
@@ -284,7 +284,7 @@ def explain_image(
 
 def _warning(classifier: Classifier, likeness: Likeness | None) -> str | None:
     words = LIKENESS_WARNINGS.get(likeness) if likeness else None
-    return classifier.card.subject.say(words) if words else None
+    return classifier.card.subject.retell(words) if words else None
 
 
 def load_classifier(name: str | None = None) -> Classifier:

@@ -88,14 +88,14 @@ class _Page(FPDF):
         super().__init__(format="A4")
         self._card = card
         self.set_creation_date(NO_DATE)
-        self.set_title(card.subject.say("X-ray explained"))
+        self.set_title(card.subject.retell("X-ray explained"))
         self.set_lang("en")
         self.set_auto_page_break(False)
         self.set_margins(MARGIN, MARGIN)
         self.c_margin = 0.0
         self.add_page()
         self._left, self._wide = MARGIN, self.w - 2 * MARGIN
-        self._say(card.subject.say("X-ray, explained"), 20, bold=True)
+        self._say(card.subject.retell("X-ray, explained"), 20, bold=True)
         self._say(card.intended_use, 9.5, AMBER, bold=True, above=1.0)
         for text in about:
             self._say(_short(text), 9.5, FAINT, above=0.5)
@@ -133,13 +133,13 @@ class _Page(FPDF):
         title, what = _title(result, result.target).lower(), METHODS[result.method].title
         scale = min(WIDE / drawn.width, TALLEST / drawn.height)
         top = self.get_y()
-        shown = f"{self._card.subject.say('The X-ray')} with the heatmap for {title} over it, by {what}"
+        shown = f"{self._card.subject.retell('The X-ray')} with the heatmap for {title} over it, by {what}"
         self.image(file, MARGIN, top, drawn.width * scale, drawn.height * scale, alt_text=shown)
         self.column(MARGIN, WIDE, top + drawn.height * scale + 2.0)
         self._legend(drawn.width * scale, result)
         against = f", as told from {_title(result, result.against).lower()}" if result.against else ""
         self._say(f"Heatmap for {title}{against}, by {what}.", 9, bold=True, above=1.5)
-        told = self._card.subject.say("It shows what the model used, not where the fracture is.")
+        told = self._card.subject.retell("It shows what the model used, not where the fracture is.")
         if result.method == DEFAULT and not result.explanation.has_evidence(result.target):
             told = "The model finds no positive evidence for it here."
         self._say(told, 9, FAINT, above=0.5)
@@ -169,7 +169,7 @@ class _Page(FPDF):
             self._say(result.ood.words, 9.5, AMBER, bold=True)
             self.ln(1.5)
         if result.finding:
-            self._say(self._card.subject.say(IN_WORDS[result.finding]), 13, FINDING[result.finding], bold=True)
+            self._say(self._card.subject.retell(IN_WORDS[result.finding]), 13, FINDING[result.finding], bold=True)
         if result.finding == "none":
             self._say("If there is one:", 9, FAINT, above=1.0)
         muted = result.finding == "none" or bool(result.ood.words)
@@ -212,11 +212,11 @@ def _reliability(result: Result) -> Iterator[str]:
     card, prediction = result.card, result.explanation.prediction
     if (record := track_record(card, prediction.probability(prediction.best))) and record[1]:
         where = "On held-out images" if card.metrics["cross_validation"].get("held_out") else "In cross-validation"
-        yield card.subject.say(f"{where} it was right on {record[0]} of {record[1]} X-rays when about this sure.")
+        yield card.subject.retell(f"{where} it was right on {record[0]} of {record[1]} X-rays when about this sure.")
     if card.sets is not None:
         types = possible_types(prediction, card.sets)
         which = f"any of the {len(types)} types" if len(types) == len(card.classes) else ", ".join(types)
-        like = card.subject.say("If this is a fracture like those it learnt from")
+        like = card.subject.retell("If this is a fracture like those it learnt from")
         yield f"{like}, {percent(card.sets.level)} sure that it is: {which}."
 
 
@@ -225,11 +225,11 @@ def _checks(result: Result) -> Iterator[str]:
     explanation, subject = result.explanation, result.card.subject
     found = shortcut_shares(explanation.radiograph.display(), result.raw, explanation.placement, subject)
     share, where = percent(found.total), nowhere(subject)
-    yield subject.say(
+    yield subject.retell(
         f"{share} of its heat lies {where}." if found.warns else f"Little of its heat, {share}, lies {where}."
     )
     parts = ", ".join(f"{percent(share)} on {KINDS[kind]}" for kind, share in found.shares.items())
-    yield subject.say(f"Of it: {parts}.")
+    yield subject.retell(f"Of it: {parts}.")
     yield "Not tested here: whether it points at what the score needs, depends on the model and is stable."
 
 
@@ -237,8 +237,8 @@ def _figures(card: ModelCard) -> Iterator[tuple[str, str]]:
     """What was measured of the model, as its card says."""
     test, folds, seen = (card.metrics.get(part) for part in ("test", "cross_validation", "presence"))
     if test:
-        yield card.subject.say("Top-1 accuracy, test X-rays"), with_interval(test["accuracy"])
-        yield card.subject.say("Top-3 accuracy, test X-rays"), with_interval(test["top3"])
+        yield card.subject.retell("Top-1 accuracy, test X-rays"), with_interval(test["accuracy"])
+        yield card.subject.retell("Top-3 accuracy, test X-rays"), with_interval(test["top3"])
     if folds:
         judged = "held-out images" if folds.get("held_out") else "cross-validation"
         yield f"Top-1 accuracy, {judged}", with_interval(folds["accuracy"])

@@ -38,7 +38,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "gradcam": Method(
         "Grad-CAM",
-        "Exact: the part for the type of a map that adds up to its score; what made the features it does not show.",
+        "Exact: the evidence for the type. With the evidence against it, it adds up to the type's score.",
         "instant",
         says_of_gradients="Features weighted by the score's gradients there. A tangent to the score, no part of it.",
     ),

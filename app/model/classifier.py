@@ -43,7 +43,7 @@ IN_WORDS: dict[FractureFinding, str] = {
     "definite": "Fracture seen",
 }
 
-REJECTED = "This is not like any radiograph known here, so whatever the model said would mean nothing."
+REJECTED = "This does not look like any radiograph known here, so there is no prediction."
 
 LIKENESS_WARNINGS: dict[Likeness, str] = {
     "out-of-distribution": "Unlike any radiograph known here: do not believe this.",
@@ -263,7 +263,7 @@ class Classifier:
         """
         likeness = self.detector.likeness(radiograph) if self.detector else None
         if likeness == "out-of-distribution" and not anyway:
-            raise RejectedError(self.card.subject.say(REJECTED))
+            raise RejectedError(self.card.subject.retell(REJECTED))
         return likeness
 
     def explain(self, radiographs: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
@@ -319,7 +319,7 @@ class Classifier:
 
 def confidence(probability: float) -> str:
     """A calibrated probability, 0 to 1, in two words, for where there is no room for ``how_sure``; of its bounds."""
-    return f"{'high' if probability >= 0.66 else 'moderate' if probability >= 0.33 else 'low'} confidence"
+    return f"{'high' if probability >= 0.66 else 'moderate' if probability >= 0.5 else 'low'} confidence"
 
 
 ENOUGH = 30

@@ -1,6 +1,6 @@
 """What a model's images show: the one place on which the words of page, report and command line depend.
 
-Their sentences are written for this project's own models, about fractures on X-rays. ``Subject.say`` retells them for a
+Their sentences are written for this project's own models, about fractures on X-rays. ``Subject.retell`` puts them for a
 model of anything else, whose card names its images.
 """
 
@@ -58,7 +58,7 @@ class Subject(BaseModel):
         """Whether it is what this project's own data, examples and figures are about."""
         return self == OURS
 
-    def say(self, sentence: str) -> str:
+    def retell(self, sentence: str) -> str:
         """A sentence about fractures on X-rays, or HTML of such sentences, in this subject's words.
 
         Never to be given a name that people chose: it would be retold too.

@@ -28,7 +28,12 @@ def compare(cards: Sequence[ModelCard]) -> str:
         return f"{value}<small>{bracket}{interval}{share}</small>"
 
     columns = (("cross_validation", "accuracy"), ("cross_validation", "top3"), ("test", "accuracy"))
-    head = ("Model", "Top-1, cross-validation", "Top-3, cross-validation", cards[0].subject.say("Top-1, test X-rays"))
+    head = (
+        "Model",
+        "Top-1, cross-validation",
+        "Top-3, cross-validation",
+        cards[0].subject.retell("Top-1, test X-rays"),
+    )
     rows = [[html.escape(card.title), *(figure(card, *column) for column in columns)] for card in cards]
     titles = "".join(f"<th scope='col'>{title}</th>" for title in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)

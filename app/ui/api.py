@@ -42,10 +42,10 @@ def _in_words() -> Generator[None]:
     try:
         yield
     except (ImageError, Cancelled, ChoiceError) as error:
-        raise gr.Error(subject().say(str(error)), print_exception=False) from None
+        raise gr.Error(subject().retell(str(error)), print_exception=False) from None
     except Exception as error:  # noqa: BLE001 - Gradio would log the traceback
         log.error("an image could not be explained: %s", type(error).__name__)
-        raise gr.Error(subject().say(OURS), print_exception=False) from None
+        raise gr.Error(subject().retell(OURS), print_exception=False) from None
 
 
 def _picture(heat: np.ndarray) -> str:
@@ -125,7 +125,7 @@ def build(classifiers: Sequence[Classifier]) -> None:
 
 def _about_its_subject(function: Callable[..., Any]) -> Callable[..., Any]:
     """The endpoint with a description of what the page is about."""
-    function.__doc__ = subject().say(function.__doc__ or "")
+    function.__doc__ = subject().retell(function.__doc__ or "")
     return function
 
 

@@ -38,7 +38,7 @@ __all__ = ["CompareTab", "score_sums"]
 
 log = logging.getLogger(__name__)
 
-AT_FIRST = [DEFAULT, "gradcam++", "layercam", "eigencam", "finercam", "ablationcam"]
+AT_FIRST = [DEFAULT, "gradcam++", "layercam", "finercam", "ablationcam"]
 LATE = "{methods} took longer than {seconds} seconds."
 ALT = "The X-ray with what speaks for one type and for the other in two colours"
 COSTS = {"instant": "at once", "seconds": "seconds", "slow": "slow: up to minutes"}

@@ -42,7 +42,6 @@ LIGHT: dict[str, Any] = {
     "trigger_mode": "always_last",
 }
 
-
 DROP = "Drop an X-ray here, or click to choose one"
 FORMATS = "PNG, JPEG, WebP, TIFF or DICOM, or a DICOM series"
 
@@ -206,19 +205,20 @@ class ExplainTab:
     def _bind(self) -> None:
         looks = [self.method, self.colours, self.opacity, self.contour, self.fracture]
         inputs = [self.model, *looks]
-        drawn = [self.painted, self.slider, self.legend, self.description, self.point]
+        drawn = [self.painted, self.slider, self.legend, self.description, self.point, self.belief]
         results = [self.source, self.message, self.bench, self.session, self.rejected, self.anyway, self.verdict]
-        results += [self.bars, self.types, self.plain, self.belief, *drawn, self.number, self.window, self.method]
+        results += [self.bars, self.types, self.plain, *drawn, self.number, self.window, self.method]
         states = [self.session, self.rejected]
-        self.source.input(self.explain_shown, [self.source, *inputs], results, **HEAVY)
-        self.files.upload(self.explain_files, [self.files, *inputs], results, **HEAVY)
-        self.examples.select(self.explain_example, inputs, results, **HEAVY)
-        self.random.click(self.explain_random, inputs, results, **HEAVY)
+        heavy: dict[str, Any] = {**HEAVY, "show_progress_on": [self.painted, self.examples]}
+        self.source.input(self.explain_shown, [self.source, *inputs], results, **heavy)
+        self.files.upload(self.explain_files, [self.files, *inputs], results, **heavy)
+        self.examples.select(self.explain_example, inputs, results, **heavy)
+        self.random.click(self.explain_random, inputs, results, **heavy)
         for change in (self.number.release, self.window.input):
             through = [*states, self.number, self.window, *inputs]
-            change(self.explain_slice, through, results, trigger_mode="always_last", **HEAVY)
-        self.anyway.click(self.explain_anyway, [self.rejected, *inputs], results, **HEAVY)
-        self.model.input(self.explain_again, [*states, *inputs], results, **HEAVY)
+            change(self.explain_slice, through, results, trigger_mode="always_last", **heavy)
+        self.anyway.click(self.explain_anyway, [self.rejected, *inputs], results, **heavy)
+        self.model.input(self.explain_again, [*states, *inputs], results, **heavy)
         changes = [self.colours.input, self.opacity.change, self.contour.input, self.fracture.input]
         chosen = [self.session, self.types, *looks]
         gr.on([*changes, self.types.input, self.method.input], self.redraw, chosen, drawn, **LIGHT)
@@ -376,7 +376,9 @@ class ExplainTab:
         explanation = session.explanation
         classifier, plain = self.models[explanation.model], _plain(explanation.radiograph)
         choices, style = text.bars(classifier.card, explanation)
-        findings = quick_checks(map_request(classifier, session.square), explanation)
+        # Nothing speaks for a heatmap of a picture that the model was never meant for.
+        findings = () if session.anyway else quick_checks(map_request(classifier, session.square), explanation)
+        drawn = self._drawn(session, explanation.prediction.best, looks._replace(method=DEFAULT))
         return {
             self.message: "",
             self.bench: gr.update(visible=True),
@@ -388,9 +390,9 @@ class ExplainTab:
             self.types: gr.update(choices=choices, value=explanation.prediction.best),
             self.source: plain,
             self.plain: gr.update(value=plain, alt_text=say("The X-ray")),
-            self.belief: text.belief(findings),
             self.method: DEFAULT,
-            **self._drawn(session, explanation.prediction.best, looks._replace(method=DEFAULT)),
+            **drawn,
+            self.belief: gr.update(value=text.belief(findings), visible=True),
         }
 
     def _drawn(self, session: Session, name: str, looks: Looks) -> Updates:
@@ -399,18 +401,22 @@ class ExplainTab:
         shown = self._heat(session, name, looks.method)
         painted = overlay(image, shown, colour_map=looks.colours, opacity=looks.opacity, contour=looks.contour)
         regions = hot_regions(shown)
+        outlines = ["hottest"] if looks.contour and regions else []
         if looks.contour:
             painted = number_regions(painted, regions)
         seen, odds = presence(explanation, card.presence), explanation.fracture_odds()
         if looks.fracture and odds is not None and seen in ("suspicious", "definite"):
             painted = fracture_outline(painted, odds, dashed=seen == "suspicious")
+            outlines.append(seen)
         if explanation.radiograph.spacing is not None:
             painted = scale_bar(painted, explanation.radiograph.spacing)
         alt = text.alternative(card, name, regions)
         return {
             self.painted: gr.update(value=painted, alt_text=alt),
             self.slider: (as_picture(image), painted),
-            self.legend: text.legend(explanation, looks.method, looks.colours, looks.opacity),
+            self.legend: text.legend(explanation, looks.method, looks.colours, looks.opacity, outlines),
+            # The quick checks are of this one map.
+            self.belief: gr.update(visible=(name, looks.method) == (explanation.prediction.best, DEFAULT)),
             self.description: text.describe(card, explanation, name, looks.method, regions),
             self.point: "",
         }

@@ -95,9 +95,9 @@ def confusion(card: ModelCard) -> str:
                 f"<rect class='{kind}' x='{x:.1f}' y='{y:.1f}' width='{cell - 1:.1f}' height='{cell - 1:.1f}' "
                 f"style='--share:{share:.3f}'/>"
             )
-            if count:
+            if count or row == column:
                 parts.append(label(x + cell / 2, y + 0.72 * cell, str(count), anchor="middle"))
-    finding = card.subject.say(f"In {with_interval(test['accuracy'])} of test X-rays: the outlined diagonal.")
+    finding = card.subject.retell(f"In {with_interval(test['accuracy'])} of test X-rays: the outlined diagonal.")
     return figure("Is the type right?", finding, told, parts, top + len(names) * cell + 2)
 
 
@@ -126,7 +126,7 @@ def reliability(card: ModelCard) -> str:
         parts.append(f"<circle class='dot' cx='{across:.1f}' cy='{up:.1f}' r='{size:.1f}'/>")
     count = sum(each["images"] for each in bins)
     where = "held-out images" if card.metrics["cross_validation"].get("held_out") else "out of fold"
-    finding = card.subject.say(
+    finding = card.subject.retell(
         f"Off by {100 * found['value']:.1f} points on average, {where}, n = {count:,}. "
         "Perfect is the dashed line; larger dots are more X-rays."
     )
@@ -147,7 +147,7 @@ def pointing(maps: dict[str, Any], sources: Sequence[dict[str, Any]]) -> str:
     rows = [Share(TAUGHT["test"], ["FracAtlas, validation images"], first)]
     rows += [Share(TAUGHT[its["part"]], [its["source"]], its["inside"]) for its in sources if its["part"] in TAUGHT]
     rows.append(Share("Always the middle", ["FracAtlas, validation images"], maps["centred Gaussian"]["inside"]))
-    finding = f"It peaks in a fracture box in {with_interval(first)} of fractured X-rays."
+    finding = f"It peaks in a fracture box in {with_interval(first)} of fractured X-rays; these also chose the model."
     if unseen := [its["inside"]["value"] for its in sources if its["part"] == "unseen"]:
         finding += f" On sources it never saw: {percent(min(unseen))} to {percent(max(unseen))}."
     return shares("Does the heatmap hit?", finding, rows)

@@ -21,6 +21,10 @@
   // that browsers take them for ten groups of one.
   const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab") {
+      const radios = document.querySelectorAll("#types input[type=radio]");
+      for (const radio of radios) radio.tabIndex = radio.checked ? 0 : -1;
+    }
     const step = steps[event.key];
     const group = event.target.closest?.("#types");
     if (!step || !group || event.target.type !== "radio") return;
@@ -128,6 +132,7 @@
   document.addEventListener("click", (event) => {
     const on = (place) => event.target.closest?.(place);
     if (on("#another")) document.querySelector("#files")?.click();
+    if (on("#types, #another, #examples")) hide(false);
     if (on("#all-types")) document.querySelector("#types")?.classList.toggle("all");
     if (on("#examples button, #random-xray")) window.scrollTo({ top: 0 });
     const link = on("a[data-tab]");
@@ -137,15 +142,31 @@
     }
   });
 
-  // The X-ray lies under its heatmap: while the button is held, or the key, the heatmap is hidden.
-  const hide = (hidden) => document.querySelector("#pair")?.classList.toggle("bare", hidden);
+  // The X-ray lies under its heatmap, which is hidden while the button is held, and by a click until the next one.
+  const pair = () => document.querySelector("#pair");
+  const hide = (hidden) => {
+    pair()?.classList.toggle("bare", hidden);
+    document.querySelector("#hold")?.setAttribute("aria-pressed", hidden);
+  };
+  const HELD = 400;
+  let pressed;
+  const press = () => {
+    pressed ??= { since: performance.now(), hidden: pair()?.classList.contains("bare") };
+    hide(true);
+  };
+  const release = () => {
+    if (!pressed) return;
+    const held = performance.now() - pressed.since > HELD;
+    hide(!held && !pressed.hidden);
+    pressed = undefined;
+  };
   const holds = (event) => event.target.closest?.("#hold");
-  document.addEventListener("pointerdown", (event) => holds(event) && hide(true));
-  for (const end of ["pointerup", "pointercancel", "blur"]) window.addEventListener(end, () => hide(false));
+  document.addEventListener("pointerdown", (event) => holds(event) && press());
+  for (const end of ["pointerup", "pointercancel", "blur"]) window.addEventListener(end, release);
   document.addEventListener("keydown", (event) => {
-    if (holds(event) && (event.key === " " || event.key === "Enter")) hide(true);
+    if (holds(event) && (event.key === " " || event.key === "Enter")) press();
   });
-  document.addEventListener("keyup", () => hide(false));
+  document.addEventListener("keyup", release);
 
   // The wheel, with Ctrl as in maps, or a pinch, which browsers tell as one, magnifies; then dragging moves.
   const view = { scale: 1, x: 0, y: 0 };

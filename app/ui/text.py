@@ -122,7 +122,7 @@ def short_titles(card: ModelCard) -> dict[str, str]:
 def shows(method: str, card: ModelCard) -> str:
     """What a method shows of this model, and what it cannot, in English."""
     how = METHODS[method]
-    return card.subject.say(how.says if card.maps == "exact" else how.says_of_gradients or how.says)
+    return card.subject.retell(how.says if card.maps == "exact" else how.says_of_gradients or how.says)
 
 
 READING = (
@@ -179,14 +179,14 @@ def _doubt(card: ModelCard) -> str:
     test = card.metrics.get("test")
     if not test:
         return say("How reliable is this?")
-    return say("Right in {share} of test X-rays", share=digits(percent(test["accuracy"]["value"])))
+    return say("Right type in {share} of test X-rays", share=digits(percent(test["accuracy"]["value"])))
 
 
 def _reliability(
     card: ModelCard, explanation: Explanation, seen: FractureFinding | None, doubtful: bool
 ) -> Iterable[str]:
     """What was measured of such a verdict, a short sentence each, in English."""
-    prediction, say = explanation.prediction, card.subject.say
+    prediction, retell = explanation.prediction, card.subject.retell
     probability = prediction.probability(prediction.best)
     if not (card.calibration or card.subject.ours):
         yield "Nobody has checked whether its probabilities are as high as they should be."
@@ -195,16 +195,16 @@ def _reliability(
         right, count = record
         told = f"right on {right} of {count} X-rays when about this sure" if count else "never this sure"
         where = "On held-out images" if card.metrics["cross_validation"].get("held_out") else "In cross-validation"
-        yield say(f"{where} it was {told}.")
+        yield retell(f"{where} it was {told}.")
     if card.sets is not None:
         # The sets were calibrated on fractured images like those it learnt from, and promise nothing of others.
-        only = say("If this is a fracture like those it learnt from: ") if doubtful else ""
+        only = retell("If this is a fracture like those it learnt from: ") if doubtful else ""
         yield f"{only}{percent(card.sets.level)} sure that it is {_possible(card, explanation)}."
     if seen == "none":
         if (share := missed(card)) is not None:
-            yield say(f"It misses the fracture in {percent(share)} of fractured test X-rays.")
+            yield retell(f"It misses the fracture in {percent(share)} of fractured test X-rays.")
     elif seen is not None and (alarms := false_alarms(card, seen)):
-        yield say(f"False alarms: {', '.join(f'{percent(share)} of {where}' for where, share in alarms)}.")
+        yield retell(f"False alarms: {', '.join(f'{percent(share)} of {where}' for where, share in alarms)}.")
     yield from _test_figures(card, prediction.best)
     nothing = "no bone is broken" if card.subject.ours else f"there is no {card.subject.finding}"
     cannot = f"; it cannot say that {nothing}" if card.subject.finding and not card.presence else ""
@@ -226,7 +226,7 @@ def _test_figures(card: ModelCard, best: str) -> Iterable[str]:
     if not test:
         yield "This model has not been tested on test images."
         return
-    yield card.subject.say(f"Top-1 accuracy on test X-rays: {with_interval(test['accuracy'])}.")
+    yield card.subject.retell(f"Top-1 accuracy on test X-rays: {with_interval(test['accuracy'])}.")
     column = [kind.name for kind in card.classes].index(best)
     named = sum(row[column] for row in test["confusion"])
     yield f"It said {best} on {named} of them and was right on {test['confusion'][column][column]}."
@@ -264,7 +264,7 @@ def belief(findings: Sequence[Finding]) -> str:
         "<a href='#' data-tab='tab-test'>Run the full test</a></p>"
     )
     return (
-        f"<details class='belief'><summary>{said('Can I believe it?')} "
+        f"<details class='belief'><summary>{said('Heatmap checks')} "
         f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>{english(told)}</details>"
     )
 
@@ -303,16 +303,23 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
         warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())
     elif method == DEFAULT and outside >= WORTH_SAYING:
         warning = line("{share} of the evidence lies outside the X-ray.", share=digits(percent(outside)))
-    return f"{warning}{details(say('Reading aid'), english(f'{told}<p>{card.subject.say(READING)}</p>'))}"
+    return f"{warning}{details(say('Reading aid'), english(f'{told}<p>{card.subject.retell(READING)}</p>'))}"
 
 
-def legend(explanation: Explanation, method: str, colour_map: str, opacity: float) -> str:
-    """The colour bar of the overlay; methods but the default have no common unit."""
+def legend(explanation: Explanation, method: str, colour_map: str, opacity: float, outlines: Sequence[str] = ()) -> str:
+    """The colour bar of the overlay, and what its outlines mean; methods but the default have no common unit.
+
+    Args:
+        outlines: what is outlined: "hottest", "definite" or "suspicious".
+    """
     colours = ", ".join(f"rgb{colour}" for colour in gradient(colour_map, opacity))
     logits = digits(f"{explanation.full_colour:.0f}")
     unit = said("{count} logits", count=logits) if method == DEFAULT else said("this map's own maximum")
     scale = said("Colour scale of the heatmap: from none to {unit}", unit=unit)
+    rings = "".join(
+        f"<span class='ring {each}'>{said('hottest' if each == 'hottest' else 'fracture')}</span>" for each in outlines
+    )
     return (
         f"<div class='legend' role='img' aria-label='{scale}' title='{unit}'><span>{said('none')}</span>"
-        f"<i style='background: linear-gradient(to right, {colours})'></i><span>{said('strong')}</span></div>"
+        f"<i style='background: linear-gradient(to right, {colours})'></i><span>{said('strong')}</span>{rings}</div>"
     )

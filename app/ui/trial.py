@@ -53,7 +53,7 @@ NOT_PAINTED = "Nothing is painted over yet."
 
 
 def _intro() -> str:
-    what = text.details(say("What is tested"), english(subject().say(QUESTIONS)))
+    what = text.details(say("What is tested"), english(subject().retell(QUESTIONS)))
     return f"<div class='reading'><p>{said(LEAD)}</p>\n{what}</div>"
 
 
@@ -73,7 +73,7 @@ def findings(checks: Checks) -> str:
         chart("Insertion: probability as they are uncovered", checks.curves, "insertion"),
     )
     return english(
-        f"<ul class='findings'>{told}</ul><div class='charts'>{subject().say(''.join(charts))}</div>"
+        f"<ul class='findings'>{told}</ul><div class='charts'>{subject().retell(''.join(charts))}</div>"
         "<p class='reading'>Strong line: this map. Faint lines: random maps.</p>"
     )
 

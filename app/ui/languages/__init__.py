@@ -1,6 +1,6 @@
 """The page in a visitor's language: English sentences stand in the code, and ``<language>.json`` tells each in another.
 
-They are about fractures on X-rays. On the page of a model of anything else ``Subject.say`` retells them, in English.
+They are about fractures on X-rays. On the page of a model of anything else ``Subject.retell`` retells them, in English.
 
 What is laid out once, Gradio translates in the browser; what is made for one visitor is put into words here. Both go by
 the language that the browser names first. Programs, files and reports get English.
@@ -105,7 +105,7 @@ def subject() -> Subject:
 
 def _known(sentence: str) -> str | None:
     code = spoken()
-    if (retold := subject().say(sentence)) != sentence:
+    if (retold := subject().retell(sentence)) != sentence:
         return retold if code == ENGLISH else None
     return sentence if code == ENGLISH else LANGUAGES[code].sentences.get(sentence)
 
@@ -117,7 +117,7 @@ def say(sentence: str, **values: Any) -> str:
         sentence: in English, with the names of values in braces.
         values: to put in.
     """
-    told = _known(sentence) or subject().say(sentence)
+    told = _known(sentence) or subject().retell(sentence)
     return told.format(**values) if values else told
 
 

@@ -90,8 +90,8 @@ def steps(head: tuple[float, ...], last: tuple[float, ...]) -> tuple[Randomised,
 @pytest.mark.parametrize(
     ("head", "last", "kind", "words"),
     [
-        ((0.5, -0.4), (0.1, -0.2), "good", "It depends on the model."),
-        ((), (0.1,), "good", "It depends on the model."),
+        ((0.5, -0.4), (0.1, -0.2), "good", "It changes with the model, as it should."),
+        ((), (0.1,), "good", "It changes with the model, as it should."),
         ((0.5,), (-0.5, 0.4), "poor", "It does not depend on the model: a red flag."),
         ((0.99,), (0.1,), "poor", "It depends on the model, but not on the type asked about."),
         ((0.5,), (), "mixed", "Whether it depends on the model cannot be said."),

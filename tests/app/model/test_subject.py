@@ -22,6 +22,6 @@ SCANS = Subject(title="Brains", image="MRI scan", finding="tumour")
     ],
 )
 def test_sentences_are_retold(sentence: str, photos: str, scans: str) -> None:
-    assert OURS.say(sentence) == sentence
-    assert PHOTOS.say(sentence) == photos
-    assert SCANS.say(sentence) == scans
+    assert OURS.retell(sentence) == sentence
+    assert PHOTOS.retell(sentence) == photos
+    assert SCANS.retell(sentence) == scans

@@ -185,7 +185,7 @@ def test_what_is_not_known_stays_english_and_says_so() -> None:
         assert marked("Nobody said <this>.") == "<span lang='en' dir='ltr'>Nobody said &lt;this&gt;.</span>"
         assert english("<p>This.</p>") == "<div lang='en' dir='ltr'><p>This.</p></div>"
         assert "lang=" not in marked(text.OURS)
-        assert say("Right in {share} of test X-rays", share="1 %") == "يصيب في 1 % من صور الاختبار"
+        assert say("Right type in {share} of test X-rays", share="1 %") == "النوع صحيح في 1 % من صور الاختبار"
         assert said("{what}, {done} of {count}", what="<b>", done="1", count="2").startswith("<b>، 1")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 from gradio.components.image_editor import EditorData
+from gradio.context import LocalContext
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
@@ -74,7 +75,7 @@ OF_FRACTURES = re.compile(r"fractur|bone|x-ray|radiograph|twist", re.IGNORECASE)
 
 
 def test_nothing_of_fractures_is_on_the_page_of_a_model_of_something_else(
-    garden: tuple[gr.Blocks, str], tmp_path: Path
+    garden: tuple[gr.Blocks, str],
 ) -> None:
     page, url = garden
     shown = {each["id"]: each["props"] for each in page.get_config_file()["components"]}
@@ -92,17 +93,19 @@ def test_nothing_of_fractures_is_on_the_page_of_a_model_of_something_else(
 
 
 def test_nothing_of_fractures_is_said_of_an_image_of_something_else(
-    garden: tuple[gr.Blocks, str], flowers: Classifier, tmp_path: Path
+    garden: tuple[gr.Blocks, str], flowers: Classifier, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     path = tmp_path / "rose.png"
     Image.fromarray(petals()).save(path)
     page, _ = garden
     tab = next(event.fn.__self__ for event in page.fns.values() if getattr(event.fn, "__name__", "") == "explain_shown")
+    before = LocalContext.blocks.set(page)
+    request.addfinalizer(lambda: LocalContext.blocks.reset(before))
     found = tab.explain_shown(str(path), "flowers", "gradcam", "inferno", 0.6, True, True)
     told = [value for value in found.values() if isinstance(value, str)]
     assert any("Wild rose" in each or "Daisy" in each or "Spiral" in each for each in told)
     assert [each for each in told if OF_FRACTURES.search(each)] == []
-    plain = found[tab.plain]
+    plain = found[tab.plain]["value"]
     assert plain.shape == (80, 120, 3)
     assert np.ptp(plain.astype(int), axis=2).max() > 100, "the page shows it in grey"
     session = found[tab.session]
