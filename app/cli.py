@@ -12,7 +12,7 @@ import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -239,6 +239,9 @@ def deploy(
         Path | None,
         typer.Option(help="Folder of X-rays to try; its sources.csv tells file, label and source of each"),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Send this model alone, such as one of your own, and nothing about fractures")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files with their sizes and send none")] = False,
     version: Version = False,
 ) -> None:
@@ -248,10 +251,13 @@ def deploy(
     """
     from huggingface_hub import HfApi, get_token
 
-    from app.deploy import check, listing, send, space_files
+    from app.deploy import check, listing, model_files, send, space_files
 
+    made = TemporaryDirectory()
     try:
         files = space_files(Path(__file__).parents[1], examples)
+        if model:
+            files = model_files(files, model, Path(made.name))
         check(files)
         if dry_run:
             for row in listing(files):
@@ -260,8 +266,10 @@ def deploy(
         if not get_token():
             raise DeployError("There is no token for the Hub. Run `hf auth login`, or set HF_TOKEN.")
         typer.echo(send(space, files, HfApi()))
-    except DeployError as error:
+    except (DeployError, WeightsError) as error:
         raise _fail(printable(str(error))) from None
+    finally:
+        made.cleanup()
 
 
 @cli.command("import-model")

@@ -14,7 +14,9 @@ from app.errors import DeployError
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-__all__ = ["check", "listing", "send", "space_files"]
+    from app.model.weights import ModelCard
+
+__all__ = ["check", "listing", "model_files", "send", "space_files"]
 
 SHIPPED = ("README.md", "LICENSE", "requirements.txt", "space.py", "app", "weights", "docs/*.md", "docs/*.png")
 """What a Space is made of, as git's path patterns; the page reads its texts from ``docs``."""
@@ -22,6 +24,8 @@ NEEDED = ("README.md", "requirements.txt", "space.py", "app/__init__.py")
 EXAMPLES, SOURCES = "examples", "sources.csv"
 COLUMNS = ("file", "label", "source")
 PYTHONS = ("3.10", "3.11", "3.12")
+TIMM = "timm==1.0.31"
+"""What a model of timm needs, as in the extra of that name in ``pyproject.toml``."""
 LONGEST = 60
 """Letters of ``short_description`` that the Hub takes."""
 KEPT = ".gitattributes"
@@ -55,6 +59,50 @@ def space_files(root: Path, examples: Path | None = None) -> dict[str, Path]:
     if examples is not None:
         files |= {f"{EXAMPLES}/{path.name}": path for path in _examples(examples)}
     return dict(sorted(files.items()))
+
+
+def model_files(files: dict[str, Path], name: str, folder: Path) -> dict[str, Path]:
+    """The files of a Space that serves one model and nothing of the others, with that model's card as its README.
+
+    Args:
+        files: of ``space_files``.
+        name: of the model under ``weights/``.
+        folder: an empty one, for what is made here; it has to last until the files are sent.
+
+    Raises:
+        DeployError: there is no such model.
+        WeightsError: its card cannot be used.
+    """
+    from app.model.subject import OURS
+    from app.model.weights import load_card
+
+    place = f"weights/{name}/"
+    if f"{place}card.json" not in files:
+        raise DeployError(f"There is no model 'weights/{name}' among the files of the Space.")
+    card = load_card(name, files[f"{place}card.json"].parents[1])
+    wanted = (place, *(["weights/ood/"] if card.subject.image == OURS.image else []))
+    kept = {path: file for path, file in files.items() if not path.startswith(("weights/", "docs/"))}
+    kept |= {path: file for path, file in files.items() if path.startswith(wanted)}
+    made = {"README.md": _front(files["README.md"].read_text(encoding="utf-8"), card)}
+    if card.architecture.startswith("timm:"):
+        pins = files["requirements.txt"].read_text(encoding="utf-8")
+        made["requirements.txt"] = f"{pins.rstrip()}\n{TIMM}\n"
+    for path, text in made.items():
+        (folder / path).write_text(text, encoding="utf-8")
+        kept[path] = folder / path
+    return dict(sorted(kept.items()))
+
+
+def _front(readme: str, card: ModelCard) -> str:
+    """What a Space starts from, with the model's own name, and a line on what it is."""
+    from yaml import safe_dump, safe_load
+
+    front = safe_load(readme.split("---\n", 2)[1])
+    title = f"{card.subject.title}, explained"
+    licence = str(card.data.get("licence", "unknown"))
+    front |= {"title": title, "emoji": "\U0001f50d", "short_description": f"{title}: where a model looks"[:LONGEST]}
+    told = f"# {title}\n\n{card.intended_use}\n\nLicence of the images or weights it is made of: {licence}.\n"
+    return f"---\n{safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{told}"
 
 
 def _examples(folder: Path) -> list[Path]:

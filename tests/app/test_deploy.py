@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 from app import deploy
 from app.cli import cli
 from app.errors import DeployError
-from app.model.weights import available
+from app.model.classifier import Classifier
+from app.model.weights import available, write_card
 
 ROOT = Path(__file__).parents[2]
 FRONT = {
@@ -227,6 +228,32 @@ def test_a_name_that_cannot_be_is_a_sentence(clone: Path, name: str) -> None:
 
 def run(*words: str) -> Result:
     return CliRunner().invoke(cli, ["deploy", *words])
+
+
+def test_a_space_of_one_model_holds_nothing_of_the_others(clone: Path, tmp_path: Path, flowers: Classifier) -> None:
+    for name, architecture in (("flowers", "resnet18"), ("roses", "timm:resnet26")):
+        place = clone / "weights" / name
+        place.mkdir()
+        write_card(flowers.card.model_copy(update={"name": name, "architecture": architecture}), place)
+        (place / "model.safetensors").write_bytes(b"0")
+    (clone / "weights" / "ood").mkdir()
+    (clone / "weights" / "ood" / "detector.json").write_text("{}")
+    (tmp_path / "made").mkdir()
+    files = deploy.model_files(deploy.space_files(clone), "flowers", tmp_path / "made")
+    deploy.check(files)
+    assert {name for name in files if name.startswith(("weights/", "docs/"))} == {
+        "weights/flowers/card.json",
+        "weights/flowers/model.safetensors",
+    }
+    told = files["README.md"].read_text(encoding="utf-8")
+    assert "title: Flowers, explained" in told
+    assert "timm" not in files["requirements.txt"].read_text()
+    files = deploy.model_files(deploy.space_files(clone), "roses", tmp_path / "made")
+    deploy.check(files)
+    assert "timm==" in files["requirements.txt"].read_text()
+    assert deploy.TIMM in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    with pytest.raises(DeployError, match="no model 'weights/tulips'"):
+        deploy.model_files(deploy.space_files(clone), "tulips", tmp_path / "made")
 
 
 def test_a_dry_run_lists_every_file_and_asks_for_nothing(monkeypatch: pytest.MonkeyPatch, xrays: Path) -> None:
