@@ -104,6 +104,13 @@ def theme() -> gr.themes.Base:
     return soft.set(
         block_title_background_fill_dark="*primary_700",
         block_label_background_fill_dark="*primary_700",
+        # What can be clicked has an edge.
+        input_border_width="1px",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        checkbox_label_border_width="1px",
+        checkbox_label_border_color="*neutral_300",
+        checkbox_label_border_color_dark="*neutral_600",
         link_text_color_dark="*secondary_400",
         link_text_color_hover_dark="*secondary_300",
         link_text_color_active_dark="*secondary_400",
