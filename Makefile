@@ -44,8 +44,8 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --durations=10
 test: lint browser ## set up, then run every check and the quick tests
 	$(PYTEST) -m "not slow and not hosting"
 
-test-all: lint browser ## the same, with the slow tests
-	$(PYTEST) -m "not hosting"
+test-all: lint browser ## the same, with the slow tests and the notebooks
+	$(PYTEST) -m "not hosting" --nbmake tests notebooks
 
 test-hosting: $(VENV)/.dev ## what a Space and a container hold, installed anew and asked: takes long
 	$(BIN)/python -m pytest -m hosting
