@@ -174,8 +174,11 @@ class _Page(FPDF):
             self._say("If there is one:", 9, FAINT, above=1.0)
         muted = result.finding == "none" or bool(result.ood.words)
         self._say(_title(result, prediction.best), 13 if muted else 16, FAINT if muted else INK, bold=True, above=1.5)
-        self._say(f"{percent(probability)}, {confidence(probability)}", 11, FAINT, above=0.5)
-        self._say(f"In words: {how_sure(probability)}.", 9, above=2.0)
+        if result.card.calibration or result.card.subject.ours:
+            self._say(f"{percent(probability)}, {confidence(probability)}", 11, FAINT, above=0.5)
+            self._say(f"In words: {how_sure(probability)}.", 9, above=2.0)
+        else:
+            self._say(f"{percent(probability)}, not calibrated", 11, FAINT, above=0.5)
         self.sentences(_reliability(result))
         self.sentences(_short(note) for note in result.explanation.radiograph.notes[:NOTES])
 

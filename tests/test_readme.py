@@ -150,8 +150,8 @@ def test_a_network_is_trained_as_shown(drawn_atlas: Path, tmp_path: Path, monkey
 @pytest.mark.parametrize("command", commands(Path("docs/training.md").read_text(encoding="utf-8")))
 def test_training_commands_exist(command: str) -> None:
     words = shlex.split(command)
-    assert words[:3] == [".venv/bin/python", "-m", "training"]
-    answer = help_of(training_cli, words[3:4])
+    assert words[:2] == [".venv/bin/python", "-m"]
+    answer = help_of({"training": training_cli, "app": app_cli}[words[2]], words[3:4])
     assert answer.exit_code == 0
     for option in (word for word in words if word.startswith("--")):
         assert option in re.sub(r"\x1b\[[0-9;]*m", "", answer.output)

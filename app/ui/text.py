@@ -66,6 +66,7 @@ TANGENT = (
     "The mean over the model's square, plus what the map leaves out, is a type's score."
 )
 """Of maps that follow a gradient."""
+UNCALIBRATED = "Not calibrated"
 WORTH_SAYING = 0.1
 """Share of evidence outside the image from which on the page mentions it."""
 
@@ -152,9 +153,10 @@ def verdict(
     if not trained_on(image.modality) and notes:
         warnings.append(notes.pop(0))
     muted = " muted" if seen == "none" or warnings else ""
+    sure = confidence(probability).capitalize() if _calibrated(card) else UNCALIBRATED
     found = [
         f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>",
-        f"<p class='sure{muted}'>{said(confidence(probability).capitalize())}</p>",
+        f"<p class='sure{muted}'>{said(sure)}</p>",
     ]
     if seen == "none":
         lead = f"<p class='presence none'>{said(IN_WORDS[seen])}</p><p class='if'>{said('If there is one:')}</p>"
@@ -174,6 +176,11 @@ def verdict(
     )
 
 
+def _calibrated(card: ModelCard) -> bool:
+    """Whether probabilities may be put into words; this project's own models always are."""
+    return bool(card.calibration) or card.subject.ours
+
+
 def _doubt(card: ModelCard) -> str:
     """How far to trust the type, in a line."""
     test = card.metrics.get("test")
@@ -188,9 +195,10 @@ def _reliability(
     """What was measured of such a verdict, a short sentence each, in English."""
     prediction, retell = explanation.prediction, card.subject.retell
     probability = prediction.probability(prediction.best)
-    if not (card.calibration or card.subject.ours):
+    if _calibrated(card):
+        yield f"{percent(probability)} in words: {how_sure(probability)}."
+    else:
         yield "Nobody has checked whether its probabilities are as high as they should be."
-    yield f"{percent(probability)} in words: {how_sure(probability)}."
     if record := track_record(card, probability):
         right, count = record
         told = f"right on {right} of {count} X-rays when about this sure" if count else "never this sure"

@@ -81,6 +81,8 @@ def test_an_imported_model_is_served_with_the_maps_of_pytorch_grad_cam(
         assert draw(request, method).min() >= 0
     told = text.verdict(card, explanation)
     assert "Nobody has checked whether its probabilities" in told
+    assert "Not calibrated" in told
+    assert "confidence" not in told
     assert ("adds up" in text.shows("gradcam", card)) == (maps == "exact")
     assert text.shows("occlusion", card) == METHODS["occlusion"].says
     page = (tmp_path / "weights" / "mine" / "README.md").read_text(encoding="utf-8")
