@@ -24,8 +24,8 @@ TINY = 20
 """Different images of a class under which it is called tiny: a fifth of them judges, and four say little."""
 FEW = 100
 """Images in all under which validation says little of anything."""
-PASSES = 16_000
-"""Images that training looks at in all, repeats included: about ten minutes on two cores at 224 px."""
+PASSES = 12_000
+"""Images that training looks at in all, repeats included: ten to twenty minutes on two cores at 224 px."""
 SMALLEST, LARGEST, STEP = 96, 224, 32
 """Sides of the square to choose from, in pixels, and the difference between two of them."""
 SHOWN = 12
