@@ -14,12 +14,12 @@ from app.explain import shortcuts
 from app.explain.faithfulness import SHARES, Faithfulness, measure_faithfulness
 from app.explain.methods import DEFAULT, METHODS, MapRequest, draw
 from app.explain.sanity import (
-    CHANGES,
-    FEW_CHANGES,
+    FEW,
     SAME_FOR_ANY_TYPE,
     UNCHANGED,
     Randomised,
     Stable,
+    fair_changes,
     randomise_weights,
     stability,
 )
@@ -95,7 +95,7 @@ def check_heatmap(request: MapRequest, method: str, explanation: Explanation) ->
     found = draw(part(0.0, PARTS[0]), method)
     if np.ptp(found) == 0.0:
         raise NoHeat(subject.retell("This method finds no heat on this X-ray, so there is nothing to test."))
-    changes = FEW_CHANGES if METHODS[method].cost == "slow" else CHANGES
+    changes = fair_changes(request.classifier.card)[: FEW if METHODS[method].cost == "slow" else None]
     return Checks(
         found,
         measure_faithfulness(part(PARTS[0], PARTS[1]), found, explanation.placement),
@@ -125,10 +125,11 @@ def quick_checks(request: MapRequest, explanation: Explanation) -> tuple[Finding
     agreement = Finding(
         kind, f"{told} other methods peak in the same place.", f"{titles}: on heat of half its maximum."
     )
-    (mirrored,) = stability(request, DEFAULT, found, CHANGES[:1])
-    steady = mirrored.correlation >= STABLE
+    (changed,) = stability(request, DEFAULT, found, fair_changes(request.classifier.card)[:1])
+    steady = changed.correlation >= STABLE
     subject = request.classifier.card.subject
-    same = "The mirrored X-ray gives the same map." if steady else "The mirrored X-ray gives another map."
+    which = "mirrored" if changed.title == "mirrored" else "slightly turned"
+    same = f"The {which} X-ray gives the same map." if steady else f"The {which} X-ray gives another map."
     shares = shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement, subject)
     return (
         _shortcuts(shares, subject),
@@ -136,7 +137,7 @@ def quick_checks(request: MapRequest, explanation: Explanation) -> tuple[Finding
         Finding(
             "good" if steady else "mixed" if mirrored.correlation > 0.0 else "poor",
             subject.retell(same),
-            f"Rank correlation {mirrored.correlation:.2f}; {STABLE} is wanted.",
+            f"Rank correlation {changed.correlation:.2f}; {STABLE} is wanted.",
         ),
     )
 

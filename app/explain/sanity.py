@@ -19,10 +19,11 @@ from scipy.stats import rankdata
 from app.explain.methods import METHODS, Cost, MapRequest, draw, with_square
 from app.model.classifier import Classifier
 from app.model.network import FractureNetwork
+from app.model.weights import ModelCard
 
 __all__ = [
     "CHANGES",
-    "FEW_CHANGES",
+    "FEW",
     "HEAD",
     "REPEATS",
     "REST",
@@ -31,6 +32,7 @@ __all__ = [
     "Change",
     "Randomised",
     "Stable",
+    "fair_changes",
     "randomise_weights",
     "rank_correlation",
     "stability",
@@ -172,8 +174,14 @@ CHANGES = (
     Change("a little noise", _noisy, lambda m: m),
 )
 
-FEW_CHANGES = CHANGES[:2]
-"""For slow methods, whose map each change needs anew."""
+FEW = 2
+"""How many of them for slow methods, whose map each change needs anew."""
+
+
+def fair_changes(card: ModelCard) -> tuple[Change, ...]:
+    """The changes under which a model's map should stay: not the mirror where it learnt that sides differ."""
+    mirrors = card.recipe.get("augment", {}).get("flip", True)
+    return CHANGES if mirrors else CHANGES[1:]
 
 
 @dataclass(frozen=True)

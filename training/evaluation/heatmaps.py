@@ -34,7 +34,7 @@ from rich.progress import track
 
 from app.explain.faithfulness import SHARES, Faithfulness, measure_faithfulness
 from app.explain.methods import DEFAULT, METHODS, MapRequest, draw, map_request, with_square
-from app.explain.sanity import CHANGES, FEW_CHANGES, randomise_weights, stability
+from app.explain.sanity import CHANGES, FEW, randomise_weights, stability
 from app.imaging.letterbox import Placement, letterbox
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier, Explanation
@@ -200,7 +200,7 @@ def judge_image(
     }
     if checked:
         slow = METHODS[method].cost == "slow"
-        shaken = stability(question, method, found, FEW_CHANGES if slow else CHANGES)
+        shaken = stability(question, method, found, CHANGES[:FEW] if slow else CHANGES)
         row["stability"] = float(np.mean([each.correlation for each in shaken]))
         row["scrambled"] = {step.down_to: step.correlation for step in randomise_weights(question, method, found)}
     return row

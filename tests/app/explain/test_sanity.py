@@ -16,6 +16,7 @@ from app.explain.sanity import (
     REST,
     Randomised,
     _shuffle,
+    fair_changes,
     randomise_weights,
     rank_correlation,
     stability,
@@ -114,6 +115,12 @@ def test_maps_of_what_is_there_are_stable_and_chance_is_not(question: MapRequest
     rng = np.random.default_rng(0)
     noise = stability(question, "gradcam", rng.random(draw(question).shape).astype(np.float32))
     assert np.mean([each.correlation for each in noise]) < 0.3 < np.mean(list(by_title.values()))
+
+
+def test_a_model_that_learnt_that_sides_differ_is_not_asked_for_the_mirror(classifier: Classifier) -> None:
+    assert fair_changes(classifier.card) == CHANGES
+    sided = classifier.card.model_copy(update={"recipe": {"augment": {"flip": False}}})
+    assert [change.title for change in fair_changes(sided)] == [change.title for change in CHANGES[1:]]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.title)
