@@ -135,7 +135,7 @@ def quick_checks(request: MapRequest, explanation: Explanation) -> tuple[Finding
         _shortcuts(shares, subject),
         agreement,
         Finding(
-            "good" if steady else "mixed" if mirrored.correlation > 0.0 else "poor",
+            "good" if steady else "mixed" if changed.correlation > 0.0 else "poor",
             subject.retell(same),
             f"Rank correlation {changed.correlation:.2f}; {STABLE} is wanted.",
         ),
