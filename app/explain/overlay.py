@@ -12,6 +12,7 @@ import numpy as np
 
 from app.explain.shortcuts import mark_boxes
 from app.imaging.pixels import strips
+from app.imaging.radiograph import Radiograph
 from app.model.classifier import Explanation
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "outline_marks",
     "overlay",
     "panel",
+    "plain",
     "scale_bar",
 ]
 
@@ -217,6 +219,19 @@ def outline_marks(picture: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, i
         other = round((left + wide) * width) + margin, round((top + high) * height) + margin
         cv2.rectangle(drawn, corner, other, MARK_COLOUR, max(1, margin // 2))
     return drawn, len(boxes)
+
+
+def plain(image: Radiograph) -> np.ndarray:
+    """The X-ray as it is; what comes from a hospital with its scale, and with what may name a person outlined.
+
+    Returns:
+        uint8 (H, W) or (H, W, 3).
+    """
+    shown = image.shown()
+    if not image.modality:
+        return shown
+    picture, _ = outline_marks(as_picture(shown), image.display())
+    return picture if image.spacing is None else scale_bar(picture, image.spacing)
 
 
 def panel(explanation: Explanation, name: str, *, colour_map: str = "inferno", opacity: float = 0.6) -> np.ndarray:

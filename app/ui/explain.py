@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -14,10 +15,9 @@ from app.errors import Cancelled, ImageError, RejectedError
 from app.explain import DEFAULT, METHODS
 from app.explain.checks import quick_checks
 from app.explain.methods import draw, heat, map_request
-from app.explain.overlay import COLOUR_MAPS, as_picture, fracture_outline, outline_marks, overlay, scale_bar
+from app.explain.overlay import COLOUR_MAPS, fracture_outline, overlay, plain, scale_bar
 from app.explain.regions import evidence_at, hot_regions, number_regions
 from app.imaging import examples as library
-from app.imaging.radiograph import Radiograph
 from app.imaging.series import OWN_WINDOW, Slices, gather
 from app.model.classifier import Classifier, presence
 from app.pipeline import explain_image
@@ -25,7 +25,7 @@ from app.ui import text
 from app.ui.languages import in_every, label, marked, said, say
 from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, cancel, model_choice, picture, progress, watched
 from app.ui.take_home import TakeHome
-from app.ui.uploads import guard
+from app.ui.uploads import guard, on_page
 
 __all__ = ["ExplainTab"]
 
@@ -78,15 +78,6 @@ def _source() -> gr.Image:
     )
     guard(source, _as_it_came)
     return source
-
-
-def _plain(image: Radiograph) -> np.ndarray:
-    """The X-ray as it is; what comes from a hospital with its scale, and with what may name a person outlined."""
-    shown = image.shown()
-    if not image.modality:
-        return shown
-    picture, _ = outline_marks(as_picture(shown), image.display())
-    return picture if image.spacing is None else scale_bar(picture, image.spacing)
 
 
 class ExplainTab:
@@ -345,7 +336,9 @@ class ExplainTab:
             ImageError: it cannot be read; RejectedError where it is out-of-distribution and nobody insists.
         """
         result = explain_image(slices.radiograph(), model=classifier, anyway=anyway)
-        return Session(result.explanation.at_screen_size(SCREEN), result.square, slices, label, result.ood.state)
+        explanation = result.explanation.at_screen_size(SCREEN)
+        shown = on_page("image.png", plain(explanation.radiograph))
+        return Session(explanation, result.square, slices, label, result.ood.state, shown)
 
     def _explained(
         self, slices: Slices, model: str, looks: Looks, label: str | None = None, anyway: bool = False
@@ -358,7 +351,7 @@ class ExplainTab:
             except RejectedError as error:
                 # What was rejected can still be looked at, and through, until people insist.
                 image = slices.radiograph()
-                picture = _plain(image.scaled(min(SCREEN, max(image.height, image.width))))
+                picture = plain(image.scaled(min(SCREEN, max(image.height, image.width))))
                 return self._nothing(text.rejection(str(error), image.notes), slices, picture)
 
         return self._attempt(explain)
@@ -374,7 +367,7 @@ class ExplainTab:
 
     def _found(self, session: Session, looks: Looks) -> Updates:
         explanation = session.explanation
-        classifier, plain = self.models[explanation.model], _plain(explanation.radiograph)
+        classifier = self.models[explanation.model]
         choices, style = text.bars(classifier.card, explanation)
         # Nothing speaks for a heatmap of a picture that the model was never meant for.
         findings = () if session.anyway else quick_checks(map_request(classifier, session.square), explanation)
@@ -388,8 +381,8 @@ class ExplainTab:
             self.verdict: text.verdict(classifier.card, explanation, session.label, session.likeness),
             self.bars: style,
             self.types: gr.update(choices=choices, value=explanation.prediction.best),
-            self.source: plain,
-            self.plain: gr.update(value=plain, alt_text=say("The X-ray")),
+            self.source: session.plain,
+            self.plain: gr.update(value=session.plain, alt_text=say("The X-ray")),
             self.method: DEFAULT,
             **drawn,
             self.belief: gr.update(value=text.belief(findings), visible=True),
@@ -411,9 +404,12 @@ class ExplainTab:
         if explanation.radiograph.spacing is not None:
             painted = scale_bar(painted, explanation.radiograph.spacing)
         alt = text.alternative(card, name, regions)
+        drawn = on_page("heatmap.png", painted)
+        # Files are forgotten a little before the session is.
+        under = session.plain if Path(session.plain).is_file() else on_page("image.png", plain(explanation.radiograph))
         return {
-            self.painted: gr.update(value=painted, alt_text=alt),
-            self.slider: (as_picture(image), painted),
+            self.painted: gr.update(value=drawn, alt_text=alt),
+            self.slider: (under, drawn),
             self.legend: text.legend(explanation, looks.method, looks.colours, looks.opacity, outlines),
             # The quick checks are of this one map.
             self.belief: gr.update(visible=(name, looks.method) == (explanation.prediction.best, DEFAULT)),

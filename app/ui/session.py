@@ -72,6 +72,7 @@ class Session:
         slices: the file or files it came from.
         label: the type it is labelled with, where that is known.
         likeness: to the reference set; people insisted where it is out of distribution.
+        plain: path of the X-ray as the page shows it.
         maps: drawn by other methods than the default, float (h, w), by type and method, so that each is drawn once.
     """
 
@@ -80,6 +81,7 @@ class Session:
     slices: Slices
     label: str | None
     likeness: Likeness | None = None
+    plain: str = ""
     maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
     @property

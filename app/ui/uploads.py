@@ -25,10 +25,11 @@ from PIL import Image
 from pydantic import BaseModel
 
 from app.errors import ImageError
+from app.pipeline import png
 from app.ui.session import SCREEN
 from app.ui.text import FOREIGN, NOT_TAKEN, TOO_LARGE
 
-__all__ = ["FOREIGN", "Drawings", "bound", "guard", "hand_out", "uploaded"]
+__all__ = ["FOREIGN", "Drawings", "bound", "guard", "hand_out", "on_page", "uploaded"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,11 @@ def hand_out(name: str, data: bytes) -> str:
     folder.mkdir(parents=True)
     (folder / name).write_bytes(data)
     return str(folder / name)
+
+
+def on_page(name: str, picture: np.ndarray) -> str:
+    """A picture for the page as a file: encoded once, and quickly, where Gradio encodes it anew for every field."""
+    return hand_out(name, png(picture))
 
 
 def _paths(payload: Any) -> Iterator[str]:
