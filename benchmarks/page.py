@@ -68,14 +68,11 @@ def visit(address: str, images: list[Path]) -> dict[str, list[float]]:
         page.wait_for_selector(f"html[data-ready] {FIELD}", state="attached")
         page.set_default_timeout(60_000)
 
-        def choose() -> None:
-            page.locator("#method input").click()
-            page.get_by_role("option", name=METHOD, exact=True).click()
-
         for image in images:
             found["upload"].append(waited(page, lambda image=image: page.set_input_files(FIELD, str(image))))
             found["type"].append(waited(page, lambda: page.locator("#types label:not(.selected)").first.click()))
-            found["method"].append(waited(page, choose))
+            page.locator("#method input").click()
+            found["method"].append(waited(page, page.get_by_role("option", name=METHOD, exact=True).click))
         browser.close()
     return {name: times[WARM_UP:] for name, times in found.items()}
 

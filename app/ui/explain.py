@@ -200,7 +200,7 @@ class ExplainTab:
         results = [self.source, self.message, self.bench, self.session, self.rejected, self.anyway, self.verdict]
         results += [self.bars, self.types, self.plain, *drawn, self.number, self.window, self.method]
         states = [self.session, self.rejected]
-        heavy: dict[str, Any] = {**HEAVY, "show_progress_on": [self.painted, self.examples]}
+        heavy: dict[str, Any] = {**HEAVY, "show_progress_on": [self.painted]}
         self.source.input(self.explain_shown, [self.source, *inputs], results, **heavy)
         self.files.upload(self.explain_files, [self.files, *inputs], results, **heavy)
         self.examples.select(self.explain_example, inputs, results, **heavy)

@@ -517,7 +517,7 @@ def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], dr
     explained(page, drawing)
     open_tab(page, "Compare")
     page.locator("#compare-go").click()
-    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(6)
+    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(5)
     shown(page, "#compare-why")
     for number in range(2):
         cells = page.locator("#compare-sums table").nth(number).locator("td:last-child").all_inner_texts()
@@ -525,10 +525,10 @@ def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], dr
         assert sum(parts[:3]) == pytest.approx(parts[3], abs=0.003)
     page.locator("#compare-models input").nth(1).check()
     page.locator("#compare-go").click()
-    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(12)
+    expect(page.locator("#compare-grid .thumbnail-item img, #compare-grid button img")).to_have_count(10)
     titles = [page.locator("#compare-models label").nth(number).inner_text().strip() for number in range(2)]
     captions = page.locator("#compare-grid .caption-label").all_inner_texts()
-    assert [caption.split(":")[0] for caption in captions] == titles * 6
+    assert [caption.split(":")[0] for caption in captions] == titles * 5
 
 
 def fetched(page: Page) -> Locator:
