@@ -16,7 +16,7 @@ from app import __version__
 from app.explain import DEFAULT, METHODS
 from app.explain.overlay import gradient, overlay
 from app.explain.shortcuts import KINDS, nowhere, shortcut_shares
-from app.model.classifier import IN_WORDS, confidence, how_sure, possible_types, track_record
+from app.model.classifier import IN_WORDS, confidence, how_sure, possible_types, track_record, where_judged
 from app.model.weights import ModelCard, percent, with_interval
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class _Page(FPDF):
             self._say("If there is one:", 9, FAINT, above=1.0)
         muted = result.finding == "none" or bool(result.ood.words)
         self._say(_title(result, prediction.best), 13 if muted else 16, FAINT if muted else INK, bold=True, above=1.5)
-        if result.card.calibration or result.card.subject.ours:
+        if result.card.calibrated:
             self._say(f"{percent(probability)}, {confidence(probability)}", 11, FAINT, above=0.5)
             self._say(f"In words: {how_sure(probability)}.", 9, above=2.0)
         else:
@@ -214,8 +214,9 @@ def _reliability(result: Result) -> Iterator[str]:
     """What was measured of such a verdict."""
     card, prediction = result.card, result.explanation.prediction
     if (record := track_record(card, prediction.probability(prediction.best))) and record[1]:
-        where = "On held-out images" if card.metrics["cross_validation"].get("held_out") else "In cross-validation"
-        yield card.subject.retell(f"{where} it was right on {record[0]} of {record[1]} X-rays when about this sure.")
+        yield card.subject.retell(
+            f"{where_judged(card)} it was right on {record[0]} of {record[1]} X-rays when about this sure."
+        )
     if card.sets is not None:
         types = possible_types(prediction, card.sets)
         which = f"any of the {len(types)} types" if len(types) == len(card.classes) else ", ".join(types)

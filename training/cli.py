@@ -40,7 +40,7 @@ from training.commands import (
 )
 from training.data import SETS
 from training.data.all_sets import SOURCES
-from training.recipe import Recipe, load_ablation, load_recipe, load_replications, without_sources
+from training.recipe import Recipe, load_ablation, load_recipe, load_replications, recipe_of, without_sources
 
 __all__ = ["cli"]
 
@@ -175,7 +175,7 @@ def export(
     Of own images, where no cross-validation is named, the run's validation images calibrate it.
     """
     check_run(run)
-    recipe = Recipe.model_validate_json((run / "recipe.json").read_text(encoding="utf-8"))
+    recipe = recipe_of(run)
     check_typed(recipe, data)
     if recipe.own:
         from training.release.own import export_own

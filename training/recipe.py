@@ -311,6 +311,11 @@ def load_recipe(path: Path, **changes: object) -> Recipe:
     return _checked(Recipe, {**fields, **{k: v for k, v in changes.items() if v is not None}}, path)
 
 
+def recipe_of(run: Path) -> Recipe:
+    """The recipe that a run was started with."""
+    return Recipe.model_validate_json((run / "recipe.json").read_text(encoding="utf-8"))
+
+
 def load_ablation(path: Path) -> Ablation:
     """Reads and checks a plan of switches; raises as ``load_recipe``, for every switch too."""
     fields = _parsed(path)

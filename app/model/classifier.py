@@ -33,6 +33,7 @@ __all__ = [
     "possible_types",
     "presence",
     "track_record",
+    "where_judged",
 ]
 
 FractureFinding = Literal["none", "suspicious", "definite"]
@@ -333,6 +334,11 @@ def track_record(card: ModelCard, probability: float) -> tuple[int, int] | None:
         return None
     its = bins[min(int(probability * len(bins)), len(bins) - 1)]
     return (round(its["images"] * its["accuracy"]), its["images"]) if its["images"] else (0, 0)
+
+
+def where_judged(card: ModelCard) -> str:
+    """On which images accuracy and calibration were judged, to begin a sentence with."""
+    return "On held-out images" if card.metrics["cross_validation"].get("held_out") else "In cross-validation"
 
 
 def missed(card: ModelCard) -> float | None:

@@ -140,6 +140,11 @@ class ModelCard(BaseModel):
     training: dict[str, Any] = {}
 
     @property
+    def calibrated(self) -> bool:
+        """Whether probabilities may be put into words; this project's own models always are."""
+        return bool(self.calibration) or self.subject.ours
+
+    @property
     def limits(self) -> list[str]:
         """What nobody should expect of the model, in sentences."""
         subject, lacking = self.subject, []
@@ -187,13 +192,9 @@ def known(folder: Path = DEFAULT_FOLDER) -> list[str]:
 
 def together(folder: Path = DEFAULT_FOLDER) -> list[str]:
     """The models that one page can hold: the best, and those of the same types; raises WeightsError."""
-    names = known(folder)
-    first = load_card(names[0], folder)
-    return [
-        name
-        for name in names
-        if (card := load_card(name, folder)).classes == first.classes and card.subject == first.subject
-    ]
+    cards = {name: load_card(name, folder) for name in known(folder)}
+    first = next(iter(cards.values()))
+    return [name for name, its in cards.items() if (its.classes, its.subject) == (first.classes, first.subject)]
 
 
 def load_card(name: str, folder: Path = DEFAULT_FOLDER) -> ModelCard:

@@ -26,7 +26,7 @@ from app.imaging.radiograph import load
 from app.model.classifier import Classifier
 from app.model.weights import ModelCard
 from app.pipeline import Result, explain_image
-from app.ui.batch import NO_PICTURE, too_many
+from app.ui.batch import refusal
 from app.ui.languages import subject
 from app.ui.session import COMPUTE, LIMIT, OURS, PATIENT
 from app.ui.text import shows
@@ -103,10 +103,9 @@ def _answers(models: dict[str, Classifier], images: Sequence[Any], model: str, *
         raise ImageError(FOREIGN)
     watch, rows = _patience(None), []
     with gather(places, [str(number) for number in range(1, 1 + len(places))]) as items:
-        if not items:
-            raise ImageError(NO_PICTURE)
-        if sentence := too_many(len(items)):
-            raise ImageError(sentence)
+        why, values = refusal(len(items))
+        if why:
+            raise ImageError(why.format(**values))
         for done, outcome in enumerate(explain_batch(items, model=chosen, anyway=anyway), start=1):
             row, result = outcome
             told = result.as_json() if result else None

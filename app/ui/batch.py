@@ -24,7 +24,7 @@ from app.ui.languages import digits, in_every, label, said, say
 from app.ui.session import HOUR, PATIENT, cancel, gallery, model_choice, progress
 from app.ui.uploads import guard, hand_out
 
-__all__ = ["MOST", "NO_PICTURE", "BatchTab", "Shown", "ordered", "too_many"]
+__all__ = ["MOST", "BatchTab", "Shown", "ordered", "refusal"]
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,11 @@ COUNTED = {"explained": "{count} explained", "rejected": "{count} rejected", "fa
 """How many came to which end."""
 
 
-def too_many(count: int) -> str:
-    """What is said of so many images, counted with those in zip files; empty where they are not too many."""
-    return TOO_MANY.format(count=count, most=MOST) if count > MOST else ""
+def refusal(count: int) -> tuple[str, dict[str, int]]:
+    """Why so many images, counted with those in zip files, are not taken, and what to put in; empty where they are."""
+    if not count:
+        return NO_PICTURE, {}
+    return (TOO_MANY, {"count": count, "most": MOST}) if count > MOST else ("", {})
 
 
 class Shown(NamedTuple):
@@ -142,9 +144,9 @@ class BatchTab:
             return
         try:
             with gather([path for path, _ in files], [name for _, name in files]) as items:
-                if too_many(len(items)) or not items:
-                    many = text.line(TOO_MANY, count=len(items), most=MOST)
-                    yield self._nothing(many if items else text.line(NO_PICTURE))
+                why, values = refusal(len(items))
+                if why:
+                    yield self._nothing(text.line(why, **values))
                     return
                 found: tuple[Shown, ...] = ()
                 yield self._nothing(progress(0.0, _done_of(0, len(items))))

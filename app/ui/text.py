@@ -24,6 +24,7 @@ from app.model.classifier import (
     possible_types,
     presence,
     track_record,
+    where_judged,
 )
 from app.model.ood import Likeness
 from app.model.weights import ModelCard, percent, with_interval
@@ -153,7 +154,7 @@ def verdict(
     if not trained_on(image.modality) and notes:
         warnings.append(notes.pop(0))
     muted = " muted" if seen == "none" or warnings else ""
-    sure = confidence(probability).capitalize() if _calibrated(card) else UNCALIBRATED
+    sure = confidence(probability).capitalize() if card.calibrated else UNCALIBRATED
     found = [
         f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>",
         f"<p class='sure{muted}'>{said(sure)}</p>",
@@ -176,11 +177,6 @@ def verdict(
     )
 
 
-def _calibrated(card: ModelCard) -> bool:
-    """Whether probabilities may be put into words; this project's own models always are."""
-    return bool(card.calibration) or card.subject.ours
-
-
 def _doubt(card: ModelCard) -> str:
     """How far to trust the type, in a line."""
     test = card.metrics.get("test")
@@ -195,15 +191,14 @@ def _reliability(
     """What was measured of such a verdict, a short sentence each, in English."""
     prediction, retell = explanation.prediction, card.subject.retell
     probability = prediction.probability(prediction.best)
-    if _calibrated(card):
+    if card.calibrated:
         yield f"{percent(probability)} in words: {how_sure(probability)}."
     else:
         yield "Nobody has checked whether its probabilities are as high as they should be."
     if record := track_record(card, probability):
         right, count = record
         told = f"right on {right} of {count} X-rays when about this sure" if count else "never this sure"
-        where = "On held-out images" if card.metrics["cross_validation"].get("held_out") else "In cross-validation"
-        yield retell(f"{where} it was {told}.")
+        yield retell(f"{where_judged(card)} it was {told}.")
     if card.sets is not None:
         # The sets were calibrated on fractured images like those it learnt from, and promise nothing of others.
         only = retell("If this is a fracture like those it learnt from: ") if doubtful else ""

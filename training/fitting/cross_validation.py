@@ -26,9 +26,9 @@ from training.data.bone_break import CLASSES
 from training.data.datamodule import BoxedImages, TypedData, as_channels
 from training.data.image import CACHE, placements
 from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, hit, report
-from training.fitting.fit import fit, judge_probe, load_task, read_groups, recipe_of, refuse_another, save_whole
+from training.fitting.fit import class_names, fit, judge_probe, load_task, read_groups, refuse_another, save_whole
 from training.fitting.task import FractureTypes, keep
-from training.recipe import Precision, Recipe
+from training.recipe import Precision, Recipe, recipe_of
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +114,6 @@ def _judge_places(task: FractureTypes, data: Path, cache: Path) -> dict[str, np.
     ]
     presence = np.logaddexp.reduce(fracture.reshape(len(fracture), -1), axis=1)
     return {"presence": presence, "fractured": boxed.fractured, "peaks": np.array(peaks)}
-
-
-def class_names(recipe: Recipe) -> tuple[str, ...]:
-    """What a recipe's network tells apart, in the order of its outputs."""
-    return recipe.own.classes if recipe.own else tuple(CLASSES)
 
 
 FILES = {"validation": "judged.npz", "test": "test.npz"}

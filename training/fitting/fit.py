@@ -46,7 +46,7 @@ from training.data.bone_break import CLASSES
 from training.data.datamodule import TypedData, as_channels
 from training.data.image import CACHE, key_of
 from training.fitting.task import FractureTypes, Teacher, load_kept
-from training.recipe import Distil, Frozen, Precision, Recipe
+from training.recipe import Distil, Frozen, Precision, Recipe, recipe_of
 
 log = logging.getLogger(__name__)
 
@@ -159,11 +159,16 @@ def faster_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed"]:
     return min(seconds, key=lambda precision: seconds[precision])
 
 
+def class_names(recipe: Recipe) -> tuple[str, ...]:
+    """What a recipe's network tells apart, in the order of its outputs."""
+    return recipe.own.classes if recipe.own else tuple(CLASSES)
+
+
 def network_of(recipe: Recipe) -> FractureNetwork:
     """The network a recipe trains, before anything is loaded into it."""
     return build_network(
         recipe.architecture,
-        len(recipe.own.classes if recipe.own else CLASSES),
+        len(class_names(recipe)),
         stride=recipe.stride,
         dropout=recipe.dropout,
         head=recipe.head,
@@ -263,13 +268,8 @@ def keep_start(run: Path, recipe: Recipe, films: TypedData, initial: Initial) ->
     run.mkdir(parents=True, exist_ok=True)
     (run / "effort.json").unlink(missing_ok=True)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
-    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    (run / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
-
-
-def recipe_of(run: Path) -> Recipe:
-    """The recipe that a run was started with."""
-    return Recipe.model_validate_json((run / "recipe.json").read_text())
 
 
 def processor() -> str:

@@ -40,8 +40,8 @@ from training.data.own import type_titles
 from training.evaluation.metrics import calibrate
 from training.evaluation.presence import MAPS, ask, explain_files, points_over, summary
 from training.fitting.cross_validation import read_folds, summarise, summarise_types
-from training.fitting.fit import Initial, curve, load_task, recipe_of
-from training.recipe import Recipe
+from training.fitting.fit import Initial, curve, load_task
+from training.recipe import Recipe, recipe_of
 
 INTENDED_USE = "For study, not for diagnosis. Not a medical device."
 

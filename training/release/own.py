@@ -18,8 +18,8 @@ from training.data.datamodule import TypedData
 from training.data.image import CACHE
 from training.evaluation.metrics import bootstrap, hit
 from training.evaluation.reference import write_detector
-from training.fitting.cross_validation import class_names, read_folds, summarise, summarise_types
-from training.fitting.fit import load_task
+from training.fitting.cross_validation import read_folds, summarise, summarise_types
+from training.fitting.fit import class_names, load_task
 from training.release.export import calibrated, draft, explain_part
 
 __all__ = ["export_own"]

@@ -12,10 +12,10 @@ import torch
 from app.model.classifier import Classifier
 from app.model.network import build_network
 from training.data.lessons import SourceImages
-from training.fitting.fit import load_task, recipe_of
+from training.fitting.fit import load_task
 from training.fitting.many_sources import PAUSED, LessonTask, fit_sources, glance
 from training.fitting.task import divergence, map_loss
-from training.recipe import load_recipe
+from training.recipe import load_recipe, recipe_of
 
 RECIPE = Path("training/recipes/many-sources/resnet18-pyramid.yaml")
 
