@@ -66,7 +66,10 @@ def count_coloured(colours: np.ndarray, white: float, chroma: float = CHROMA) ->
 
     ``chroma`` is the least difference between channels that counts, as share of white: by default a visible one.
     """
-    spread = colours.max(axis=2).astype(np.float32) - colours.min(axis=2)
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    # Channel by channel: numpy takes fifty times as long over an axis of three values.
+    highest, lowest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    spread = highest.astype(np.float32) - lowest
     return int((spread > chroma * white).sum())
 
 
