@@ -85,107 +85,144 @@ def augment_with_masks(films: torch.Tensor, masks: torch.Tensor, how: Augment) -
 
 BLUR = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 LETTERS = ("L", "R", "LEFT", "AP", "LAT", "R 12", "PORTABLE", "D")
+LUMINANCE = torch.tensor(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+"""How coarsely JPEG keeps each frequency of a block of 8 x 8 pixels (ITU-T T.81, table K.1)."""
 
 
-def _chosen(count: int, probability: float) -> torch.Tensor:
-    return (torch.rand(count) < probability).nonzero()[:, 0]
+def _chosen(count: int, probability: float, device: torch.device) -> torch.Tensor:
+    return (torch.rand(count, device=device) < probability).nonzero()[:, 0]
 
 
-def _drawn(count: int, low: float, high: float) -> torch.Tensor:
-    return (low + (high - low) * torch.rand(count)).view(-1, 1, 1, 1)
+def _drawn(count: int, low: float, high: float, device: torch.device) -> torch.Tensor:
+    return (low + (high - low) * torch.rand(count, device=device)).view(-1, 1, 1, 1)
 
 
 def _blurred(images: torch.Tensor) -> torch.Tensor:
     padded = functional.pad(images, (2, 2, 2, 2), mode="replicate")
-    across = functional.conv2d(padded, BLUR.view(1, 1, 1, 5))
-    return functional.conv2d(across, BLUR.view(1, 1, 5, 1))
+    kernel = BLUR.to(images.device)
+    across = functional.conv2d(padded, kernel.view(1, 1, 1, 5))
+    return functional.conv2d(across, kernel.view(1, 1, 5, 1))
 
 
-def _coarse(image: torch.Tensor) -> torch.Tensor:
-    side = image.shape[-1]
-    small = max(32, int(side / float(1.2 + 1.3 * torch.rand(()))))
-    less = functional.interpolate(image[None], (small, small), mode="area")
-    return functional.interpolate(less, (side, side), mode="bilinear", align_corners=False)[0]
+def _coarse(images: torch.Tensor) -> torch.Tensor:
+    """Each image averaged over cells of 1.2 to 2.5 pixels and read off between these again, as one matrix a side."""
+    side, device = images.shape[-1], images.device
+    cells = (side / _drawn(len(images), 1.2, 2.5, device).flatten()).floor().clamp(min=min(32, side)).view(-1, 1, 1)
+    pixels = torch.arange(side, device=device, dtype=images.dtype)
+    numbers = torch.arange(int(cells.max()), device=device, dtype=images.dtype).view(1, -1, 1)
+    width = side / cells
+    reach = torch.minimum(pixels + 1, (numbers + 1) * width) - torch.maximum(pixels, numbers * width)
+    down = reach.clamp(min=0) / width
+    place = torch.minimum(((pixels + 0.5) / width - 0.5).clamp(min=0), cells - 1)
+    up = (1.0 - (place - numbers).abs()).clamp(min=0)
+    both = up.transpose(1, 2) @ down
+    return (both @ images[:, 0] @ both.transpose(1, 2))[:, None]
 
 
-def _compressed(image: torch.Tensor) -> torch.Tensor:
-    levels = (image[0].numpy() * 255.0 + 0.5).astype(np.uint8)
-    quality = int(torch.randint(15, 81, ()))
-    _, coded = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.float32)
-    return torch.from_numpy(decoded / 255.0)[None]
+def _compressed(images: torch.Tensor) -> torch.Tensor:
+    """Each image as a grey JPEG of quality 15 to 80 shows it (Wallace, 1992, "The JPEG still picture compression")."""
+    side, device = images.shape[-1], images.device
+    lacking = -side % 8
+    levels = (functional.pad(images, (0, lacking, 0, lacking), mode="replicate") * 255.0).round() - 128.0
+    blocks = levels.unflatten(3, (-1, 8)).unflatten(2, (-1, 8))[:, 0].transpose(2, 3)
+    frequency = torch.arange(8, device=device)
+    cosine = torch.cos((2 * frequency + 1) * frequency[:, None] * math.pi / 16.0) / 2.0
+    cosine[0] /= math.sqrt(2.0)
+    quality = torch.randint(15, 81, (len(images), 1, 1, 1, 1), device=device)
+    scale = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    step = ((LUMINANCE.to(device) * scale + 50) // 100).clamp(1, 255)
+    kept = (cosine @ blocks @ cosine.T / step).round() * step
+    shown = (cosine.T @ kept @ cosine).transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, None]
+    return ((shown + 128.0).round() / 255.0).clamp(0.0, 1.0)[..., :side, :side]
 
 
-def _lettered(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    side = image.shape[-1]
+def _written(side: int) -> np.ndarray:
     canvas = np.zeros((side, side), np.uint8)
     word = LETTERS[int(torch.randint(len(LETTERS), ()))]
     scale = side / 256.0 * float(0.4 + 0.8 * torch.rand(()))
     left, base = (int(side * (0.03 + 0.87 * float(torch.rand(())))) for _ in range(2))
     cv2.putText(canvas, word, (left, base), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 2 if scale > 0.7 else 1, cv2.LINE_AA)
-    ink = torch.from_numpy(canvas)[None].float() / 255.0
-    if mask is not None:
-        ink = ink * (mask <= 0)
-    shade = float(0.6 + 0.4 * torch.rand(()))
-    return image * (1.0 - ink) + shade * ink
+    return canvas
 
 
-def _framed(image: torch.Tensor, mask: torch.Tensor | None, shade: float, deepest: float) -> torch.Tensor:
-    """Up to four edges painted over; no deeper than where the first box begins."""
-    side = image.shape[-1]
-    rows = columns = torch.zeros(0, dtype=torch.long)
-    if mask is not None:
-        rows, columns = (mask[0] > 0).any(1).nonzero()[:, 0], (mask[0] > 0).any(0).nonzero()[:, 0]
-    painted = image.clone()
-    deep = [int(deepest * side * float(torch.rand(()))) for _ in range(4)]
-    if len(rows):
-        free = (int(rows[0]), side - 1 - int(rows[-1]), int(columns[0]), side - 1 - int(columns[-1]))
-        deep = [min(pair) for pair in zip(deep, free, strict=True)]
-    top, bottom, left, right = deep
-    painted[:, :top] = shade
-    painted[:, side - bottom :] = shade
-    painted[:, :, :left] = shade
-    painted[:, :, side - right :] = shade
-    return painted
+def _lettered(images: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor:
+    device = images.device
+    words = np.stack([_written(images.shape[-1]) for _ in images])
+    ink = torch.from_numpy(words)[:, None].to(device).float() / 255.0
+    if masks is not None:
+        ink = ink * (masks <= 0)
+    return images * (1.0 - ink) + _drawn(len(images), 0.6, 1.0, device) * ink
+
+
+def _framed(
+    images: torch.Tensor, masks: torch.Tensor | None, shade: torch.Tensor | float, deepest: float
+) -> torch.Tensor:
+    """Four edges painted over, none deeper than where the first box begins."""
+    count, side, device = len(images), images.shape[-1], images.device
+    place = torch.arange(side, device=device)
+    painted = torch.zeros_like(images, dtype=torch.bool)
+    for axis, shape in ((3, (1, 1, side, 1)), (2, (1, 1, 1, side))):
+        free = torch.full((2, count), side, device=device)
+        if masks is not None:
+            inside = (masks > 0).any(dim=axis)[:, 0]
+            # Of equal values the first is found, so an image without a box is free as far as its other edge.
+            far = torch.where(inside.any(dim=1), 0, side)
+            free = torch.stack([inside.int().argmax(dim=1) + far, inside.flip(1).int().argmax(dim=1) + far])
+        deep = torch.minimum((deepest * side * torch.rand(2, count, device=device)).long(), free).view(2, -1, 1, 1, 1)
+        along = place.view(shape)
+        painted |= (along < deep[0]) | (along >= side - deep[1])
+    return torch.where(painted, shade, images)
 
 
 def take_away(images: torch.Tensor, how: Signature, masks: torch.Tensor | None = None) -> torch.Tensor:
     """Copies whose make no longer tells their source.
 
     Args:
-        images: float (N, 1, H, W) in 0..1.
+        images: float (N, 1, H, H) in 0..1, on any device.
         how: the switches.
-        masks: float (N, 1, H, W), above 0 inside a box: neither painted over nor cut off.
+        masks: float (N, 1, H, H), above 0 inside a box: neither painted over nor cut off.
 
     Returns:
-        float (N, 1, H, W) in 0..1.
+        float (N, 1, H, H) in 0..1.
     """
     device, count = images.device, len(images)
-    # OpenCV and numpy change single images, which they cannot on a GPU.
-    images = images.clone().cpu()
-    masks = None if masks is None else masks.cpu()
+    images = images.clone()
     lit = images > DARKEST
-    some = _chosen(count, how.gamma)
-    images[some] = images[some].clamp(min=DARKEST) ** torch.exp(_drawn(len(some), -0.6, 0.6))
-    some = _chosen(count, how.sharpness)
-    images[some] = images[some] + _drawn(len(some), -1.0, 1.5) * (images[some] - _blurred(images[some]))
+
+    def boxes(some: torch.Tensor) -> torch.Tensor | None:
+        return None if masks is None else masks[some]
+
+    some = _chosen(count, how.gamma, device)
+    images[some] = images[some].clamp(min=DARKEST) ** torch.exp(_drawn(len(some), -0.6, 0.6, device))
+    some = _chosen(count, how.sharpness, device)
+    images[some] = images[some] + _drawn(len(some), -1.0, 1.5, device) * (images[some] - _blurred(images[some]))
     images = images.clamp(0.0, 1.0)
-    for index in _chosen(count, how.resolution):
-        images[index] = _coarse(images[index])
-    some = _chosen(count, how.noise)
-    images[some] += torch.randn_like(images[some]) * _drawn(len(some), 0.0, 0.05)
+    if len(some := _chosen(count, how.resolution, device)):
+        images[some] = _coarse(images[some])
+    some = _chosen(count, how.noise, device)
+    images[some] += torch.randn_like(images[some]) * _drawn(len(some), 0.0, 0.05, device)
     # What is not lit is the square's padding: a change of it would tell how the image was changed.
     images = torch.where(lit, images.clamp(0.0, 1.0), 0.0)
-    for index in _chosen(count, how.collimation):
-        images[index] = _framed(images[index], None if masks is None else masks[index], 0.0, 0.2)
-    for index in _chosen(count, how.border):
-        shade = float(0.2 + 0.8 * torch.rand(()))
-        images[index] = _framed(images[index], None if masks is None else masks[index], shade, 0.06)
-    for index in _chosen(count, how.letters):
-        images[index] = _lettered(images[index], None if masks is None else masks[index])
-    for index in _chosen(count, how.jpeg):
-        images[index] = _compressed(images[index])
-    return images.to(device)
+    some = _chosen(count, how.collimation, device)
+    images[some] = _framed(images[some], boxes(some), 0.0, 0.2)
+    some = _chosen(count, how.border, device)
+    images[some] = _framed(images[some], boxes(some), _drawn(len(some), 0.2, 1.0, device), 0.06)
+    if len(some := _chosen(count, how.letters, device)):
+        images[some] = _lettered(images[some], boxes(some))
+    if len(some := _chosen(count, how.jpeg, device)):
+        images[some] = _compressed(images[some])
+    return images
 
 
 class View(NamedTuple):

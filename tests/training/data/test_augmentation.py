@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,8 @@ from app.imaging.examples import draw
 from training.data.augmentation import (
     VIEWS,
     View,
+    _coarse,
+    _compressed,
     augment,
     augment_with_masks,
     averaged_views,
@@ -147,3 +150,28 @@ def test_what_is_painted_spares_the_boxes(switch: str) -> None:
     masks[:, :, 4:92, 4:92] = 1
     changed = take_away(images, Signature(**{**OFF, switch: 1.0}), masks)
     assert torch.equal(changed[masks > 0], images[masks > 0])
+
+
+def test_compression_is_that_of_jpeg() -> None:
+    image = torch.from_numpy(draw("oblique", seed=3, height=93, width=93)).float()[None, None] / 255.0
+    torch.manual_seed(0)
+    ours = _compressed(image)
+    torch.manual_seed(0)
+    quality = int(torch.randint(15, 81, (1, 1, 1, 1, 1)))
+    levels = (image[0, 0].numpy() * 255.0 + 0.5).astype(np.uint8)
+    _, coded = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    theirs = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE).astype(float)
+    missed = np.abs(ours[0, 0].numpy() * 255.0 - theirs)
+    assert (missed <= 1.0).mean() > 0.95
+    assert missed.max() <= 6.0
+    assert np.abs(theirs - levels).max() > 4.0
+
+
+def test_less_resolution_takes_detail_and_leaves_brightness() -> None:
+    torch.manual_seed(0)
+    fine = (torch.rand(4, 1, 96, 96) > 0.5).float()
+    coarse = _coarse(fine)
+    assert (coarse.std(dim=(2, 3)) < 0.7 * fine.std(dim=(2, 3))).all()
+    torch.testing.assert_close(coarse.mean(dim=(2, 3)), fine.mean(dim=(2, 3)), atol=0.02, rtol=0)
+    flat = torch.full((2, 1, 96, 96), 0.3)
+    torch.testing.assert_close(_coarse(flat), flat)
