@@ -5,9 +5,8 @@ Only what checks the input is imported up here: torch and lightning take seconds
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,12 +39,11 @@ from training.commands import (
 )
 from training.data import SETS
 from training.data.all_sets import SOURCES
-from training.recipe import Recipe, load_ablation, load_recipe, load_replications, recipe_of, without_sources
+from training.recipe import load_ablation, load_recipe, load_replications, recipe_of
 
 __all__ = ["cli"]
 
 Minutes = Annotated[float | None, typer.Option(min=1, help="End, with the schedule, after so much training")]
-MANY = Path("training/recipes/many-sources/resnet18-pyramid.yaml")
 
 
 @command()
@@ -82,8 +80,9 @@ def fit(
     seed: Seed = None,
     teacher: Annotated[Path | None, typer.Option(help="Run of the teacher, for recipes with one")] = None,
     progress: Annotated[bool, typer.Option(help="Draw a progress bar")] = True,
+    minutes: Minutes = None,
 ) -> None:
-    """Train a recipe, on the bone-break images or on its own."""
+    """Train a recipe, on the public images or on its own."""
     chosen = load_recipe(recipe, fold=fold, seed=seed)
     check_to_train(chosen, data, init)
     if teacher:
@@ -91,9 +90,13 @@ def fit(
     from training.fitting import fit as fitting
 
     where = run or Path("runs") / chosen.name
-    last = fitting.fit(
-        chosen, data, where, init=init, resume=resume, precision=precision, progress=progress, teacher=teacher
-    )
+    how: dict[str, Any] = {"init": init, "resume": resume, "precision": precision, "teacher": teacher}
+    if chosen.many:
+        from training.fitting.many_sources import fit_sources
+
+        last = fit_sources(chosen, data, where, minutes=minutes, **how)
+    else:
+        last = fitting.fit(chosen, data, where, progress=progress, **how)
     typer.echo(f"trained weights: {last}")
 
 
@@ -107,6 +110,7 @@ def cross_validate(
     fold: Annotated[list[int] | None, typer.Option("--fold", help="Only this fold; may be repeated")] = None,
     whole: Whole = False,
     precision: Precise = "auto",
+    minutes: Minutes = None,
 ) -> None:
     """Train and judge a recipe fold by fold; finished folds are not repeated, figures go to training/results."""
     chosen = load_recipe(recipe, whole=whole, seed=seed)
@@ -116,7 +120,8 @@ def cross_validate(
     from training.fitting import cross_validation as validating
 
     where = run or Path("runs/whole" if whole else "runs/folds") / chosen.name
-    validating.cross_validate(chosen, data, where, folds=fold or None, init=init, precision=precision)
+    how: dict[str, Any] = {"init": init, "precision": precision, "minutes": minutes}
+    validating.cross_validate(chosen, data, where, folds=fold or None, **how)
     summary = validating.record(validating.read_folds(where, chosen, partial=True), chosen, where)
     _print_figures(summary["types"], "out-of-fold")
     typer.echo(f"all views averaged: {summary['views_averaged']}; fracture map: {summary.get('places', 'not learnt')}")
@@ -165,14 +170,14 @@ def ensemble(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder a training run wrote, such as runs/resnet18")],
     folds: Annotated[
-        Path | None, typer.Option(help="Folder its recipe's cross-validation wrote; own images can do without")
+        Path | None, typer.Option(help="Folder its recipe's cross-validation wrote, if there is one")
     ] = None,
     data: Data = DATA,
     weights: Weights = WEIGHTS,
 ) -> None:
     """Make a run's weights a model of the demo, calibrated on its recipe's out-of-fold predictions.
 
-    Of own images, where no cross-validation is named, the run's validation images calibrate it.
+    Without a cross-validation, bone-break-more calibrates it, or, of own images, the run's validation images.
     """
     check_run(run)
     recipe = recipe_of(run)
@@ -185,7 +190,7 @@ def export(
         typer.echo(f"{weights / card.name} is ready: python -m app serve --model {card.name}")
         return
     if folds is None:
-        raise ValueError("Name the folder of the recipe's cross-validation with --folds.")
+        check_source_sets(data, "bone-break-more")
     from training.release import export as exporting
 
     card = exporting.export(run, folds, data, weights)
@@ -344,51 +349,6 @@ def _print_figures(figures: dict, part: str) -> None:
     typer.echo(f"{part} expected calibration error: {error:.3f}")
 
 
-def _check_sources(recipe: Recipe, data: Path, weights: Path, *judging: str) -> None:
-    if recipe.many is None:
-        raise ValueError(f"{recipe.name} names no sources; train it with `python -m training fit`.")
-    drawn = (*recipe.many.draws, *judging)
-    check_known("source", drawn, SOURCES)
-    check_sets(data, "bone-break")
-    check_source_sets(data, *drawn)
-    check_model(recipe.many.start, weights)
-
-
-@command("fit-sources")
-def fit_sources(
-    recipe: RecipeFile,
-    data: Data = DATA,
-    run: Runs = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint")] = False,
-    minutes: Minutes = None,
-    weights: Weights = WEIGHTS,
-) -> None:
-    """Train presence and place from many sources beside the types, going on from finished weights."""
-    chosen = load_recipe(recipe)
-    _check_sources(chosen, data, weights)
-    from training.fitting import many_sources as fitting
-
-    where = run or Path("runs/many") / chosen.name
-    last = fitting.fit_sources(chosen, data, where, resume=resume, minutes=minutes, weights=weights)
-    typer.echo(f"trained weights: {last}")
-
-
-@command("export-sources")
-def export_sources(
-    run: Annotated[Path, typer.Argument(help="Folder that fit-sources wrote")],
-    data: Data = DATA,
-    weights: Weights = WEIGHTS,
-) -> None:
-    """Write a run's weights as a model, calibrated on the held-out images of every source."""
-    check_run(run)
-    check_sets(data, "bone-break")
-    check_source_sets(data, "bone-break-more")
-    from training.release import export as exporting
-
-    card = exporting.export_sources(run, data, weights)
-    typer.echo(f"{weights / card.name}, calibrated on {card.calibration['images']} typed images")
-
-
 @command("by-source")
 def by_source(
     model: Model,
@@ -418,18 +378,21 @@ def by_source(
 
 @command("leave-out")
 def leave_out(
-    source: Annotated[str, typer.Argument(help="Source that training is to do without, and that judges it")],
-    recipe: Annotated[Path, typer.Option(help="YAML file with `many`")] = MANY,
+    recipe: RecipeFile,
+    sources: Annotated[list[str] | None, typer.Argument(help="Sources to judge; all where none is named")] = None,
     data: Data = DATA,
-    run: Annotated[Path | None, typer.Option(help="Folder to write; runs/left-out/<source> where not given")] = None,
-    minutes: Minutes = None,
-    weights: Weights = WEIGHTS,
+    folds: Annotated[Path | None, typer.Option(help="Folder of the cross-validation; runs/folds/<recipe>")] = None,
 ) -> None:
-    """Train without a source and judge on it: what a hospital that the model never saw may expect."""
+    """Judge each source by the fold that did without it: what a hospital that the model never saw may expect."""
     chosen = load_recipe(recipe)
-    _check_sources(without_sources(chosen, (source,)), data, weights, source)
+    check_to_train(chosen, data, None)
+    known = tuple(chosen.many.draws) if chosen.many else ()
+    check_known("source", sources, known)
     from training.studies import sources as studying
 
-    where = run or Path("runs/left-out") / source
-    found = studying.leave_out(chosen, source, data, where, minutes=minutes, weights=weights)
-    typer.echo(json.dumps(found["figures"], indent=1))
+    for source in sources or known:
+        found = studying.leave_out(chosen, source, data, folds or Path("runs/folds") / chosen.name)["figures"]
+        if "auroc" in found:
+            typer.echo(f"{source}, left out: {auroc(found['auroc'])}")
+        if "page" in found:
+            typer.echo(f"{source}, left out: pointing game {interval(found['page']['inside'])}")

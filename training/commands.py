@@ -16,7 +16,7 @@ import typer
 from app.errors import WeightsError
 from training import write_json
 from training.data import SETS
-from training.data.all_sets import LATER, build, write_table
+from training.data.all_sets import LATER, SOURCES, build, write_table
 from training.recipe import Precision, Recipe
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -90,10 +90,11 @@ def check_run(folder: Path) -> None:
 
 
 def check_to_train(recipe: Recipe, data: Path, init: Path | None) -> None:
-    if recipe.many:
-        raise ValueError(f"{recipe.name} learns from many sources; train it with `python -m training fit-sources`.")
     check_typed(recipe, data)
-    if recipe.places:
+    if recipe.many:
+        check_known("source", recipe.many.draws, SOURCES)
+        check_source_sets(data, *recipe.many.draws)
+    elif recipe.places:
         check_sets(data, "fracatlas")
     check_layers(init)
 

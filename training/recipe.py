@@ -6,7 +6,6 @@ folder or else to ``training/recipes``, and replaces those it has itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -82,22 +81,13 @@ class Many(_Fields):
     """Learning presence and place from many sources, instead of FracAtlas alone."""
 
     draws: dict[str, float] = Field(min_length=1, description="share of each source among the images drawn")
-    start: str = Field(description="folder under weights/ whose weights training starts from")
+    without: str = Field("", description="a source left out, with every image that shares a group with one of its")
     steps: int = Field(ge=1, description="batches an epoch; the images are drawn with replacement")
     rates: dict[str, float] = Field(
         default_factory=dict, description="learning rate by prefix of the backbone's names, as a multiple of body_rate"
     )
     averaging: float = Field(0.99, gt=0, lt=1, description="decay of the moving average of the weights, which ships")
-    recall: float = Field(
-        0.0, ge=0, description="weight of the divergence from the types that the starting weights name"
-    )
-    remembered: float = Field(
-        0.0, ge=0, lt=1, description="share of what the starting weights say in FracAtlas' presence labels"
-    )
     signature: Signature = Signature()
-    blend: float = Field(
-        1.0, gt=0, le=1, description="share of the trained weights in the exported ones; the rest is where they started"
-    )
 
 
 class Distil(_Fields):
@@ -183,19 +173,33 @@ class Recipe(_Fields):
             raise ValueError(f"fold {self.fold} is not one of {self.folds}")
 
 
-def without_sources(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe with some sources left out, under a name that says so.
+def fold_of(recipe: Recipe, fold: int) -> Recipe:
+    """What one fold trains; of many sources, each fold does without one of them beside its share of the typed images.
+
+    So each training answers two questions: which types it names on typed images it never saw, and what it finds on a
+    source it never saw.
 
     Raises:
-        ValueError: the recipe has no such source, or none would be left.
+        ValueError: there are fewer folds than sources, or no such fold.
     """
-    if not names:
-        return recipe
-    if recipe.many is None or not set(names) < set(recipe.many.draws):
-        raise ValueError(f"{recipe.name} cannot leave out {', '.join(names)}: it needs sources, and some must be left")
-    draws = {source: share for source, share in recipe.many.draws.items() if source not in names}
-    many = recipe.many.model_copy(update={"draws": draws})
-    return recipe.model_copy(update={"name": f"{recipe.name}-without-{'-'.join(sorted(names))}", "many": many})
+    chosen = recipe.model_copy(update={"fold": fold})
+    if recipe.many is None or fold >= len(recipe.many.draws):
+        return chosen
+    left_out = tuple(recipe.many.draws)[fold]
+    draws = {source: share for source, share in recipe.many.draws.items() if source != left_out}
+    return chosen.model_copy(update={"many": recipe.many.model_copy(update={"draws": draws, "without": left_out})})
+
+
+def fold_without(recipe: Recipe, source: str) -> int:
+    """The fold that does without a source.
+
+    Raises:
+        ValueError: the recipe has no such source, or too few folds to leave it out.
+    """
+    sources = tuple(recipe.many.draws) if recipe.many else ()
+    if source not in sources or len(sources) < 2 or sources.index(source) >= recipe.folds:
+        raise ValueError(f"{recipe.name} cannot leave out {source}: no fold of it does without that source")
+    return sources.index(source)
 
 
 class Switch(_Fields):

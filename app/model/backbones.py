@@ -21,6 +21,7 @@ __all__ = [
     "PatchAttentionFusion",
     "PreActivationResNet50",
     "PyramidResNet18",
+    "PyramidResNet50",
 ]
 
 
@@ -163,6 +164,30 @@ class PyramidResNet18(nn.Module):
         return torch.cat([fine, wide], dim=1)
 
 
+class PyramidResNet50(PreActivationResNet50):
+    """ResNet-50 V2 up to its third stage, whose features are carried down to stride 8 as in ``PyramidResNet18``."""
+
+    WIDTH = 256
+    CHANNELS = WIDTH + 1024
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lateral2 = nn.Conv2d(512, self.WIDTH, 1)
+        self.lateral3 = nn.Conv2d(1024, self.WIDTH, 1)
+        self.smooth = nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1, bias=False)
+        self.fine = nn.BatchNorm2d(self.WIDTH)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, 3, H, W) to features (N, 1280, H / 8, W / 8): the pyramid's, then the third stage's."""
+        second = _through(self, ("stage1", "stage2"), self.stem(pixels))
+        last = functional.relu(self.norm(_through(self, ("stage3",), second)))
+        # A residual sum is normalised where it is read, here by the third stage's first block.
+        before = functional.relu(_through(self, ("stage3.0.bn1",), second))
+        fine = functional.relu(self.fine(self.smooth(_join(self.lateral3(last), self.lateral2(before)))))
+        wide = functional.interpolate(last, fine.shape[2:], mode="bilinear", align_corners=False)
+        return torch.cat([fine, wide], dim=1)
+
+
 class PatchAttentionFusion(nn.Module):
     """EfficientNet-B3 beside two attention blocks over 16 px patches with stride 8; their maps are joined.
 
@@ -213,6 +238,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "resnet50v2": Architecture(
         "ResNet-50 V2", lambda _: PreActivationResNet50(), 1024, ("stage1", "stage2", "stage3"), (16,)
+    ),
+    "resnet50v2-pyramid": Architecture(
+        "ResNet-50 V2, feature pyramid",
+        lambda _: PyramidResNet50(),
+        PyramidResNet50.CHANNELS,
+        ("stage1", "stage2", "stage3", "fine"),
+        (8,),
+        layers_of="resnet50v2",
     ),
     "resnet18-pyramid": Architecture(
         "ResNet-18, feature pyramid",

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -235,14 +236,18 @@ def squares(
     target = cache / f"squares-{size}-{key_of(paths, *settings)}.npy"
     if target.exists():
         return np.load(target)
-    boxed = []
-    for path in track(paths, f"Letterboxing to {size} px"):
+
+    def boxed(path: Path) -> np.ndarray:
         try:
             square = letterbox(read(path), size, equalise, colour)[0]
         except ImageError as error:
             raise ValueError(f"{path}: {error} Mend it or take it away.") from None
-        boxed.append((square * 255.0 + 0.5).astype(np.uint8))
-    values = np.stack(boxed)
+        return (square * 255.0 + 0.5).astype(np.uint8)
+
+    # Decoding lets go of the interpreter's lock, so threads share the work.
+    with ThreadPoolExecutor() as pool:
+        told = track(pool.map(boxed, paths), f"Letterboxing to {size} px", total=len(paths))
+        values = np.stack(list(told))
     with aside(target) as partial:
         np.save(partial, values)
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from app.model.weights import ModelCard
 from training.data import fracatlas
 from training.data.all_sets import BELIEVED, LATER, SOURCES, TABLE, read_table
 from training.data.datamodule import Letterboxed, TypedData, batched, digest_of
-from training.data.image import CACHE, LabelledImage
+from training.data.image import CACHE, LabelledImage, squares
 from training.recipe import Recipe
 
 
@@ -52,12 +53,23 @@ def images_of(source: str, data: Path) -> dict[str, LabelledImage]:
     return {film.name: film for film in found.images}
 
 
-def lessons(data: Path, part: str, sources: Sequence[str] = SOURCES, table: Path = TABLE) -> list[Lesson]:
+def lessons(
+    data: Path, part: str, sources: Sequence[str] = SOURCES, table: Path = TABLE, without: str = ""
+) -> list[Lesson]:
     """What the images of one part may teach or be asked, one image a radiograph and source.
 
     In the marked sets a fracture is a box; an image without one counts as whole only where the set is believed.
+
+    Args:
+        data: folder that holds the sets.
+        part: "train", "validation" or "test".
+        sources: which to take.
+        table: of groups over all sets.
+        without: a set; images that share a group with one of its are left out.
     """
-    rows = [row for row in read_table(table) if row.kept and row.part == part and row.set in sources]
+    every = read_table(table)
+    apart = {row.group for row in every if row.set == without}
+    rows = [row for row in every if row.kept and row.part == part and row.set in sources and row.group not in apart]
     known = {source: images_of(source, data) for source in sources}
     found = []
     for row in rows:
@@ -107,6 +119,7 @@ class SourceImages(Letterboxed):
         part: "train", "validation" or "test".
         size: side of the square in pixels.
         sources: which to take.
+        without: a set; images that share a group with one of its are left out.
         single: one lesson a radiograph over all sources, as training wants it, else one a radiograph and source.
         cache: where decoded images are kept.
 
@@ -124,15 +137,29 @@ class SourceImages(Letterboxed):
         size: int,
         sources: Sequence[str] = SOURCES,
         *,
+        without: str = "",
         single: bool = False,
         cache: Path = CACHE,
     ) -> None:
-        found = lessons(data, part, sources)
+        found = lessons(data, part, sources, without=without)
         if single:
             found = once_each(found, {(row.set, row.film): row.image for row in read_table()})
         self.lessons = tuple(sorted(found, key=lambda lesson: (lesson.source, lesson.film.name)))
         self.sources = np.array([lesson.source for lesson in self.lessons])
+        self.data = data
         super().__init__((lesson.film for lesson in self.lessons), size, cache)
+
+    @cached_property
+    def squares(self) -> np.ndarray:
+        """uint8 (N, size, size); each source is decoded once, whatever part and fold is asked for."""
+        kept = {(row.set, row.film) for row in read_table() if row.kept}
+        parts = []
+        for source in sorted(set(self.sources.tolist())):
+            every = [film for name, film in sorted(images_of(source, self.data).items()) if (source, name) in kept]
+            place = {film.name: index for index, film in enumerate(every)}
+            wanted = [place[lesson.film.name] for lesson in self.lessons if lesson.source == source]
+            parts.append(squares([film.path for film in every], self.size, self.cache)[wanted])
+        return np.concatenate(parts)
 
     def flags(self, name: str) -> np.ndarray:
         """One of a lesson's yes-or-no attributes, bool (N,)."""
@@ -171,21 +198,6 @@ class SourceImages(Letterboxed):
         return card
 
 
-@dataclass(frozen=True)
-class Recalled:
-    """What the starting weights say of the training images, before they learn from them.
-
-    Attributes:
-        typed: logits of the typed images' types, float (N, C).
-        boxed: the same of the lessons', float (M, C).
-        odds: log odds of a fracture in the lessons, float (M,).
-    """
-
-    typed: torch.Tensor
-    boxed: torch.Tensor
-    odds: torch.Tensor
-
-
 class ManySources(lightning.LightningDataModule):
     """Batches of typed images beside lessons of all sources, an epoch of ``many.steps`` of them."""
 
@@ -196,40 +208,23 @@ class ManySources(lightning.LightningDataModule):
         self.places, self.many, self.recipe = recipe.places, recipe.many, recipe
         self.typed = TypedData(recipe, data, cache)
         sources = tuple(recipe.many.draws)
-        self.boxed = SourceImages(data, "train", recipe.size, sources, single=True, cache=cache)
-        self.judging = SourceImages(data, "validation", recipe.size, sources, cache=cache)
-        self.recalled: Recalled | None = None
-
-    @property
-    def typed_squares(self) -> torch.Tensor:
-        """Typed training images, uint8 (N, 1, size, size)."""
-        return torch.from_numpy(self.typed.squares[self.typed.split.train])[:, None]
-
-    @property
-    def names(self) -> list[str]:
-        """Of the typed training images, then of the lessons, each after its set's."""
-        typed = [f"{self.typed.set.name}/{self.typed.images[index].name}" for index in self.typed.split.train]
-        return typed + [f"{lesson.source}/{lesson.film.name}" for lesson in self.boxed.lessons]
-
-    def _presence(self, fractured: torch.Tensor) -> torch.Tensor:
-        """Labels of presence, FracAtlas' softened by what the starting weights say."""
-        assert self.recalled is not None
-        share = self.many.remembered * torch.from_numpy(self.boxed.sources == "fracatlas").float()
-        return (1.0 - share) * fractured + share * self.recalled.odds.sigmoid()
+        how: dict[str, Any] = {"without": recipe.many.without, "cache": cache}
+        self.boxed = SourceImages(data, "train", recipe.size, sources, single=True, **how)
+        self.judging = SourceImages(data, "validation", recipe.size, sources, **how)
 
     def train_dataloader(self) -> CombinedLoader:
-        """Types: images, labels, recalled logits. Places: images, masks, presence, two flags, recalled logits."""
-        assert self.recalled is not None
+        """Types: images and labels. Places: images, masks, presence and the two flags."""
         train, steps = self.typed.split.train, self.many.steps
-        typed = (self.typed_squares, torch.from_numpy(self.typed.labels[train]).long(), self.recalled.typed)
+        typed = (
+            torch.from_numpy(self.typed.squares[train])[:, None],
+            torch.from_numpy(self.typed.labels[train]).long(),
+        )
         sampler = RandomSampler(train, replacement=True, num_samples=steps * self.recipe.batch_size)
         weights = self.boxed.weights(self.many.draws, self.places.fractured).tolist()
         drawn = WeightedRandomSampler(weights, steps * self.places.batch_size)
-        films, masks, fractured, presence, place = self.boxed.tensors()
-        boxed = (films, masks, self._presence(fractured), presence, place, self.recalled.boxed)
         loaders = {
             "types": batched(typed, sampler, self.recipe.batch_size, False),
-            "places": batched(boxed, drawn, self.places.batch_size, False),
+            "places": batched(self.boxed.tensors(), drawn, self.places.batch_size, False),
         }
         return CombinedLoader(loaders, "max_size_cycle")
 

@@ -27,8 +27,9 @@ from training.data.datamodule import BoxedImages, TypedData, as_channels
 from training.data.image import CACHE, placements
 from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, hit, report
 from training.fitting.fit import class_names, fit, judge_probe, load_task, read_groups, refuse_another, save_whole
-from training.fitting.task import FractureTypes, keep
-from training.recipe import Precision, Recipe, recipe_of
+from training.fitting.many_sources import fit_sources
+from training.fitting.task import FractureTypes
+from training.recipe import Precision, Recipe, fold_of, recipe_of
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,14 @@ FILES = {"validation": "judged.npz", "test": "test.npz"}
 
 
 def _judged(
-    recipe: Recipe, data: Path, run: Path, part: str, init: Path | None, precision: Precision, cache: Path
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    part: str,
+    init: Path | None,
+    precision: Precision,
+    cache: Path,
+    minutes: float | None = None,
 ) -> dict[str, np.ndarray]:
     """What a recipe's model says of one part of the images, trained and judged unless that was done.
 
@@ -134,12 +142,15 @@ def _judged(
         else:
             beside = "seed0" if part == "test" else run.name
             teacher = run.parent.parent / recipe.distil.teacher / beside if recipe.distil else None
-            how = {"init": init, "precision": precision, "cache": cache, "teacher": teacher}
-            fit(recipe, data, run, resume=True, progress=False, **how)
+            how = {"init": init, "precision": precision, "cache": cache, "teacher": teacher, "resume": True}
+            if not (run / "effort.json").is_file():
+                if recipe.many:
+                    fit_sources(recipe, data, run, minutes=minutes, **how)
+                else:
+                    fit(recipe, data, run, progress=False, **how)
             task, films, _ = load_task(run, data, cache)
-            keep(task.network, run)
             found = judge_types(task, films, getattr(films.split, part))
-            if recipe.places and part == "validation":
+            if recipe.places and not recipe.many and part == "validation":
                 found |= _judge_places(task, data, cache)
         save_whole(run / FILES[part], found)
     return read_judged(run, part)
@@ -160,11 +171,13 @@ def cross_validate(
     init: Path | None = None,
     precision: Precision = "auto",
     cache: Path = CACHE,
+    minutes: float | None = None,
 ) -> OutOfFold:
-    """Trains and judges a model a fold.
+    """Trains and judges a model a fold; of many sources, each also does without one of them.
 
     Args:
         folds: which to run; all of the recipe's where not given.
+        minutes: of training a fold, of recipes of many sources; none for all steps.
 
     Raises:
         ValueError: the folder holds folds of another recipe.
@@ -172,7 +185,7 @@ def cross_validate(
     chosen = tuple(range(recipe.folds) if folds is None else folds)
     for fold in chosen:
         where = run / f"fold{fold}"
-        _judged(recipe.model_copy(update={"fold": fold}), data, where, "validation", init, precision, cache)
+        _judged(fold_of(recipe, fold), data, where, "validation", init, precision, cache, minutes)
         (where / "last.ckpt").unlink(missing_ok=True)
     return _join(run, chosen)
 
@@ -202,7 +215,7 @@ def read_folds(run: Path, recipe: Recipe, *, partial: bool = False, only: Sequen
     for fold in finished:
         where = run / f"fold{fold}"
         theirs = recipe_of(where)
-        if theirs != recipe.model_copy(update={"fold": fold, "seed": theirs.seed}):
+        if theirs != fold_of(recipe, fold).model_copy(update={"seed": theirs.seed}):
             raise ValueError(f"{where} holds a run of another recipe")
     return _join(run, finished)
 

@@ -16,10 +16,10 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.error import URLError
 
 import lightning
@@ -45,7 +45,7 @@ from training.data.augmentation import VIEWS, View, seen_as
 from training.data.bone_break import CLASSES
 from training.data.datamodule import TypedData, as_channels
 from training.data.image import CACHE, key_of
-from training.fitting.task import FractureTypes, Teacher, load_kept
+from training.fitting.task import KEPT, FractureTypes, Teacher, keep, load_kept
 from training.recipe import Distil, Frozen, Precision, Recipe, recipe_of
 
 log = logging.getLogger(__name__)
@@ -176,9 +176,31 @@ def network_of(recipe: Recipe) -> FractureNetwork:
     )
 
 
-def _build(
-    recipe: Recipe, films: TypedData, initial: Initial | None, init: Path | None, teacher: Path | None = None
-) -> tuple:
+def begin(recipe: Recipe, run: Path, resume: bool, teacher: Path | None) -> tuple[Initial | None, Path]:
+    """What a run that goes on started from, none for a new one, and where its checkpoint lies.
+
+    Raises:
+        ValueError: no teacher is named, or what is to go on is another recipe's run.
+    """
+    if recipe.distil and teacher is None:
+        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
+    last = run / "last.ckpt"
+    if not (resume and last.is_file()):
+        return None, last
+    # More epochs are what a run may be resumed for.
+    refuse_another(run, recipe, "tune_epochs")
+    return Initial(**read_json(run / "initial.json")), last
+
+
+def build(
+    recipe: Recipe,
+    films: TypedData,
+    initial: Initial | None,
+    init: Path | None,
+    teacher: Path | None = None,
+    kind: Callable[..., FractureTypes] = FractureTypes,
+) -> tuple[Any, Initial]:
+    """A task of some kind with a recipe's network, filled with initial layers unless those are known already."""
     network = network_of(recipe)
     if initial is None:
         beside = shipped("weights") if recipe.own else None
@@ -187,7 +209,7 @@ def _build(
     its = None
     if recipe.distil and teacher:
         its = _teacher(recipe, recipe.distil, teacher, network.body, films.split_table())
-    return FractureTypes(recipe, network, initial.fresh, films.class_counts(), its), initial
+    return kind(recipe, network, initial.fresh, films.class_counts(), its), initial
 
 
 def _teacher(recipe: Recipe, how: Distil, run: Path, student: nn.Module, split_table: str) -> Teacher:
@@ -227,17 +249,10 @@ def fit(
     """
     if recipe.frozen:
         raise ValueError("a linear probe trains no network to keep; cross-validate the recipe instead")
-    if recipe.distil and teacher is None:
-        raise ValueError(f"the recipe learns from {recipe.distil.teacher}; name its run")
+    known, last = begin(recipe, run, resume, teacher)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     films = TypedData(recipe, data, cache)
-    last = run / "last.ckpt"
-    going_on = resume and last.is_file()
-    if going_on:
-        # More epochs are what a run may be resumed for.
-        refuse_another(run, recipe, "tune_epochs")
-    known = Initial(**read_json(run / "initial.json")) if going_on else None
-    task, initial = _build(recipe, films, known, init, teacher)
+    task, initial = build(recipe, films, known, init, teacher)
     keep_start(run, recipe, films, initial)
     if precision == "auto":
         precision = faster_precision(recipe)
@@ -257,16 +272,17 @@ def fit(
         enable_progress_bar=progress,
         enable_model_summary=False,
     )
-    trainer.fit(task, datamodule=films, ckpt_path=last if going_on else None, weights_only=False)
-    device = "GPU" if torch.cuda.is_available() else processor()
-    keep_effort(run, trainer.current_epoch, timer.time_elapsed("train"), precision, device)
+    trainer.fit(task, datamodule=films, ckpt_path=last if known else None, weights_only=False)
+    keep(task.network, run)
+    keep_effort(run, trainer.current_epoch, timer.time_elapsed("train"), precision)
     return last
 
 
 def keep_start(run: Path, recipe: Recipe, films: TypedData, initial: Initial) -> None:
     """Writes what a run starts from; that it has ended is no longer said."""
     run.mkdir(parents=True, exist_ok=True)
-    (run / "effort.json").unlink(missing_ok=True)
+    for finished in ("effort.json", KEPT):
+        (run / finished).unlink(missing_ok=True)
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
@@ -278,8 +294,9 @@ def processor() -> str:
     return f"CPU, {threads} thread{'s' * (threads > 1)}"
 
 
-def keep_effort(run: Path, epochs: int, seconds: float, precision: str, device: str) -> None:
+def keep_effort(run: Path, epochs: int, seconds: float, precision: str) -> None:
     """Writes what a run cost; that the file is there says that the run has ended."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     effort = {"epochs": epochs, "minutes": round(seconds / 60, 1), "precision": precision, "device": device}
     (run / "effort.json").write_text(json.dumps(effort, indent=2))
 
@@ -333,9 +350,8 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
             f"the split of {run} is not the one these images are dealt into now, so images it was trained on could be "
             "judged as validation; train again"
         )
-    task, _ = _build(recipe, films, initial, None)
-    state = torch.load(run / "last.ckpt", map_location="cpu", weights_only=False)["state_dict"]
-    task.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("teacher.")})
+    task, _ = build(recipe, films, initial, None)
+    load_kept(task.network, run)
     return task.eval(), films, initial
 
 
@@ -407,7 +423,7 @@ def judge_probe(
     indices = getattr(films.split, part)
     known = films.split.train
     views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
-    keep_effort(run, 0, time.monotonic() - began, "32-true", processor())
+    keep_effort(run, 0, time.monotonic() - began, "32-true")
     return {
         "images": indices,
         "labels": films.labels[indices],

@@ -1,7 +1,7 @@
 """Trains presence and place from many sources beside the types: ``python -m training fit-sources RECIPE``.
 
-Training goes on from finished weights. Every batch holds typed bone-break images and as many of each source as the
-recipe's draws say. An epoch is a number of batches, after which a checkpoint is written; ``--resume`` goes on from it.
+Every batch holds typed bone-break images and as many of each source as the recipe's draws say. An epoch is a number of
+batches, after which a checkpoint is written; ``--resume`` goes on from it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import logging
 import math
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -23,16 +25,14 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from app.imaging.letterbox import normalise
-from app.model.network import FractureNetwork, channels_last
-from app.model.weights import DEFAULT_FOLDER, load_network
+from app.model.network import FractureNetwork
 from training.data.augmentation import augment_with_masks, take_away
 from training.data.image import CACHE
-from training.data.lessons import ManySources, Recalled, SourceImages
+from training.data.lessons import ManySources, SourceImages
 from training.evaluation.metrics import area
-from training.fitting.fit import Initial, keep_effort, keep_start, processor, refuse_another, save_whole
-from training.fitting.task import WARM_UP, FractureTypes, divergence, map_loss
-from training.recipe import Many, Places, Recipe
+from training.fitting.fit import begin, build, faster_precision, keep_effort, keep_start
+from training.fitting.task import WARM_UP, FractureTypes, keep, map_loss
+from training.recipe import Many, Places, Precision, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -40,29 +40,6 @@ JUDGED_EVERY = timedelta(minutes=30)
 """How often the moving average is judged on the validation images, to follow training by; nothing is chosen by it."""
 PAUSED = 120.0
 """Seconds of one batch that count as training at most: beyond, the process was stopped or the computer slept."""
-
-
-@torch.no_grad()
-def recall(network: FractureNetwork, recipe: Recipe, films: ManySources, kept: Path) -> Recalled:
-    """What a network says of the training images as they are; what ``kept`` lacks is asked and written there."""
-    squares, names = torch.cat([films.typed_squares, films.boxed.tensors()[0]]), films.names
-    known: dict[str, np.ndarray] = {}
-    if kept.is_file():
-        with np.load(kept) as arrays:
-            known = dict(zip(arrays["names"].tolist(), arrays["said"], strict=True))
-    lacking = [index for index, name in enumerate(names) if name not in known]
-    for start in range(0, len(lacking), 16):
-        some = lacking[start : start + 16]
-        evidence = network(normalise(squares[some].float() / 255.0, recipe.mean, recipe.std))
-        assert evidence.fracture is not None
-        odds = evidence.fracture.flatten(1).logsumexp(dim=1)
-        said = torch.cat([evidence.logits, odds[:, None]], dim=1).numpy()
-        known |= dict(zip([names[index] for index in some], said, strict=True))
-    if lacking:
-        save_whole(kept, {"names": np.array(list(known)), "said": np.stack(list(known.values()))})
-    said = torch.from_numpy(np.stack([known[name] for name in names]))
-    typed, boxed = said.split([len(films.typed.split.train), len(films.boxed.lessons)])
-    return Recalled(typed[:, :-1], boxed[:, :-1], boxed[:, -1])
 
 
 def glance(judging: SourceImages, odds: np.ndarray, inside: np.ndarray) -> dict[str, str]:
@@ -92,16 +69,12 @@ class LessonTask(FractureTypes):
     """``FractureTypes`` of which each image is asked only what its source may teach.
 
     Args:
-        recipe: with ``places`` and ``many``.
-        network: to go on from.
-        class_counts: training images per type, int (C,).
         limit: seconds of training after which the schedule is at its end, whatever the number of steps; none for none.
+        others: as of ``FractureTypes``; the recipe with ``places`` and ``many``.
     """
 
-    def __init__(
-        self, recipe: Recipe, network: FractureNetwork, class_counts: torch.Tensor, limit: float | None = None
-    ) -> None:
-        super().__init__(recipe, network, (), class_counts)
+    def __init__(self, *others: Any, limit: float | None = None) -> None:
+        super().__init__(*others)
         self.limit = limit
         self.spent = 0.0
         self._began = time.monotonic()
@@ -125,33 +98,23 @@ class LessonTask(FractureTypes):
 
     def training_step(self, batch: dict[str, tuple[torch.Tensor, ...]], _index: int) -> torch.Tensor:
         places, many = self._asked()
-        typed, labels, named = batch["types"]
-        boxed, masks, fractured, presence, place, also_named = batch["places"]
+        typed, labels = batch["types"]
+        boxed, masks, fractured, presence, place = batch["places"]
         count = len(typed)
         films = self._sized(torch.cat([typed, boxed]))
         masks = functional.pad(self._sized_mask(masks), (0, 0, 0, 0, 0, 0, count, 0))
-        films, masks = augment_with_masks(films, masks, self.recipe.augment)
-        films = take_away(films, many.signature, masks)
-        evidence = self.network(self._pixels(films))
+        # Half precision is for the network: an image's grey levels need more.
+        with torch.autocast(films.device.type, enabled=False):
+            films, masks = augment_with_masks(films, masks, self.recipe.augment)
+            films = take_away(films, many.signature, masks)
+        pixels = self._pixels(films)
+        evidence = self.network(pixels)
         assert evidence.fracture is not None
         types = self._type_loss(evidence.logits[:count], labels)
         lessons = map_loss(places, evidence.fracture[count:], masks[count:], fractured, presence, place)
         self.log("training_loss", types, on_epoch=True, on_step=False, batch_size=count)
         self.log("place_loss", lessons, on_epoch=True, on_step=False, batch_size=count)
-        loss = types + places.weight * lessons
-        if many.recall > 0:
-            # Learning without forgetting (Li and Hoiem, 2016).
-            forgotten = divergence(evidence.logits, torch.cat([named, also_named]), 2.0)
-            self.log("forgetting_loss", forgotten, on_epoch=True, on_step=False, batch_size=len(films))
-            loss = loss + many.recall * forgotten
-        return loss
-
-    def on_train_epoch_start(self) -> None:
-        """As ever, and every batch norm keeps the statistics that it started with: they fit all that ships."""
-        super().on_train_epoch_start()
-        for module in self.network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+        return self._taught(types + places.weight * lessons, pixels, evidence, count)
 
     def on_validation_epoch_start(self) -> None:
         self._judged: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -191,11 +154,13 @@ class LessonTask(FractureTypes):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a rate for every prefix that the recipe names; warm-up and cosine follow ``progress``."""
         recipe, rates = self.recipe, self._asked()[1].rates
-        heads = [p for n, p in self.network.named_parameters() if not n.startswith("body.")]
-        groups: list[dict] = [{"params": heads, "lr": recipe.head_rate}]
-        for name, parameter in self.network.body.named_parameters():
+        body = dict(self.network.body.named_parameters())
+        rest = [p for n, p in self.named_parameters() if not n.startswith(("network.body.", "teacher.network."))]
+        new = [body[name] for name in body if name in self.fresh]
+        groups: list[dict] = [{"params": rest + new, "lr": recipe.head_rate}]
+        for name in body.keys() - self.fresh:
             factor = next((rate for prefix, rate in rates.items() if name.startswith(prefix)), 1.0)
-            groups.append({"params": [parameter], "lr": factor * recipe.body_rate})
+            groups.append({"params": [body[name]], "lr": factor * recipe.body_rate})
         optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
 
         def factor(_step: int) -> float:
@@ -208,15 +173,27 @@ class LessonTask(FractureTypes):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def even_odds(network: FractureNetwork, recipe: Recipe) -> None:
+    """Begins where an image without evidence is as likely fractured as not, however many cells add up to its odds.
+
+    Thousands of cells that know nothing would else outshout the few that learn (Lin et al., 2017, "Focal loss for
+    dense object detection", begins with rare objects alike).
+    """
+    assert network.places is not None
+    nn.init.constant_(network.places.bias, -2.0 * math.log(recipe.size / recipe.stride))
+
+
 def fit_sources(
     recipe: Recipe,
     data: Path,
     run: Path,
     *,
+    init: Path | None = None,
     resume: bool = False,
     minutes: float | None = None,
-    weights: Path = DEFAULT_FOLDER,
+    precision: Precision = "auto",
     cache: Path = CACHE,
+    teacher: Path | None = None,
 ) -> Path:
     """Trains for the recipe's epochs, or until time is up.
 
@@ -224,46 +201,49 @@ def fit_sources(
         recipe: with ``many``.
         data: folder with the sets.
         run: folder for everything that is written.
+        init: initial layers, or a folder of them.
         resume: go on from the run's last checkpoint, if there is one.
         minutes: of training, after which it ends with its schedule; none for none.
-        weights: folder of the weights to start from.
+        precision: "auto" takes what trains faster.
         cache: where decoded images are kept.
+        teacher: run to learn from, for recipes that do.
 
     Returns:
         The last checkpoint.
 
     Raises:
-        FileNotFoundError: a set is not there.
-        ValueError: the recipe has no sources, or what is to go on is another recipe's run.
-        WeightsError: the weights to start from are not there.
+        FileNotFoundError: a set, initial layers or the teacher are not there.
+        ValueError: the recipe has no sources, no teacher is named, or what is to go on is another recipe's run.
     """
     if recipe.many is None:
         raise ValueError(f"{recipe.name} names no sources; train it with `python -m training fit`")
-    last = run / "last.ckpt"
-    going_on = resume and last.is_file()
-    if going_on:
-        refuse_another(run, recipe, "tune_epochs")
+    going_on, last = begin(recipe, run, resume, teacher)
     attempt = 1 + len(list(run.glob("logs/csv-*")))
     # Every attempt draws other images: one that goes on would else see those of the first again.
     lightning.seed_everything(recipe.seed + attempt - 1, workers=True, verbose=False)
     films = ManySources(recipe, data, cache)
-    network, card = load_network(recipe.many.start, weights)
-    kept = cache / f"recalled-{card.weights.sha256[:16]}-{recipe.size}.npz"
-    films.recalled = recall(network, recipe, films, kept)
-    network.train().requires_grad_(True)
-    network.gate.dropout = recipe.dropout
-    task = LessonTask(recipe, channels_last(network), films.typed.class_counts(), minutes and minutes * 60.0)
-    source = f"weights/{card.name} of {card.date}"
-    keep_start(run, recipe, films.typed, Initial(source, card.weights.sha256, len(network.state_dict()), ()))
+    task, initial = build(
+        recipe, films.typed, going_on, init, teacher, partial(LessonTask, limit=minutes and minutes * 60.0)
+    )
+    if going_on is None:
+        even_odds(task.network, recipe)
+    keep_start(run, recipe, films.typed, initial)
     (run / "sources.json").write_text(json.dumps(films.boxed.as_card(), indent=1))
     log.info("learning from %s", films.boxed.as_card())
+    if precision == "auto":
+        precision = faster_precision(recipe)
     trainer = lightning.Trainer(
         max_epochs=recipe.head_epochs + recipe.tune_epochs,
+        precision=precision,
         accelerator="auto",
         devices=1,
+        benchmark=True,
         callbacks=[
             ModelCheckpoint(run, "last", save_on_train_epoch_end=True, enable_version_counter=False),
-            WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(recipe.many.averaging)),
+            WeightAveraging(
+                "cuda" if torch.cuda.is_available() else "cpu",
+                multi_avg_fn=get_ema_multi_avg_fn(recipe.many.averaging),
+            ),
         ],
         num_sanity_val_steps=0,
         check_val_every_n_epoch=None,
@@ -274,5 +254,7 @@ def fit_sources(
         enable_model_summary=False,
     )
     trainer.fit(task, datamodule=films, ckpt_path=last if going_on else None, weights_only=False)
-    keep_effort(run, trainer.current_epoch, task.spent, "32-true", "GPU" if torch.cuda.is_available() else processor())
+    keep(task.network, run)
+    keep_effort(run, trainer.current_epoch, task.spent, precision)
+    trainer.validate(task, datamodule=films, verbose=False)
     return last

@@ -332,11 +332,15 @@ class FractureTypes(lightning.LightningModule):
             places = map_loss(recipe.places, evidence.fracture[count:], masks, fractured, all_asked, all_asked)
             self.log("place_loss", places, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
             loss = loss + recipe.places.weight * places
-        if self.teacher is not None:
-            distilled = self.teacher(pixels, evidence, count)
-            self.log("teacher_loss", distilled, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
-            loss = loss + self.teacher.how.weight * distilled
-        return loss
+        return self._taught(loss, pixels, evidence, count)
+
+    def _taught(self, loss: torch.Tensor, pixels: torch.Tensor, evidence: Evidence, typed: int) -> torch.Tensor:
+        """A loss, and how far a student is from its teacher, who knows only the first images' types."""
+        if self.teacher is None:
+            return loss
+        distilled = self.teacher(pixels, evidence, typed)
+        self.log("teacher_loss", distilled, on_epoch=True, on_step=False, prog_bar=True, batch_size=typed)
+        return loss + self.teacher.how.weight * distilled
 
     def _side(self) -> int:
         early = self.recipe.early_size

@@ -1,10 +1,4 @@
-"""From a finished run to ``weights/<model>/``: float16 weights and the card, calibrated on out-of-fold predictions.
-
-A run over many sources goes on from finished weights, which had seen every bone-break training image, so no fold of
-those can judge its types. Images of ``bone-break-more`` can: neither the run nor what it started from learnt from them.
-They fit the temperature, the prediction sets and the unit of evidence, and the card says so. The operating points come
-from the validation images of every source that holds whole bones too.
-"""
+"""From a finished run to ``weights/<model>/``: float16 weights and the card, calibrated on out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save
 from scipy.special import softmax
 
@@ -23,11 +16,9 @@ from app.model.classifier import Classifier, Explanation
 from app.model.network import FractureNetwork
 from app.model.subject import OURS, Subject
 from app.model.weights import (
-    DEFAULT_FOLDER,
     FractureType,
     ModelCard,
     WeightsFile,
-    load_network,
     write_card,
 )
 from training import read_json
@@ -38,7 +29,8 @@ from training.data.image import CACHE
 from training.data.lessons import lessons
 from training.data.own import type_titles
 from training.evaluation.metrics import calibrate
-from training.evaluation.presence import MAPS, ask, explain_files, points_over, summary
+from training.evaluation.presence import MAPS, ask, explain_files, points_over
+from training.evaluation.presence import summary as by_source
 from training.fitting.cross_validation import read_folds, summarise, summarise_types
 from training.fitting.fit import Initial, curve, load_task
 from training.recipe import Recipe, recipe_of
@@ -118,62 +110,10 @@ def calibrated(
     return fields, judged
 
 
-def export(run: Path, folds: Path, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
-    """Writes a run's weights as a model the app can load.
-
-    Temperature, typical evidence and all figures of validation come from a cross-validation of the same recipe: what
-    trained on all training images has none left to be judged by. Some of its folds are enough; the card tells which.
-
-    Args:
-        folds: folder that ``cross_validate`` wrote, for the same recipe.
-        weights: folder of models; ``weights/<recipe name>`` is written.
-
-    Returns:
-        The card, without test figures; ``evaluate`` adds them.
-
-    Raises:
-        FileNotFoundError: the run or a fold is not finished.
-        ValueError: the folds are another recipe's, or the images are split otherwise than when the run was trained.
-    """
-    task, films, initial = load_task(run, data, cache)
-    recipe = task.recipe
-    found = read_folds(folds, recipe, partial=True)
-    target = weights / recipe.name
-    drafted = draft(run, recipe, task.network, films.as_card(), initial, target)
-    summary = summarise(found)
-    fields, judged = calibrated(
-        summary, found.logits, found.labels, found.groups, found.evidence, "out-of-fold predictions"
-    )
-    figures = {
-        **summary["types"],
-        "views_averaged": summary["views_averaged"],
-        "places": summary.get("places"),
-        "minutes": summary["minutes"],
-        "folds": summary["folds"],
-        "sets": judged,
-    }
-    card = drafted.model_copy(update={**fields, "metrics": {"cross_validation": figures}})
-    write_card(card, target)
-    return card
-
-
-JUDGED_ON = "bone-break-more, images of the same ten types that no weights learnt from"
-
-
-def typed_images(data: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """The held-out typed images: files, labels int (N,) and groups int (N,).
-
-    Raises:
-        FileNotFoundError: the set is not there.
-    """
-    rows = {row.film: row for row in read_table() if row.set == "bone-break-more" and row.part == "validation"}
-    films = [film for film in LATER["bone-break-more"](data).images if film.name in rows]
-    groups = np.array([rows[film.name].group for film in films])
-    return [film.path for film in films], np.array([film.label for film in films]), groups
-
-
 def _data_card(run: Path, films: TypedData) -> dict[str, Any]:
     card, sources = films.as_card(), read_json(run / "sources.json")
+    if sources is None:
+        return card
     terms = {name: its.licence for name, its in BOXED_SETS.items() if name in sources}
     research = "Images that look like Stanford's MURA (set veda) taught it; MURA's research terms would bind its use."
     return {
@@ -184,34 +124,21 @@ def _data_card(run: Path, films: TypedData) -> dict[str, Any]:
     }
 
 
-def draft_card(run: Path, data: Path, target: Path, cache: Path = CACHE, weights: Path = DEFAULT_FOLDER) -> ModelCard:
+def draft_card(run: Path, data: Path, target: Path, cache: Path = CACHE) -> ModelCard:
     """Writes a run's weights in float16 beside a card that says how they came about, but of no figure yet.
 
-    Weights drawn back towards where they started often keep what the start knew and most of what was learnt (Wortsman
-    et al., 2022, "Robust fine-tuning of zero-shot models").
-
     Args:
-        run: folder that ``fit_sources`` wrote.
+        run: folder that ``fit`` or ``fit_sources`` wrote.
         data: folder with the sets.
         target: the model's folder.
         cache: where decoded images are kept.
-        weights: folder of the weights the run went on from.
 
     Raises:
         FileNotFoundError: the run is not finished, or a set is not there.
-        ValueError: the images are split otherwise than when the run was trained, or the run started elsewhere.
+        ValueError: the images are split otherwise than when the run was trained.
     """
     task, films, initial = load_task(run, data, cache)
-    recipe, network = task.recipe, task.network
-    assert recipe.many is not None
-    start, known = load_network(recipe.many.start, weights)
-    if known.weights.sha256 != initial.sha256:
-        raise ValueError(f"{recipe.many.start} under {weights} is not what {run} went on from")
-    before, blend = start.state_dict(), recipe.many.blend
-    for name, value in network.state_dict().items():
-        if value.is_floating_point():
-            value.copy_(torch.lerp(before[name], value, blend))
-    card = draft(run, recipe, network, _data_card(run, films), initial, target)
+    card = draft(run, task.recipe, task.network, _data_card(run, films), initial, target)
     write_card(card, target)
     return card
 
@@ -229,50 +156,61 @@ def _places(by_source: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def export_sources(
-    run: Path, data: Path, weights: Path, cache: Path = CACHE, start: Path = DEFAULT_FOLDER
-) -> ModelCard:
-    """Writes a run's weights as a model the app can load, with everything that validation images can tell.
+JUDGED_ON = "bone-break-more, images of the same ten types that no weights learnt from"
+
+
+def _held_out(name: str, data: Path, weights: Path) -> tuple[dict[str, Any], tuple[np.ndarray, ...]]:
+    """What a model says of typed images that none learnt from: a summary, and what ``calibrated`` takes beside it."""
+    rows = {row.film: row for row in read_table() if row.set == "bone-break-more" and row.part == "validation"}
+    films = [film for film in LATER["bone-break-more"](data).images if film.name in rows]
+    explained = list(explain_files(Classifier.load(name, weights), [film.path for film in films]))
+    logits = np.stack([each.prediction.logits for each in explained])
+    labels, groups = (np.array(its) for its in zip(*((f.label, rows[f.name].group) for f in films), strict=True))
+    evidence = np.array([each.peak(each.prediction.best) for each in explained])
+    found = {**summarise_types(logits, labels, groups), "judged_on": JUDGED_ON, "minutes": None, "folds": []}
+    return found, (logits, labels, groups, evidence)
+
+
+def export(run: Path, folds: Path | None, data: Path, weights: Path, cache: Path = CACHE) -> ModelCard:
+    """Writes a run's weights as a model the app can load.
+
+    Temperature, typical evidence and all figures of validation come from a cross-validation of the same recipe: what
+    trained on all training images has none left to be judged by. Some of its folds are enough; the card tells which.
+    Without a cross-validation, images of ``bone-break-more`` judge, which no weights learnt from.
+
+    Of a run over many sources the operating points come from the validation images of every source that holds whole
+    bones too.
 
     Args:
-        run: folder that ``fit_sources`` wrote.
-        data: folder with the sets.
+        folds: folder that ``cross_validate`` wrote, for the same recipe; none for no cross-validation.
         weights: folder of models; ``weights/<recipe name>`` is written.
-        cache: where decoded images are kept.
-        start: folder of the weights the run went on from.
 
     Returns:
         The card, without test figures; ``evaluate``, ``presence`` and ``localise`` add theirs.
 
     Raises:
-        FileNotFoundError: the run is not finished, or a set is not there.
-        ValueError: the run is of one source, or the images are split otherwise than when it was trained.
+        FileNotFoundError: the run or a fold is not finished, or a set is not there.
+        ValueError: the folds are another recipe's, or the images are split otherwise than when the run was trained.
     """
     recipe = recipe_of(run)
-    if recipe.many is None:
-        raise ValueError(f"{run} did not learn from many sources; use `python -m training export`.")
-    name, target = recipe.name, weights / recipe.name
-    drafted = draft_card(run, data, target, cache, start)
-    classifier = Classifier.load(name, weights)
-    paths, labels, groups = typed_images(data)
-    explained = list(explain_files(classifier, paths))
-    logits = np.stack([each.prediction.logits for each in explained])
-    evidence = np.array([each.peak(each.prediction.best) for each in explained])
-    types = summarise_types(logits, labels, groups)
-    fields, judged = calibrated(types, logits, labels, groups, evidence, JUDGED_ON)
-    asked = lessons(data, "validation", tuple(recipe.many.draws))
-    answers = ask(classifier, asked)
-    points = points_over(asked, answers)
-    by_source = summary(asked, answers, points)
-    figures = {
-        **types["types"],
-        "judged_on": JUDGED_ON,
-        "places": _places(by_source),
-        "minutes": drafted.training["minutes"],
-        "folds": [],
-        "sets": judged,
-    }
-    metrics = {"cross_validation": figures, "sources": by_source}
-    card = drafted.model_copy(update={**fields, "presence": points, "metrics": metrics})
-    write_card(card, target)
+    joined = None if folds is None else read_folds(folds, recipe, partial=True)
+    drafted = draft_card(run, data, weights / recipe.name, cache)
+    if joined:
+        found, on = summarise(joined), "out-of-fold predictions"
+        said = joined.logits, joined.labels, joined.groups, joined.evidence
+    else:
+        found, said = _held_out(recipe.name, data, weights)
+        on = JUDGED_ON
+    fields, judged = calibrated(found, *said, on)
+    others = ("views_averaged", "places", "minutes", "folds", "judged_on")
+    figures = {**found["types"], **{name: found[name] for name in others if name in found}, "sets": judged}
+    metrics: dict[str, Any] = {"cross_validation": figures}
+    if recipe.many:
+        asked = lessons(data, "validation", tuple(recipe.many.draws))
+        answers = ask(Classifier.load(recipe.name, weights), asked)
+        fields["presence"] = points_over(asked, answers)
+        metrics["sources"] = by_source(asked, answers, fields["presence"])
+        figures["places"] = _places(metrics["sources"])
+    card = drafted.model_copy(update={**fields, "metrics": metrics})
+    write_card(card, weights / recipe.name)
     return card

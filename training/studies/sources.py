@@ -7,15 +7,14 @@ show one radiograph comes from the table of groups over all sets, so nothing is 
 by chance; 1 is all of it, 0 none. Sets are compared
 radiograph by radiograph; types are compared where both schemes know the type.
 
-``python -m training leave-out SOURCE`` trains a recipe without one source and judges on all images of that source that
-share no group with an image learnt from, be it by this training or by the weights it goes on from. The drop to the
-figures with the source is what style, not anatomy, is worth (Zech et al., 2018, "Variable generalization performance of
-a deep learning model to detect pneumonia in chest radiographs").
+``python -m training leave-out RECIPE`` judges every source by the fold of a cross-validation that did without it, on
+all of its images that share no group with one learnt from. The drop to the figures with the source is what style, not
+anatomy, is worth (Zech et al., 2018, "Variable generalization performance of a deep learning model to detect pneumonia
+in chest radiographs").
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import combinations
@@ -25,17 +24,16 @@ from typing import Any
 import numpy as np
 
 from app.model.classifier import Classifier
-from app.model.weights import DEFAULT_FOLDER, load_card
-from training import write_json
+from training import read_json, write_json
 from training.data import all_sets
 from training.data.all_sets import BELIEVED, LATER, MARKED, TABLE, Row, read_table
 from training.data.bone_break import CLASSES
 from training.data.image import CACHE
-from training.data.lessons import learnt_sets, lessons, never_seen
+from training.data.lessons import lessons, never_seen
 from training.evaluation.metrics import kappa
 from training.evaluation.presence import ask, points_over, summary
-from training.fitting.many_sources import fit_sources
-from training.recipe import Recipe, without_sources
+from training.fitting.cross_validation import read_folds
+from training.recipe import Recipe, fold_without, recipe_of
 from training.release.export import draft_card
 
 
@@ -225,25 +223,15 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "left_out"
 
 
 def leave_out(
-    recipe: Recipe,
-    source: str,
-    data: Path,
-    run: Path,
-    *,
-    minutes: float | None = None,
-    weights: Path = DEFAULT_FOLDER,
-    results: Path = RESULTS,
-    cache: Path = CACHE,
+    recipe: Recipe, source: str, data: Path, folds: Path, *, results: Path = RESULTS, cache: Path = CACHE
 ) -> dict[str, Any]:
-    """Trains without a source, judges on it, and writes ``<results>/<source>.json``.
+    """Judges a source by the fold of a cross-validation that did without it; writes ``<results>/<source>.json``.
 
     Args:
         recipe: with ``many``.
-        source: to leave out.
+        source: one of its sources.
         data: folder with the sets.
-        run: folder of the training; a finished one is not repeated.
-        minutes: of training; none for all steps of the recipe.
-        weights: folder of the weights to start from.
+        folds: folder that ``cross_validate`` wrote, for the same recipe.
         results: folder of the figures.
         cache: where decoded images are kept.
 
@@ -251,28 +239,26 @@ def leave_out(
         The figures of the left-out source, at points chosen over the validation images of the others.
 
     Raises:
-        FileNotFoundError: a set is not there.
-        ValueError: the recipe lacks the source, or the weights to start from have learnt from it.
+        FileNotFoundError: a set is not there, or the fold is not finished.
+        ValueError: no fold does without the source, or the folds are another recipe's.
     """
-    chosen = without_sources(recipe, (source,))
+    fold = fold_without(recipe, source)
+    read_folds(folds, recipe, only=(fold,), partial=True)
+    run = folds / f"fold{fold}"
+    chosen = recipe_of(run)
     assert chosen.many is not None
-    start = load_card(chosen.many.start, weights)
-    known = learnt_sets(start)
-    if source in known:
-        raise ValueError(f"{start.name}, which the recipe goes on from, has itself learnt from {source}")
-    if not (run / "effort.json").is_file():
-        fit_sources(chosen, data, run, resume=True, minutes=minutes, weights=weights, cache=cache)
-    draft_card(run, data, run / "model" / chosen.name, cache, weights)
+    draft_card(run, data, run / "model" / chosen.name, cache)
     classifier = Classifier.load(chosen.name, run / "model")
     others = tuple(chosen.many.draws)
-    asked = lessons(data, "validation", others)
+    asked = lessons(data, "validation", others, without=source)
     points = points_over(asked, ask(classifier, asked))
-    judged = never_seen(data, source, (*known, *others))
+    # Of the other sources nothing was learnt that shares a group with one of these.
+    judged = never_seen(data, source, ("bone-break",))
     found = {
         "left_out": source,
         "taught": list(others),
-        "start": start.name,
-        "training": json.loads((run / "effort.json").read_text()),
+        "recipe": recipe.name,
+        "training": read_json(run / "effort.json"),
         "points": points.model_dump(),
         "figures": summary(judged, ask(classifier, judged), points)[source],
     }
