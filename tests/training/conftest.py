@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from app.imaging.examples import draw
-from app.model.weights import write_card
 from tests.conftest import varied
 from tests.training.toys import COLUMNS, JOINT, MANY, TINY, draw_listed, listed, picture
 from training.data import all_sets, multi_region, splits
@@ -23,9 +22,8 @@ from training.evaluation.heatmaps import faithfulness, localise
 from training.evaluation.presence import presence
 from training.fitting import fit as fitting
 from training.fitting.cross_validation import cross_validate, read_folds, record, seeds
-from training.fitting.fit import Initial, network_of
 from training.fitting.many_sources import fit_sources
-from training.release.export import draft, export, export_sources
+from training.release.export import export
 from training.studies.comparisons import ensemble
 
 
@@ -209,33 +207,26 @@ def many_data(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
-def many_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights that a run over many sources goes on from."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("start")
-    run = tmp_path_factory.mktemp("start-run")
-    (run / "effort.json").write_text("{}")
-    (folder / "start").mkdir()
-    network = network_of(MANY)
-    card = draft(run, MANY, network, {}, Initial("random", "", 0, ()), folder / "start")
-    write_card(card, folder / "start")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def many_run(many_data: Path, many_weights: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def many_run(many_data: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A run over many sources that was stopped after an epoch, then resumed for another."""
     where = tmp_path_factory.mktemp("many")
-    fit_sources(MANY, many_data, where, weights=many_weights, cache=cache)
-    more = MANY.model_copy(update={"tune_epochs": 2})
-    fit_sources(more, many_data, where, resume=True, weights=many_weights, cache=cache)
+    fit_sources(MANY.model_copy(update={"tune_epochs": 1}), many_data, where, init=stem, cache=cache)
+    fit_sources(MANY, many_data, where, init=stem, resume=True, cache=cache)
     return where
 
 
 @pytest.fixture(scope="session")
+def many_folds(many_data: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The same recipe's cross-validation: each fold did without a source too."""
+    folder = tmp_path_factory.mktemp("many-folds")
+    cross_validate(MANY, many_data, folder, init=stem, precision="32-true", cache=cache)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def many_shipped(
-    many_run: Path, many_data: Path, many_weights: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path
+    many_run: Path, many_folds: Path, many_data: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path
 ) -> Path:
     folder = tmp_path_factory.mktemp("many-exported")
-    export_sources(many_run, many_data, folder, cache, many_weights)
+    export(many_run, many_folds, many_data, folder, cache)
     return folder

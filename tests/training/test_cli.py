@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from training.cli import cli
 
-MANY = "training/recipes/many-sources/resnet18-pyramid.yaml"
+MANY = "training/recipes/resnet18-pyramid.yaml"
 RECIPE = "training/recipes/resnet18.yaml"
 BAD = {
     "fit gone.yaml": "There is no recipe gone.yaml.",
@@ -39,11 +39,9 @@ BAD = {
     "audit-sets gone": "There is no data set 'gone'; known are veda, hbfmid, ca1len, bone-break-more, multi-region-dis",
     "audit-sets veda": "no veda under data: expected veda/data.yaml.",
     "agreement": "no hbfmid under data: expected hbfmid/data.yaml.",
-    "fit-sources gone.yaml": "There is no recipe gone.yaml.",
-    "export-sources gone": "gone holds no run;",
     "by-source gone": "There is no model called 'gone' in weights. Available: none.",
     "by-source gone --part all": "There is no part 'all'; known are validation, test, unseen.",
-    "leave-out veda --recipe gone.yaml": "There is no recipe gone.yaml.",
+    "leave-out gone.yaml veda": "There is no recipe gone.yaml.",
 }
 """Command line to the start of what it answers, in a folder that holds nothing but ``unknown.yaml``."""
 
@@ -86,11 +84,10 @@ def test_bad_input_is_one_sentence_before_anything_is_loaded_or_made(line: str, 
     assert output.count("\n") == 1
 
 
-def test_many_sources_are_not_passed_over() -> None:
+def test_the_sets_of_many_sources_are_looked_for(drawn_atlas: Path) -> None:
     for line, sentence in (
-        (["fit", MANY], "resnet18-pyramid learns from many sources; train it with"),
-        (["fit-sources", RECIPE], "resnet18 names no sources; train it with"),
-        (["leave-out", "bone-break"], "resnet18-pyramid cannot leave out bone-break"),
+        (["fit", MANY, "--data", str(drawn_atlas)], "no veda under"),
+        (["leave-out", MANY, "bone-break", "--data", str(drawn_atlas)], "no veda under"),
     ):
         result = CliRunner().invoke(cli, line)
         assert (result.exit_code, result.output.count("\n")) == (1, 1)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from app.model.weights import available, load_card
-from training.recipe import Recipe, load_ablation, load_recipe, load_replications, load_short, without_sources
+from training.recipe import Recipe, fold_of, fold_without, load_ablation, load_recipe, load_replications, load_short
 from training.studies.replications import RECIPE
 
 FOLDERS = ("", "tried", "short")
@@ -143,10 +143,19 @@ def test_what_is_wrong_with_a_recipe_is_one_sentence(tmp_path: Path, text: str, 
 
 
 def test_a_source_can_be_left_out() -> None:
-    recipe = load_recipe(Path("training/recipes/many-sources/resnet18-pyramid.yaml"))
-    left = without_sources(recipe, ("veda",))
+    recipe = load_recipe(Path("training/recipes/resnet18-pyramid.yaml"))
+    left = fold_of(recipe, fold_without(recipe, "veda"))
     assert left.many is not None
     assert "veda" not in left.many.draws
-    assert left.name != recipe.name
+    assert left.many.without == "veda"
+    assert left.fold == 1
     with pytest.raises(ValueError, match="cannot leave out"):
-        without_sources(recipe, ("nowhere",))
+        fold_without(recipe, "nowhere")
+
+
+def test_every_fold_leaves_out_another_source() -> None:
+    recipe = load_recipe(Path("training/recipes/resnet18-pyramid.yaml"))
+    assert recipe.many is not None
+    folds = [fold_of(recipe, fold) for fold in range(recipe.folds)]
+    assert [each.many and each.many.without for each in folds] == list(recipe.many.draws)
+    assert fold_of(load_recipe(Path("training/recipes/resnet18.yaml")), 2).fold == 2

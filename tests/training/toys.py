@@ -86,17 +86,18 @@ def detailed(seed: int) -> np.ndarray:
 
 MANY = Recipe.model_validate(
     {
-        "name": "start",
+        "name": "many",
         "architecture": "resnet18-pyramid",
         "size": 64,
         "stride": 8,
         "head": "attended",
         "places": {"batch_size": 4, "target": "share", "where": 1.5},
-        "many": {"start": "start", "steps": 2, "draws": {"veda": 1, "hbfmid": 1}},
+        "many": {"steps": 2, "draws": {"veda": 1, "hbfmid": 1}},
         "tune": ["layer4", "lateral2", "lateral3", "lateral4", "smooth", "norm"],
+        "folds": 2,
         "batch_size": 4,
         "head_epochs": 0,
-        "tune_epochs": 1,
+        "tune_epochs": 2,
         "body_rate": 1e-3,
     }
 )

@@ -1,4 +1,4 @@
-"""Trains presence and place from many sources beside the types: ``python -m training fit-sources RECIPE``.
+"""Trains presence and place from many sources beside the types: ``python -m training fit RECIPE``.
 
 Every batch holds typed bone-break images and as many of each source as the recipe's draws say. An epoch is a number of
 batches, after which a checkpoint is written; ``--resume`` goes on from it.

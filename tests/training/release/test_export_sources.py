@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from app.model.classifier import Classifier
 from app.model.weights import load_card
 from tests.training.toys import lesson
 from training.evaluation.presence import Answers, points_over
-from training.fitting.fit import load_task
-from training.release.export import JUDGED_ON, draft_card
+from training.release.export import JUDGED_ON, export
 from training.studies.report import model_card
 
 
@@ -38,34 +34,24 @@ def test_points_treat_sources_alike() -> None:
 
 @pytest.mark.slow
 def test_the_card_says_what_judged(many_shipped: Path, many_run: Path) -> None:
-    made = load_card("start", many_shipped)
+    made = load_card("many", many_shipped)
     typed = made.metrics["cross_validation"]
-    assert typed["images"] == 24 == made.calibration["images"]
-    assert typed["judged_on"] == JUDGED_ON
+    assert typed["folds"] == [0, 1]
+    assert typed["images"] == made.calibration["images"] > 0
     assert made.presence is not None
     assert made.presence.sensitive <= made.presence.specific
     assert made.metrics["sources"]["veda"]["auroc"]["n"] == 12
     assert "auroc" not in made.metrics["sources"]["hbfmid"]
     assert made.data["sources"] == json.loads((many_run / "sources.json").read_text())
     assert any("MURA" in sentence for sentence in made.limits)
-    assert f"24 images of {JUDGED_ON} are meant" in model_card(made, many_shipped.parent)
 
 
 @pytest.mark.slow
-def test_a_blend_lies_between_the_start_and_the_trained(
-    many_run: Path, many_data: Path, many_weights: Path, tmp_path: Path, cache: Path
+def test_without_folds_images_that_none_learnt_from_judge(
+    many_run: Path, many_data: Path, tmp_path: Path, cache: Path
 ) -> None:
-    kept = json.loads((many_run / "recipe.json").read_text())
-    blended = shutil.copytree(many_run, tmp_path / "run")
-    kept["many"]["blend"] = 0.25
-    (blended / "recipe.json").write_text(json.dumps(kept))
-    draft_card(blended, many_data, tmp_path / "start", cache, many_weights)
-    mixed = Classifier.load("start", tmp_path).network.state_dict()
-    before = Classifier.load("start", many_weights).network.state_dict()
-    after = load_task(many_run, many_data, cache)[0].network.state_dict()
-    for name in ("head.weight", "body.lateral2.weight"):
-        assert torch.allclose(mixed[name], 0.25 * after[name] + 0.75 * before[name], atol=1e-3)
-        assert not torch.allclose(after[name], before[name], atol=1e-6)
-    # The exported start is not the start itself, so nothing may be blended with it.
-    with pytest.raises(ValueError, match="went on from"):
-        draft_card(blended, many_data, tmp_path / "other", cache, tmp_path)
+    made = export(many_run, None, many_data, tmp_path, cache)
+    typed = made.metrics["cross_validation"]
+    assert typed["images"] == 24 == made.calibration["images"]
+    assert typed["judged_on"] == JUDGED_ON
+    assert f"24 images of {JUDGED_ON} are meant" in model_card(made, tmp_path.parent)

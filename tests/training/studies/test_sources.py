@@ -18,14 +18,13 @@ def test_sets_are_compared_where_both_hold_a_radiograph() -> None:
 
 
 @pytest.mark.slow
-def test_a_source_left_out_is_judged_whole(many_data: Path, many_weights: Path, tmp_path: Path, cache: Path) -> None:
-    where = tmp_path / "left"
-    found = leave_out(MANY, "hbfmid", many_data, where, weights=many_weights, results=tmp_path, cache=cache)
+def test_a_source_left_out_is_judged_whole(many_data: Path, many_folds: Path, tmp_path: Path, cache: Path) -> None:
+    found = leave_out(MANY, "hbfmid", many_data, many_folds, results=tmp_path, cache=cache)
     assert found["taught"] == ["veda"]
     assert found["figures"]["images"] >= 6
     assert json.loads((tmp_path / "hbfmid.json").read_text()) == found
     with pytest.raises(ValueError, match="cannot leave out"):
-        leave_out(MANY, "fracatlas", many_data, where, weights=many_weights, results=tmp_path)
+        leave_out(MANY, "fracatlas", many_data, many_folds, results=tmp_path, cache=cache)
 
 
 def test_an_audit_counts_what_is_there(many_data: Path) -> None:
