@@ -376,6 +376,25 @@ def by_source(
                 typer.echo(f"{source}, {name}: pointing game {interval(inside)}, energy in boxes {energy['value']:.1%}")
 
 
+@command()
+def labellers(
+    model: Model,
+    data: Data = DATA,
+    weights: Weights = WEIGHTS,
+    out: Annotated[Path, typer.Option(help="Folder of the figures")] = Path("training/results/labellers"),
+) -> None:
+    """How far a model's types agree with the labels of sets that it did not learn types from."""
+    check_model(model, weights)
+    check_source_sets(data, "bone-break-more", "hbfmid")
+    from training.studies.sources import labellers as judge
+
+    found = judge(model, data, weights)
+    write_json(out / f"{model}.json", found)
+    for row in found:
+        kappa = "not defined" if row["kappa"] is None else f"{row['kappa']['value']:.2f}"
+        typer.echo(f"{row['labeller']}: top-1 accuracy {interval(row['accuracy'])}, kappa {kappa}")
+
+
 @command("leave-out")
 def leave_out(
     recipe: RecipeFile,

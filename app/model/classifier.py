@@ -267,7 +267,7 @@ class Classifier:
             raise RejectedError(self.card.subject.retell(REJECTED))
         return likeness
 
-    def explain(self, radiographs: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
+    def explain(self, radiographs: Sequence[Radiograph], batch_size: int = 4) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.
 
         An image's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the

@@ -143,7 +143,7 @@ def _figures(root: Path) -> dict[str, Any]:
         "cards": cards,
         "shipped": cards[0],
         "beside": {card.name: _beside(card, root) for card in cards},
-        **{name: _read_all(results / name) for name in ("folds", "whole", "seeds", "sources", "left_out")},
+        **{name: _read_all(results / name) for name in ("folds", "whole", "seeds", "sources", "left_out", "labellers")},
         "detector": _detector(root),
         "ensembles": read_json(results / "ensembles.json"),
         "ablation": read_json(results / "ablation.json"),

@@ -5,7 +5,8 @@ show one radiograph comes from the table of groups over all sets, so nothing is 
 
 ``python -m training agreement`` writes Cohen's kappa: agreement beyond what two labellers with these habits would reach
 by chance; 1 is all of it, 0 none. Sets are compared
-radiograph by radiograph; types are compared where both schemes know the type.
+radiograph by radiograph; types are compared where both schemes know the type. ``python -m training labellers MODEL``
+does the same between a model and each set's labels.
 
 ``python -m training leave-out RECIPE`` judges every source by the fold of a cross-validation that did without it, on
 all of its images that share no group with one learnt from. The drop to the figures with the source is what style, not
@@ -30,8 +31,8 @@ from training.data.all_sets import BELIEVED, LATER, MARKED, TABLE, Row, read_tab
 from training.data.bone_break import CLASSES
 from training.data.image import CACHE
 from training.data.lessons import lessons, never_seen
-from training.evaluation.metrics import kappa
-from training.evaluation.presence import ask, points_over, summary
+from training.evaluation.metrics import bootstrap, kappa
+from training.evaluation.presence import ask, explain_files, points_over, summary
 from training.fitting.cross_validation import read_folds
 from training.recipe import Recipe, fold_without, recipe_of
 from training.release.export import draft_card
@@ -217,6 +218,42 @@ def agreement(data: Path, table: Path = TABLE) -> dict[str, Any]:
             },
         ],
     }
+
+
+def labellers(name: str, data: Path, weights: Path, table: Path = TABLE) -> list[dict[str, Any]]:
+    """How far a model agrees with who labelled other sets, on images that share no group with one it learnt types from.
+
+    Args:
+        name: folder under ``weights``, of a model that names bone-break's types.
+        data: folder that holds bone-break-more and hbfmid.
+        weights: folder of models.
+        table: of groups over all sets.
+
+    Returns:
+        Per set that has such images: "labeller", "accuracy" and "kappa", both with intervals over groups.
+
+    Raises:
+        FileNotFoundError: a set is not there.
+        WeightsError: no such model.
+    """
+    rows = read_table(table)
+    learnt = {row.group for row in rows if row.set == "bone-break" and row.part == "train"}
+    said, _ = _types(rows, data)
+    classifier = Classifier.load(name, weights)
+    found = []
+    for source in ("bone-break-more", "hbfmid"):
+        films = {film.name: film.path for film in LATER[source](data).images}
+        its = [row for row in rows if row.set == source and row.kept and row.group not in learnt]
+        its = [row for row in its if row.image in said[source] and row.film in films]
+        if not its:
+            continue
+        labels = np.array([said[source][row.image] for row in its])
+        explained = explain_files(classifier, [films[row.film] for row in its])
+        named = np.array([each.prediction.best for each in explained])
+        groups = np.array([row.group for row in its])
+        agreed = {"accuracy": bootstrap(named == labels, groups), "kappa": kappa(named, labels, groups)}
+        found.append({"labeller": source, **agreed})
+    return found
 
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "left_out"

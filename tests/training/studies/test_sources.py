@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.toys import MANY
-from training.studies.sources import compare, leave_out, set_audit
+from training.data.all_sets import read_table
+from training.studies.sources import compare, labellers, leave_out, set_audit
 
 
 def test_sets_are_compared_where_both_hold_a_radiograph() -> None:
@@ -25,6 +26,19 @@ def test_a_source_left_out_is_judged_whole(many_data: Path, many_folds: Path, tm
     assert json.loads((tmp_path / "hbfmid.json").read_text()) == found
     with pytest.raises(ValueError, match="cannot leave out"):
         leave_out(MANY, "fracatlas", many_data, many_folds, results=tmp_path, cache=cache)
+
+
+@pytest.mark.slow
+def test_a_model_is_compared_with_labels_it_did_not_learn(many_data: Path, many_shipped: Path) -> None:
+    # The drawn hbfmid marks no types, so it says nothing of them.
+    (row,) = labellers("many", many_data, many_shipped)
+    assert row["labeller"] == "bone-break-more"
+    judged = [each for each in read_table() if each.set == "bone-break-more" and each.kept]
+    learnt = {each.group for each in read_table() if each.set == "bone-break" and each.part == "train"}
+    drawn = {f"{path.parent.name}/{path.stem}" for path in (many_data / "bone-break-more").rglob("*.png")}
+    expected = [each for each in judged if each.group not in learnt and each.film in drawn]
+    assert row["accuracy"]["n"] == len(expected) > 20
+    assert -1.0 <= row["kappa"]["low"] <= row["kappa"]["value"] <= row["kappa"]["high"] <= 1.0
 
 
 def test_an_audit_counts_what_is_there(many_data: Path) -> None:
