@@ -401,6 +401,7 @@ def leave_out(
     sources: Annotated[list[str] | None, typer.Argument(help="Sources to judge; all where none is named")] = None,
     data: Data = DATA,
     folds: Annotated[Path | None, typer.Option(help="Folder of the cross-validation; runs/folds/<recipe>")] = None,
+    weights: Weights = WEIGHTS,
 ) -> None:
     """Judge each source by the fold that did without it: what a hospital that the model never saw may expect."""
     chosen = load_recipe(recipe)
@@ -415,3 +416,5 @@ def leave_out(
             typer.echo(f"{source}, left out: {auroc(found['auroc'])}")
         if "page" in found:
             typer.echo(f"{source}, left out: pointing game {interval(found['page']['inside'])}")
+    if (weights / chosen.name / "card.json").is_file():
+        studying.keep_left_out(chosen.name, weights)

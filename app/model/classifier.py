@@ -350,7 +350,7 @@ def missed(card: ModelCard) -> float | None:
 def false_alarms(card: ModelCard, seen: FractureFinding) -> list[tuple[str, float]]:
     """Shares of normal images, 0 to 1, that are called ``seen`` or worse, and whose; empty where nobody measured them.
 
-    Of all of the test set, of the region and of the external set where there are most of them.
+    Of all of the test set, of the region and of the source that it never learnt from where there are most of them.
     """
     figures = card.metrics.get("presence")
     if not figures:
@@ -362,7 +362,7 @@ def false_alarms(card: ModelCard, seen: FractureFinding) -> list[tuple[str, floa
     if len(alarms) > 1:
         share, region = max(alarms)
         found.append((f"those of the {region}", share))
-    elsewhere = figures.get("elsewhere", {}).values()
+    elsewhere = (card.metrics.get("left_out") or figures.get("elsewhere", {})).values()
     if external := [1.0 - its[point]["specificity"]["value"] for its in elsewhere if "auroc" in its]:
         found.append(("those of another source", max(external)))
     return found

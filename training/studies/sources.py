@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from app.model.classifier import Classifier
+from app.model.weights import load_card, write_card
 from training import read_json, write_json
 from training.data import all_sets
 from training.data.all_sets import BELIEVED, LATER, MARKED, TABLE, Row, read_table
@@ -257,6 +258,18 @@ def labellers(name: str, data: Path, weights: Path, table: Path = TABLE) -> list
 
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "left_out"
+
+
+def keep_left_out(name: str, weights: Path, results: Path = RESULTS) -> None:
+    """Writes what was found of left-out sources into a model's card, so that its page can say it.
+
+    Raises:
+        WeightsError: no such model.
+    """
+    found = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
+    left_out = {source: its["figures"] for source, its in found.items() if its["recipe"] == name}
+    card = load_card(name, weights)
+    write_card(card.model_copy(update={"metrics": {**card.metrics, "left_out": left_out}}), weights / name)
 
 
 def leave_out(
