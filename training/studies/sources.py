@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import pyplot as plt
 
 from app.model.classifier import Classifier
 from app.model.weights import load_card, write_card
@@ -314,3 +315,35 @@ def leave_out(
     }
     write_json(results / f"{source}.json", found)
     return found
+
+
+def plot_left_out(left_out: dict[str, Any], within: dict[str, Any], target: Path) -> None:
+    """Each source left out of training beside the same source when it taught: AUROC, and the pointing game.
+
+    Args:
+        left_out: by source what ``leave_out`` found.
+        within: by source what ``by_source`` found of the shipped model.
+        target: picture to write.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
+    names = list(left_out)
+    for axes, title, path in zip(panels, ("AUROC", "pointing game"), (("auroc",), ("page", "inside")), strict=True):
+        of = {"left out": {name: its["figures"] for name, its in left_out.items()}, "it taught": within}
+        for (label, rows), shift, colour in zip(of.items(), (-0.12, 0.12), ("tab:red", "tab:blue"), strict=True):
+            for place, name in enumerate(names):
+                row = rows.get(name, {})
+                for key in path:
+                    row = row.get(key, {})
+                if row:
+                    reach = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+                    axes.errorbar(row["value"], place + shift, xerr=reach, fmt="o", color=colour, label=label)
+        axes.set_xlabel(title)
+        axes.set_xlim(0.0, 1.0)
+        axes.set_yticks(range(len(names)), names)
+    handles, labels = panels[1].get_legend_handles_labels()
+    first = dict(zip(labels, handles, strict=True))
+    panels[1].legend(first.values(), first, frameon=False)
+    panels[0].axvline(0.5, color="grey", linewidth=0.8)
+    panels[0].invert_yaxis()
+    figure.savefig(target, dpi=110)
+    plt.close(figure)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tests.training.toys import MANY
 from training.data.all_sets import read_table
-from training.studies.sources import compare, labellers, leave_out, set_audit
+from training.studies.sources import compare, labellers, leave_out, plot_left_out, set_audit
 
 
 def test_sets_are_compared_where_both_hold_a_radiograph() -> None:
@@ -47,3 +48,12 @@ def test_an_audit_counts_what_is_there(many_data: Path) -> None:
     assert found["files_not_in_the_table"] == 0
     assert found["boxes"]["count"] == 18
     assert found["boxes"]["median_share_of_the_image"] == pytest.approx(0.04)
+
+
+def test_a_left_out_source_is_drawn_beside_itself(tmp_path: Path) -> None:
+    share = {"value": 0.4, "low": 0.3, "high": 0.5}
+    found = {"veda": {"figures": {"auroc": share, "page": {"inside": share}}}, "ca1len": {"figures": {}}}
+    target = tmp_path / "drawn.png"
+    plot_left_out(found, {"veda": {"auroc": share}}, target)
+    height, width = cv2.imread(str(target)).shape[:2]
+    assert width > height > 200
