@@ -274,9 +274,11 @@ def deploy(
 
 @cli.command("import-model")
 def import_model(
-    file: Annotated[Path, typer.Argument(help="A state_dict: safetensors, or what torch.save wrote")],
+    file: Annotated[Path, typer.Argument(help="A state_dict, as safetensors or by torch.save, or an ONNX file")],
     name: Annotated[str, typer.Option(help="Of the model: small letters, digits and hyphens")],
-    architecture: Annotated[str, typer.Option(help="torchvision:NAME or timm:NAME, such as torchvision:resnet50")],
+    architecture: Annotated[
+        str, typer.Option(help="torchvision:NAME or timm:NAME, such as torchvision:resnet50, or onnx")
+    ],
     classes: Annotated[Path, typer.Option(help="Text file with the classes in the network's order, one a line")],
     title: Annotated[str, typer.Option(help="Of the page, as in 'Skin lesions'")],
     size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the square it sees, in pixels")] = 224,
@@ -289,7 +291,7 @@ def import_model(
     weights: Annotated[Path | None, typer.Option(help="Folder of models; the demo's own where not given")] = None,
     version: Version = False,
 ) -> None:
-    """Makes a classifier of torchvision or timm, trained elsewhere, a model of the demo."""
+    """Makes a classifier that was trained elsewhere a model of the demo: of torchvision, timm or an ONNX file."""
     from app.model.importing import import_model as make
     from app.model.importing import read_classes
     from app.model.subject import Subject
@@ -326,7 +328,7 @@ def export(
     from app.model.weights import DEFAULT_FOLDER
 
     try:
-        from app.model.onnx import TOLERANCE, export_onnx
+        from app.model.to_onnx import TOLERANCE, export_onnx
 
         found = export_onnx(model, weights or DEFAULT_FOLDER, onnx)
     except ModuleNotFoundError as error:

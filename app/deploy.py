@@ -24,8 +24,8 @@ NEEDED = ("README.md", "requirements.txt", "space.py", "app/__init__.py")
 EXAMPLES, SOURCES = "examples", "sources.csv"
 COLUMNS = ("file", "label", "source")
 PYTHONS = ("3.10", "3.11", "3.12")
-TIMM = "timm==1.0.31"
-"""What a model of timm needs, as in the extra of that name in ``pyproject.toml``."""
+MORE = {"timm": ("timm==1.0.31",), "onnx": ("onnx>=1.19,<2", "onnx2torch==1.5.15")}
+"""What models from elsewhere need, as in the extras of these names in ``pyproject.toml``."""
 LONGEST = 60
 """Letters of ``short_description`` that the Hub takes."""
 KEPT = ".gitattributes"
@@ -84,9 +84,9 @@ def model_files(files: dict[str, Path], name: str, folder: Path) -> dict[str, Pa
     kept = {path: file for path, file in files.items() if not path.startswith(("weights/", "docs/"))}
     kept |= {path: file for path, file in files.items() if path.startswith(wanted)}
     made = {"README.md": _front(files["README.md"].read_text(encoding="utf-8"), card)}
-    if card.architecture.startswith("timm:"):
+    if more := MORE.get(card.architecture.partition(":")[0]):
         pins = files["requirements.txt"].read_text(encoding="utf-8")
-        made["requirements.txt"] = f"{pins.rstrip()}\n{TIMM}\n"
+        made["requirements.txt"] = "\n".join([pins.rstrip(), *more, ""])
     for path, text in made.items():
         (folder / path).write_text(text, encoding="utf-8")
         kept[path] = folder / path

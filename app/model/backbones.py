@@ -180,9 +180,10 @@ class PyramidResNet50(PreActivationResNet50):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels (N, 3, H, W) to features (N, 1280, H / 8, W / 8): the pyramid's, then the third stage's."""
         second = _through(self, ("stage1", "stage2"), self.stem(pixels))
-        last = functional.relu(self.norm(_through(self, ("stage3",), second)))
-        # A residual sum is normalised where it is read, here by the third stage's first block.
+        # A residual sum is normalised where it is read, here by the third stage's first block. That comes first, since
+        # a stage's output is taken to be what the last of its layers gives.
         before = functional.relu(_through(self, ("stage3.0.bn1",), second))
+        last = functional.relu(self.norm(_through(self, ("stage3",), second)))
         fine = functional.relu(self.fine(self.smooth(_join(self.lateral3(last), self.lateral2(before)))))
         wide = functional.interpolate(last, fine.shape[2:], mode="bilinear", align_corners=False)
         return torch.cat([fine, wide], dim=1)

@@ -1,9 +1,9 @@
-"""Classifiers that were trained elsewhere: a network of torchvision or timm, cut where its last feature map is.
+"""Classifiers that were trained elsewhere: of torchvision, timm or an ONNX file, cut where the last feature map is.
 
 Tracing (torch.fx) turns the network into a graph of its operations. One forward of noise then tells where to cut:
 
-- Where the logits are a linear layer on a vector that *is* the mean over cells of a feature map, as the numbers show,
-  the head is this project's own, and class maps are exact (``app.model.network``). So it is in ResNets, DenseNets,
+- Where the logits are affine in a vector that *is* the mean over cells of a feature map, as the numbers show, the head
+  is this project's own, and class maps are exact (``app.model.network``). So it is in ResNets, DenseNets,
   EfficientNets, MobileNetV2 and Swin Transformers.
 - Elsewhere the map is Grad-CAM's (Selvaraju et al., 2017) at the last feature map that all else goes through:
   M_c = sum_k (sum_cells dy_c / dA_k) A_k, hw times the package's map before its ReLU. Its mean is what the score's
@@ -14,6 +14,7 @@ Tracing (torch.fx) turns the network into a graph of its operations. One forward
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ from torchvision.models.feature_extraction import NodePathTracer
 from app.errors import WeightsError
 from app.model.network import Evidence, FractureNetwork
 
-__all__ = ["GradientHead", "TracedNetwork", "cut", "is_imported", "plain", "state_of"]
+__all__ = ["ONNX", "GradientHead", "TracedNetwork", "cut", "is_imported", "plain", "state_of"]
 
 SOURCES = ("torchvision", "timm")
+ONNX = "onnx"
+"""The architecture of a model whose file holds the network too."""
 WITHOUT_AUXILIARY = {"googlenet": "aux", "inception_v3": "AuxLogits"}
 """Networks with outputs that only training needs, and how the names of those begin."""
 CLOSE = 1e-4
@@ -38,9 +41,9 @@ STAGES = 5
 
 
 def is_imported(architecture: str) -> bool:
-    """Whether an architecture is another package's, such as "torchvision:resnet50" or "timm:resnet26"."""
+    """Whether an architecture came from elsewhere, such as "torchvision:resnet50", "timm:resnet26" or "onnx"."""
     source, colon, name = architecture.partition(":")
-    return bool(colon and name) and source in SOURCES
+    return architecture == ONNX or (bool(colon and name) and source in SOURCES)
 
 
 def plain(architecture: str, classes: int) -> nn.Module:
@@ -173,6 +176,8 @@ class _Recorder(fx.Interpreter):
 
 
 def _traced(network: nn.Module, architecture: str) -> tuple[fx.GraphModule, dict[fx.Node, str]]:
+    if isinstance(network, fx.GraphModule):
+        return network, {node: str(node.target).replace("/", ".") for node in network.graph.nodes}
     leaves: dict[str, Any] = {"leaf_modules": [], "autowrap_functions": ()}
     if architecture.startswith("timm:"):
         from timm.models import _features_fx as known
@@ -228,28 +233,6 @@ def _bottlenecks(graph: fx.Graph, output: fx.Node) -> list[fx.Node]:
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and bool((one - other).abs().max() <= CLOSE * other.abs().max().clamp(min=1e-6))
-
-
-def _linear(module: fx.GraphModule, seen: dict[fx.Node, _Seen], logits: torch.Tensor) -> tuple[Any, ...] | None:
-    """Input of the linear layer that gives the logits, its weight and bias; None where there is none."""
-    for node in reversed(module.graph.nodes):
-        its = seen.get(node)
-        if its is None or its.vector is None or not _same(its.vector, logits):
-            continue
-        if node.op == "call_module" and isinstance(layer := module.get_submodule(str(node.target)), nn.Linear):
-            return node.args[0], layer.weight, layer.bias
-        if node.op == "call_function" and node.target is nn.functional.linear:
-            values = [*node.args[1:], *(node.kwargs[name] for name in ("weight", "bias") if name in node.kwargs)]
-            found = [_constant(module, value) for value in values]
-            return node.args[0], found[0], found[1] if len(found) > 1 else None
-    return None
-
-
-def _constant(module: fx.GraphModule, value: Any) -> torch.Tensor | None:
-    if not isinstance(value, fx.Node):
-        return None
-    owner, _, name = str(value.target).rpartition(".")
-    return getattr(module.get_submodule(owner), name)
 
 
 def _graph(module: fx.GraphModule, end: fx.Node, start: fx.Node | None, marks: dict[fx.Node, str], layout: str) -> Any:
@@ -313,7 +296,7 @@ def cut(network: nn.Module, architecture: str, classes: int, size: int) -> Fract
     (output,) = next(node for node in module.graph.nodes if node.op == "output").all_input_nodes
     through = _bottlenecks(module.graph, output)
     seen = recorder.seen
-    features, layout, layer = _last_map(module, seen, through, logits, architecture)
+    features, layout, layer = _last_map(module, seen, through, architecture)
     channels = seen[features].means[layout].shape[1]
     marks, names = _marked(module, seen, [node for node in through if node in _before(features)], paths, features)
     body = _graph(module, features, None, marks, layout)
@@ -325,26 +308,44 @@ def cut(network: nn.Module, architecture: str, classes: int, size: int) -> Fract
         weight, bias = layer
         with torch.no_grad():
             found.head.weight.copy_(weight)
-            found.head.bias.copy_(torch.zeros(classes) if bias is None else bias)
+            found.head.bias.copy_(bias)
     found.stages, found.marks = tuple(names), dict(zip(names, marks.values(), strict=True))
     return found.eval().requires_grad_(False)
 
 
+def _affine(module: fx.GraphModule, pooled: fx.Node, width: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Weight (C, D) and bias (C,) of what follows a vector of so many values; None where that is not affine.
+
+    Whatever the layers are called: a function is affine if its values at zero and at the unit vectors tell all others.
+    """
+    (output,) = next(node for node in module.graph.nodes if node.op == "output").all_input_nodes
+    # In doubles, so that the difference of two scores is the weight to the last digit of a float.
+    tail = copy.deepcopy(_graph(module, output, pooled, {}, "NCHW")).double()
+    probe = 3.0 * torch.randn(8, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    points = (torch.zeros_like(probe[:1]), torch.eye(width, dtype=torch.float64), probe)
+    try:
+        with torch.inference_mode():
+            bias, units, found = (tail(each) for each in points)
+    except (RuntimeError, TypeError, AttributeError):
+        return None
+    weight = units - bias
+    if not _same(found, probe @ weight + bias):
+        return None
+    return weight.T.float(), bias[0].float()
+
+
 def _last_map(
-    module: fx.GraphModule,
-    seen: dict[fx.Node, _Seen],
-    through: list[fx.Node],
-    logits: torch.Tensor,
-    architecture: str,
-) -> tuple[fx.Node, str, tuple[torch.Tensor, torch.Tensor | None] | None]:
+    module: fx.GraphModule, seen: dict[fx.Node, _Seen], through: list[fx.Node], architecture: str
+) -> tuple[fx.Node, str, tuple[torch.Tensor, torch.Tensor] | None]:
     """The feature map to cut at, its layout, and weight and bias of the head where that is linear on its average."""
-    linear = _linear(module, seen, logits)
-    if linear is not None and isinstance(linear[0], fx.Node) and linear[0] in seen:
-        pooled = seen[linear[0]].vector
-        for node in reversed(through):
+    for place, pooled in reversed(list(enumerate(through))):
+        vector = seen[pooled].vector if pooled in seen else None
+        if vector is None:
+            continue
+        for node in reversed(through[:place]):
             for layout, mean in seen[node].means.items() if node in seen else ():
-                if pooled is not None and _same(mean, pooled):
-                    return node, layout, linear[1:]
+                if _same(mean, vector) and (layer := _affine(module, pooled, vector.shape[1])):
+                    return node, layout, layer
     after: list[fx.Node] = []
     for node in reversed(through):
         its = seen.get(node)

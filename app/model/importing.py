@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save
 
 from app.errors import WeightsError
 from app.model.backbones import ARCHITECTURES
-from app.model.imported import TracedNetwork, cut, is_imported, plain, state_of
+from app.model.from_onnx import network_of
+from app.model.imported import ONNX, TracedNetwork, cut, is_imported, plain, state_of
+from app.model.network import FractureNetwork
 from app.model.readme import write_readme
 from app.model.subject import Subject
 from app.model.weights import FractureType, ModelCard, WeightsFile, available, load_card, write_card
@@ -56,6 +58,24 @@ def _stored(path: Path) -> object:
         raise WeightsError(f"{path} is no file of weights: neither safetensors nor what torch.save writes.") from None
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise WeightsError(f"There is no file {path}.") from None
+
+
+def _opened(file: Path, architecture: str, classes: int, size: int) -> tuple[FractureNetwork, bytes, str]:
+    """The network in a file, cut; the bytes that are kept of it; what to call it."""
+    if architecture == ONNX:
+        blob = _read(file)
+        return cut(network_of(blob), f"The network in {file.name}", classes, size), blob, file.stem
+    network = plain(architecture, classes)
+    state = state_of(_stored(file), network, architecture)
+    network.load_state_dict(state)
+    return cut(network, architecture, classes, size), save(state), architecture.partition(":")[2]
+
+
 def import_model(
     file: Path,
     name: str,
@@ -74,9 +94,9 @@ def import_model(
     """Writes ``folder/name``: the weights as they came, the card, and the card for people.
 
     Args:
-        file: a state dict, as safetensors or by ``torch.save``.
+        file: a state dict, as safetensors or by ``torch.save``, or an ONNX file.
         name: of the model and its folder.
-        architecture: "torchvision:" or "timm:" and the package's name for the network.
+        architecture: "torchvision:" or "timm:" and the package's name for the network, or "onnx".
         classes: in the order of the network's outputs.
         folder: of models.
         size: side of the square that the network sees, in pixels; images are letterboxed into it.
@@ -96,17 +116,13 @@ def import_model(
     if name in available(folder) and load_card(name, folder).architecture in ARCHITECTURES:
         raise WeightsError(f"{folder / name} is a model that was not imported; choose another name.")
     if not is_imported(architecture):
-        raise WeightsError(f"'{architecture}' names no network; write torchvision:NAME or timm:NAME.")
-    network = plain(architecture, len(classes))
-    state = state_of(_stored(file), network, architecture)
-    network.load_state_dict(state)
-    found = cut(network, architecture, len(classes), size)
+        raise WeightsError(f"'{architecture}' names no network; write torchvision:NAME, timm:NAME or onnx.")
+    found, blob, title = _opened(file, architecture, len(classes), size)
     with torch.inference_mode():
         side = found(torch.zeros(1, 3, size, size)).maps.shape[-1]
-    blob = save(state)
     card = ModelCard(
         name=name,
-        title=f"{architecture.partition(':')[2]}, {size} px",
+        title=f"{title}, {size} px",
         architecture=architecture,
         stride=size // side,
         classes=tuple(FractureType(name=each, title=_title(each)) for each in classes),
@@ -118,7 +134,10 @@ def import_model(
         std=std,
         temperature=1.0,
         typical_evidence=0.0,
-        weights=WeightsFile(file="model.safetensors", sha256=hashlib.sha256(blob).hexdigest()),
+        weights=WeightsFile(
+            file="model.onnx" if architecture == ONNX else "model.safetensors",
+            sha256=hashlib.sha256(blob).hexdigest(),
+        ),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         seed=0,
         intended_use=intended_use,

@@ -15,7 +15,8 @@ from safetensors.torch import load
 
 from app.errors import WeightsError
 from app.model.backbones import ARCHITECTURES
-from app.model.imported import cut, is_imported, plain
+from app.model.from_onnx import network_of
+from app.model.imported import ONNX, cut, is_imported, plain
 from app.model.network import FractureNetwork, Pooling, build_network
 from app.model.subject import OURS, Subject
 
@@ -62,7 +63,7 @@ class WeightsFile(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    file: str = Field(pattern=r"^[\w.-]+\.(safetensors|onnx)$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -242,8 +243,10 @@ def load_network(name: str, folder: Path = DEFAULT_FOLDER) -> tuple[FractureNetw
             "Clone or download the file again."
         )
     try:
-        state = {key: _full(tensor) for key, tensor in load(data).items()}
-        network = _filled(card, state)
+        if card.architecture == ONNX:
+            network = cut(network_of(data), ONNX, len(card.classes), card.size)
+        else:
+            network = _filled(card, {key: _full(tensor) for key, tensor in load(data).items()})
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"The weights of model '{name}' do not fit its architecture: {error}") from None
     return network.eval().requires_grad_(False), card

@@ -231,7 +231,7 @@ def run(*words: str) -> Result:
 
 
 def test_a_space_of_one_model_holds_nothing_of_the_others(clone: Path, tmp_path: Path, flowers: Classifier) -> None:
-    for name, architecture in (("flowers", "resnet18"), ("roses", "timm:resnet26")):
+    for name, architecture in (("flowers", "resnet18"), ("roses", "timm:resnet26"), ("lilies", "onnx")):
         place = clone / "weights" / name
         place.mkdir()
         write_card(flowers.card.model_copy(update={"name": name, "architecture": architecture}), place)
@@ -251,7 +251,11 @@ def test_a_space_of_one_model_holds_nothing_of_the_others(clone: Path, tmp_path:
     files = deploy.model_files(deploy.space_files(clone), "roses", tmp_path / "made")
     deploy.check(files)
     assert "timm==" in files["requirements.txt"].read_text()
-    assert deploy.TIMM in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (tmp_path / "made").joinpath("requirements.txt").unlink()
+    files = deploy.model_files(deploy.space_files(clone), "lilies", tmp_path / "made")
+    assert "\nonnx2torch==" in files["requirements.txt"].read_text()
+    named = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert all(f'"{package}"' in named for packages in deploy.MORE.values() for package in packages)
     with pytest.raises(DeployError, match="no model 'weights/tulips'"):
         deploy.model_files(deploy.space_files(clone), "tulips", tmp_path / "made")
 

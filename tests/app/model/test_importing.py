@@ -102,7 +102,7 @@ def test_safetensors_are_taken_too_and_grey_is_said(tmp_path: Path) -> None:
     ("architecture", "state", "told"),
     [
         ("torchvision:vit_b_16", None, "no class activation map can be drawn"),
-        ("keras:vgg16", {}, "write torchvision:NAME or timm:NAME"),
+        ("keras:vgg16", {}, "write torchvision:NAME, timm:NAME or onnx"),
         ("torchvision:resnet18", {"epoch": torch.zeros(1)}, "conv1.weight is missing"),
         ("torchvision:resnet18", {"model": "resnet18"}, "holds no state_dict"),
     ],

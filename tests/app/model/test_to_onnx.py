@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from app import cli
 from app.imaging.examples import draw
 from app.imaging.radiograph import read
-from app.model import onnx
+from app.model import to_onnx
 from app.model.classifier import Classifier
 
 
@@ -68,8 +68,8 @@ def test_the_script_in_the_docs_needs_nothing_of_ours(written: Path, classifier:
 def test_what_is_not_what_torch_says_is_not_kept(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx, "TOLERANCE", 0.0)
-    monkeypatch.setattr(onnx, "_farthest", lambda *_: 0.5)
+    monkeypatch.setattr(to_onnx, "TOLERANCE", 0.0)
+    monkeypatch.setattr(to_onnx, "_farthest", lambda *_: 0.5)
     target = tmp_path / "a.onnx"
     found = CliRunner().invoke(cli.cli, ["export", "tiny", "--onnx", str(target), "--weights", str(tiny_weights)])
     assert found.exit_code == 1
