@@ -42,6 +42,7 @@ __all__ = [
     "point",
     "rejection",
     "short_titles",
+    "shown",
     "shows",
     "table",
     "titles",
@@ -121,10 +122,19 @@ def short_titles(card: ModelCard) -> dict[str, str]:
     return {kind.name: say(kind.title.removesuffix(" fracture")) for kind in card.classes}
 
 
-def shows(method: str, card: ModelCard) -> str:
-    """What a method shows of this model, and what it cannot, in English."""
+def _says(method: str, card: ModelCard) -> str:
     how = METHODS[method]
-    return card.subject.retell(how.says if card.maps == "exact" else how.says_of_gradients or how.says)
+    return how.says if card.maps == "exact" else how.says_of_gradients or how.says
+
+
+def shows(method: str, card: ModelCard) -> str:
+    """What a method shows of this model, and what it cannot, in English, for programs."""
+    return card.subject.retell(_says(method, card))
+
+
+def shown(method: str, card: ModelCard) -> str:
+    """The same as HTML, for people."""
+    return marked(_says(method, card))
 
 
 READING = (
@@ -294,19 +304,22 @@ def alternative(card: ModelCard, name: str, regions: Sequence[Region]) -> str:
 
 def describe(card: ModelCard, explanation: Explanation, name: str, method: str, regions: Sequence[Region]) -> str:
     """Which type's heatmap is shown, what the type is, and what to know of this map; closed until it matters."""
-    title = next(kind.title for kind in card.classes if kind.name == name).lower()
-    meaning = GLOSSARY.get(name, "") if card.subject.ours else ""
-    told = f"<p>Heatmap for <strong>{html.escape(title)}</strong>. {meaning}</p>"
-    told += f"<p>{html.escape(METHODS[method].title)}: {html.escape(shows(method, card))}</p>"
+    title = f"<strong>{html.escape(titles(card)[name].lower())}</strong>"
+    meaning = f" {marked(GLOSSARY[name])}" if card.subject.ours and name in GLOSSARY else ""
+    told = f"<p>{said('Heatmap for {type}.', type=title)}{meaning}</p>"
+    told += f"<p>{said(METHODS[method].title)}: {shown(method, card)}</p>"
     if len(regions) > 1:
-        listed = "".join(f"<li>{where(region)}: {percent(region.share)} of the heat</li>" for region in regions)
-        told += f"<p>Hot regions, by number:</p><ol>{listed}</ol>"
+        shares = [(said(where(region)), digits(percent(region.share))) for region in regions]
+        listed = "".join(
+            f"<li>{said('{place}: {share} of the heat', place=place, share=share)}</li>" for place, share in shares
+        )
+        told += f"<p>{said('Hot regions, by number:')}</p><ol>{listed}</ol>"
     outside, warning = explanation.padding_share(name), ""
     if method == DEFAULT and not explanation.has_evidence(name):
         warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())
     elif method == DEFAULT and outside >= WORTH_SAYING:
         warning = line("{share} of the evidence lies outside the X-ray.", share=digits(percent(outside)))
-    return f"{warning}{details(say('Reading aid'), english(f'{told}<p>{card.subject.retell(READING)}</p>'))}"
+    return f"{warning}{details(say('Reading aid'), f'{told}<p>{marked(READING)}</p>')}"
 
 
 def legend(explanation: Explanation, method: str, colour_map: str, opacity: float, outlines: Sequence[str] = ()) -> str:

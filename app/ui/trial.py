@@ -194,7 +194,7 @@ class TestTab:
                 kind = text.titles(self.card)[target].lower()
                 told = said("{method} for {type}.", method=title, type=html.escape(kind))
                 yield {
-                    self.state: f"<p class='line'>{told} {marked(text.shows(method, model.card))}</p>",
+                    self.state: f"<p class='line'>{told} {text.shown(method, model.card)}</p>",
                     self.findings: findings(checks),
                     self.shuffled: _part(3, "Maps as weights are shuffled", SHUFFLED),
                     self.maps: self._maps(session, checks),

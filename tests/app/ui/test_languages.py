@@ -90,6 +90,8 @@ def made_up() -> set[str]:
         *compare.COSTS.values(),
         *(title for title in (how.title for how in METHODS.values()) if " " in title),
         "Occlusion",
+        *text.GLOSSARY.values(),
+        *(says for how in METHODS.values() for says in (how.says, how.says_of_gradients) if says),
         *batch.ORDERS,
         *batch.COUNTED.values(),
         "Rejected",
@@ -217,7 +219,7 @@ def test_the_verdict_is_in_one_language(classifier: Classifier, film: Radiograph
         told += text.rejection(REJECTED) + text.line(text.OURS)
         choices = [words for words, _ in text.bars(card, explained)[0]]
     marked_parts = re.findall(r"<div lang='en' dir='ltr'>.*?</div>", told, re.DOTALL)
-    assert len(marked_parts) == 2
+    assert len(marked_parts) == 1
     for part in marked_parts:
         told = told.replace(part, "")
     seen = re.sub(r"<style>.*?</style>|<[^>]+>", " ", told) + " ".join(choices)
@@ -225,7 +227,7 @@ def test_the_verdict_is_in_one_language(classifier: Classifier, film: Radiograph
     english_words = {word.lower() for each in LANGUAGES[code].sentences for word in re.findall(r"[A-Za-z]{3,}", each)}
     own = {word.lower() for each in LANGUAGES[code].sentences.values() for word in re.findall(r"[A-Za-z]{3,}", each)}
     assert not words & (english_words - own), words & (english_words - own)
-    assert say(next(kind.title for kind in card.classes if kind.name == best)) not in seen
+    assert next(kind.title for kind in card.classes if kind.name == best).lower() not in seen.lower()
 
 
 def test_digits_keep_their_order_in_text_from_right_to_left(classifier: Classifier, film: Radiograph) -> None:
