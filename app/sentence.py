@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 __all__ = ["Sentence"]
 
 
@@ -16,7 +14,7 @@ class Sentence(str):
     template: str
     values: dict[str, str]
 
-    def __new__(cls, template: str, **values: str) -> Self:
+    def __new__(cls, template: str, **values: str) -> Sentence:
         made = super().__new__(cls, template.format(**values) if values else template)
         made.template, made.values = template, values
         return made

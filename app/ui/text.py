@@ -262,23 +262,23 @@ def bars(card: ModelCard, explanation: Explanation) -> tuple[list[tuple[str, str
 
 
 def belief(findings: Sequence[Finding]) -> str:
-    """Quick checks of the heatmap: a dot each, and what they found on demand, in English."""
+    """Quick checks of the heatmap: a dot each, and what they found on demand."""
     if not findings:
         return ""
-    dots = "".join(f"<i class='{found.kind}' title='{html.escape(found.words)}'></i>" for found in findings)
+    dots = "".join(f"<i class='{found.kind}' title='{said(found.words)}'></i>" for found in findings)
     told = "".join(
-        f"<li class='{found.kind}'>{html.escape(found.words)} <small>{html.escape(found.figures)}</small></li>"
+        f"<li class='{found.kind}'>{marked(found.words)} <small>{marked(found.figures)}</small></li>"
         for found in findings
     )
     passed = sum(found.kind == "good" for found in findings)
     label = said("{passed} of {count} quick checks passed", passed=str(passed), count=str(len(findings)))
     told = (
-        f"<ul class='checks'>{told}</ul><p>These are the quick checks of the predicted type's map. "
-        "<a href='#' data-tab='tab-test'>Run the full test</a></p>"
+        f"<ul class='checks'>{told}</ul><p>{said('These are the quick checks of the map of the predicted type.')} "
+        f"<a href='#' data-tab='tab-test'>{said('Run the full test')}</a></p>"
     )
     return (
         f"<details class='belief'><summary>{said('Heatmap checks')} "
-        f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>{english(told)}</details>"
+        f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>{told}</details>"
     )
 
 

@@ -16,19 +16,22 @@ from PIL import Image
 
 from app.deploy import space_files
 from app.explain import METHODS
+from app.explain.sanity import CHANGES
+from app.explain.shortcuts import KINDS, nowhere
 from app.imaging.dicom import CT_WINDOWS
 from app.imaging.examples import draw, examples
 from app.imaging.radiograph import Radiograph
 from app.imaging.series import OWN_WINDOW
 from app.model.classifier import IN_WORDS, LIKENESS_WARNINGS, REJECTED, Classifier, confidence
+from app.model.subject import OURS
 from app.model.weights import PresencePoints, available, load_card
-from app.ui import batch, compare, text
+from app.ui import batch, compare, text, trial
 from app.ui.languages import ENGLISH, LANGUAGES, STATIC, english, in_every, label, marked, said, say, speaking, spoken
 from app.ui.page import build
 from tests.serving import PATIENCE, launch
 
 CODES = sorted(LANGUAGES)
-SPEAKERS = {"say": 1, "said": 1, "marked": 1, "label": 1, "line": 1, "type_choice": 3, "_part": 3}
+SPEAKERS = {"say": 1, "said": 1, "marked": 1, "label": 1, "line": 1, "type_choice": 3, "_part": 3, "Sentence": 1}
 """What puts words into a language, and how many of its arguments may be sentences."""
 
 
@@ -38,10 +41,19 @@ def constants(path: Path) -> Iterator[str]:
             yield node.value
 
 
+def spread(arguments: list[ast.expr]) -> Iterator[ast.expr]:
+    """Arguments, and both of those that are one or the other."""
+    for argument in arguments:
+        if isinstance(argument, ast.IfExp):
+            yield from spread([argument.body, argument.orelse])
+        else:
+            yield argument
+
+
 def spelled_out() -> set[str]:
     """Sentences that the page's code hands to a speaker as they stand, or by the name of a constant."""
     found = set()
-    for path in Path("app/ui").glob("*.py"):
+    for path in (each for part in ("ui", "explain", "model") for each in Path("app", part).glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         named = {
             target.id: node.value.value
@@ -54,7 +66,7 @@ def spelled_out() -> set[str]:
             if not isinstance(node, ast.Call):
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            for argument in node.args[: SPEAKERS.get(name, 0)]:
+            for argument in spread(node.args[: SPEAKERS.get(name, 0)]):
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     found.add(argument.value)
                 elif isinstance(argument, ast.Name) and argument.id in named:
@@ -91,6 +103,11 @@ def made_up() -> set[str]:
         *(title for title in (how.title for how in METHODS.values()) if " " in title),
         "Occlusion",
         *text.GLOSSARY.values(),
+        *trial.QUESTIONS,
+        *trial.QUESTIONS.values(),
+        *KINDS.values(),
+        *(nowhere(subject) for subject in (OURS, OURS.model_copy(update={"finding": ""}))),
+        *(change.title for change in CHANGES),
         *(says for how in METHODS.values() for says in (how.says, how.says_of_gradients) if says),
         *batch.ORDERS,
         *batch.COUNTED.values(),
@@ -144,10 +161,11 @@ def test_translations_are_whole(code: str) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_nothing_is_left_in_english(code: str) -> None:
+    shared = {"Longitudinal", "{count} logits", "ResNet-18, 192 px", ", "}
     same = {sentence for sentence, told in LANGUAGES[code].sentences.items() if told == sentence}
     for sentence in same:
         # Names, units and words that both languages share.
-        assert sentence in {"Longitudinal", "{count} logits", "ResNet-18, 192 px", ", "}, sentence
+        assert sentence in {*shared, "{one}, {other}", "{one}; {other}"}, sentence
     if LANGUAGES[code].direction == "rtl":
         for sentence, told in LANGUAGES[code].sentences.items():
             latin = set(re.findall(r"[A-Za-z]{2,}", re.sub(r"\{[^}]*\}", "", told)))
