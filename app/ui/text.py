@@ -17,6 +17,7 @@ from app.model.classifier import (
     LIKENESS_WARNINGS,
     Explanation,
     FractureFinding,
+    Prediction,
     confidence,
     false_alarms,
     how_sure,
@@ -27,8 +28,9 @@ from app.model.classifier import (
     where_judged,
 )
 from app.model.ood import Likeness
-from app.model.weights import ModelCard, percent, with_interval
-from app.ui.languages import digits, english, marked, said, say
+from app.model.weights import ModelCard, PredictionSets, percent
+from app.sentence import Sentence
+from app.ui.languages import digits, marked, said, say
 
 __all__ = [
     "alternative",
@@ -180,10 +182,10 @@ def verdict(
         found.append(f"<p class='label {word}'>{said(sentence, type=labelled)}</p>")
     if image.modality and mark_boxes(image.display()):
         notes.append(LETTERS)
-    told = "".join(f"<li>{html.escape(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
+    told = "".join(f"<li>{marked(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
     return (
         f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(found)}"
-        f"{paragraphs('note', notes)}{details(_doubt(card), english(f'<ul>{told}</ul>'))}</div>"
+        f"{paragraphs('note', notes)}{details(_doubt(card), f'<ul>{told}</ul>')}</div>"
     )
 
 
@@ -197,52 +199,82 @@ def _doubt(card: ModelCard) -> str:
 
 def _reliability(
     card: ModelCard, explanation: Explanation, seen: FractureFinding | None, doubtful: bool
-) -> Iterable[str]:
-    """What was measured of such a verdict, a short sentence each, in English."""
-    prediction, retell = explanation.prediction, card.subject.retell
+) -> Iterable[Sentence]:
+    """What was measured of such a verdict, a short sentence each, about fractures on X-rays whatever the images are."""
+    prediction = explanation.prediction
     probability = prediction.probability(prediction.best)
     if card.calibrated:
-        yield f"{percent(probability)} in words: {how_sure(probability)}."
+        share, words = percent(probability), Sentence(how_sure(probability))
+        yield Sentence("{share} in words: {words}.", share=share, words=words)
     else:
-        yield "Nobody has checked whether its probabilities are as high as they should be."
+        yield Sentence("Nobody has checked whether its probabilities are as high as they should be.")
     if record := track_record(card, probability):
-        right, count = record
-        told = f"right on {right} of {count} X-rays when about this sure" if count else "never this sure"
-        yield retell(f"{where_judged(card)} it was {told}.")
+        right, count = map(str, record)
+        judged = Sentence(where_judged(card))
+        known = Sentence(
+            "{judged} it was right on {right} of {count} X-rays when about this sure.",
+            judged=judged,
+            right=right,
+            count=count,
+        )
+        yield known if record[1] else Sentence("{judged} it was never this sure.", judged=judged)
     if card.sets is not None:
+        possible = _possible(card, card.sets, explanation.prediction)
         # The sets were calibrated on fractured images like those it learnt from, and promise nothing of others.
-        only = retell("If this is a fracture like those it learnt from: ") if doubtful else ""
-        yield f"{only}{percent(card.sets.level)} sure that it is {_possible(card, explanation)}."
+        only = Sentence("If this is a fracture like those it learnt from: {rest}", rest=possible)
+        yield only if doubtful else possible
     if seen == "none":
         if (share := missed(card)) is not None:
-            yield retell(f"It misses the fracture in {percent(share)} of fractured test X-rays.")
+            yield Sentence("It misses the fracture in {share} of fractured test X-rays.", share=percent(share))
     elif seen is not None and (alarms := false_alarms(card, seen)):
-        yield retell(f"False alarms: {', '.join(f'{percent(share)} of {where}' for where, share in alarms)}.")
+        yield Sentence("False alarms: {alarms}.", alarms=Sentence.listed("{one}, {other}", alarms))
     yield from _test_figures(card, prediction.best)
-    nothing = "no bone is broken" if card.subject.ours else f"there is no {card.subject.finding}"
-    cannot = f"; it cannot say that {nothing}" if card.subject.finding and not card.presence else ""
-    yield f"It always names one of {len(card.classes)} types{cannot}."
+    yield _always(card)
 
 
-def _possible(card: ModelCard, explanation: Explanation) -> str:
+def _always(card: ModelCard) -> Sentence:
+    count = str(len(card.classes))
+    if card.presence or not card.subject.finding:
+        return Sentence("It always names one of {count} types.", count=count)
+    if card.subject.ours:
+        return Sentence("It always names one of {count} types; it cannot say that no bone is broken.", count=count)
+    return Sentence("It always names one of {count} types; it cannot say that there is no fracture.", count=count)
+
+
+def _possible(card: ModelCard, sets: PredictionSets, prediction: Prediction) -> Sentence:
     """The prediction set in words."""
-    assert card.sets is not None
-    short = {kind.name: kind.title.lower().removesuffix(" fracture") for kind in card.classes}
-    types = [short[name] for name in possible_types(explanation.prediction, card.sets)]
+    short = short_titles(card)
+    types = [short[name].lower() for name in possible_types(prediction, sets)]
+    level, listed, count = percent(sets.level), say(", ").join(types), str(len(types))
     if len(types) == len(card.classes):
-        return f"any of the {len(types)} types"
-    return types[0] if len(types) == 1 else f"one of {', '.join(types)}"
+        return Sentence("{level} sure that it is any of the {count} types.", level=level, count=count)
+    if len(types) > 1:
+        return Sentence("{level} sure that it is one of {types}.", level=level, types=listed)
+    return Sentence("{level} sure that it is {type}.", level=level, type=listed)
 
 
-def _test_figures(card: ModelCard, best: str) -> Iterable[str]:
+def _test_figures(card: ModelCard, best: str) -> Iterable[Sentence]:
     test = card.metrics.get("test")
     if not test:
-        yield "This model has not been tested on test images."
+        yield Sentence("This model has not been tested on test images.")
         return
-    yield card.subject.retell(f"Top-1 accuracy on test X-rays: {with_interval(test['accuracy'])}.")
+    accuracy = test["accuracy"]
+    share, low, high = (f"{100.0 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
+    yield Sentence(
+        "Top-1 accuracy on test X-rays: {share} (95 % CI {low} to {high}, n = {count}).",
+        share=f"{share} %",
+        low=low,
+        high=high,
+        count=f"{accuracy['n']:,}",
+    )
     column = [kind.name for kind in card.classes].index(best)
     named = sum(row[column] for row in test["confusion"])
-    yield f"It said {best} on {named} of them and was right on {test['confusion'][column][column]}."
+    yield Sentence(
+        "It said {type} on {count} of them and was right on {right}.",
+        type=short_titles(card)[best].lower(),
+        count=str(named),
+        right=str(test["confusion"][column][column]),
+    )
 
 
 def rejection(sentence: str, notes: Sequence[str] = ()) -> str:
