@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 __all__ = ["Sentence"]
 
 
@@ -20,9 +23,6 @@ class Sentence(str):
         return made
 
     @classmethod
-    def listed(cls, separated: str, parts: list[Sentence]) -> Sentence:
-        """At least one sentence after another; ``separated`` puts "one" before "other"."""
-        told, *others = parts
-        for other in others:
-            told = cls(separated, one=told, other=other)
-        return told
+    def listed(cls, separated: str, parts: Sequence[str]) -> str:
+        """At least one value after another; ``separated`` puts "one" before "other"."""
+        return reduce(lambda one, other: cls(separated, one=one, other=other), parts)

@@ -30,6 +30,7 @@ from app.explain.sanity import HEAD, REST, SAME_FOR_ANY_TYPE, UNCHANGED
 from app.imaging.letterbox import Placement
 from app.model.classifier import Classifier
 from app.model.weights import DEFAULT_FOLDER
+from app.sentence import Sentence
 
 __all__ = [
     "SHARES",
@@ -277,11 +278,14 @@ def lost_to_random(row: dict[str, Any]) -> list[str]:
     return [key for key, better in beats_random(row).items() if not better]
 
 
-def objection(row: dict[str, Any]) -> str:
-    """The worst that was measured of a method, a sentence; empty where nothing speaks against it."""
+def objection(row: dict[str, Any]) -> Sentence | None:
+    """The worst that was measured of a method, a sentence; None where nothing speaks against it."""
     if depends_on_model(row) is False:
-        return "Does not depend on the model: it stays when all weights are shuffled."
+        return Sentence("Does not depend on the model: it stays when all weights are shuffled.")
     if depends_on_type(row) is False:
-        return "Does not depend on the type: it stays when the head's weights are shuffled."
-    lost = lost_to_random(row)
-    return f"No better than random maps by {', '.join(lost)}." if lost else ""
+        return Sentence("Does not depend on the type: it stays when the head's weights are shuffled.")
+    if lost := lost_to_random(row):
+        # ROAD is a name.
+        measures = Sentence.listed("{one}, {other}", [name if name == "ROAD" else Sentence(name) for name in lost])
+        return Sentence("No better than random maps by {measures}.", measures=measures)
+    return None
