@@ -11,7 +11,7 @@ import numpy as np
 
 from app.errors import NoHeat, Progress
 from app.explain import shortcuts
-from app.explain.faithfulness import SHARES, Faithfulness, measure_faithfulness
+from app.explain.faithfulness import SHARES, Faithfulness, measure, measure_faithfulness
 from app.explain.methods import DEFAULT, METHODS, MapRequest, draw
 from app.explain.sanity import (
     FEW,
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
     kind: str
     words: Sentence
-    figures: str
+    figures: Sentence
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,22 @@ def pointing(found: Faithfulness) -> Finding:
     """Whether the map points at what the score needs."""
     margins, beaten, count = found.margins(), found.beaten(), len(found.random)
     areas = {"deletion": found.real.deletion_area, "insertion": found.real.insertion_area, "ROAD": found.real.road}
-    figures = "; ".join(
-        f"{name} {areas[name]:.3f}, margin {margin:+.3f}, ahead of {beaten[name]} of {count}"
+    parts = [
+        Sentence(
+            "{measure} {area}, margin {margin}, ahead of {beaten} of {count}",
+            measure=measure(name),
+            area=f"{areas[name]:.3f}",
+            margin=f"{margin:+.3f}",
+            beaten=str(beaten[name]),
+            count=str(count),
+        )
         for name, margin in margins.items()
-    )
-    words = (
-        f"Areas under the curves, and margins over random maps (this one moved elsewhere), in units of probability: "
-        f"{figures}. One random map in {count + 1} is ahead of all others too."
+    ]
+    words = Sentence(
+        "Areas under the curves, and margins over random maps (this one moved elsewhere), in units of probability: "
+        "{figures}. One random map in {count} is ahead of all others too.",
+        figures=Sentence.listed("{one}; {other}", parts),
+        count=str(count + 1),
     )
     won = len(found.won())
     if won == 3:
@@ -206,17 +215,15 @@ def dependence(randomised: Sequence[Randomised]) -> Finding:
     """Whether the map shows what the model has learnt."""
     head, last = randomised[0].correlation, randomised[-1].correlation
     if last is None:
-        words = "Randomised, the network leaves no heat to compare with."
+        words = Sentence("Randomised, the network leaves no heat to compare with.")
         return Finding("mixed", Sentence("Whether it depends on the model cannot be said."), words)
-    figures = (
-        f"Rank correlation, whatever its sign, with maps of the fully randomised network: {last:.2f}, "
-        f"under {UNCHANGED} is wanted (mean of {len(randomised[-1].correlations)}). "
-    )
-    figures += (
-        "With the head alone randomised no heat is left."
-        if head is None
-        else f"With the head alone randomised: {head:.2f}; from {SAME_FOR_ANY_TYPE} on a map would be the "
-        "same for any type."
+    figures = Sentence(
+        "Rank correlation, whatever its sign, with maps of the fully randomised network: {value}, under {wanted} is "
+        "wanted (mean of {count}). {head}",
+        value=f"{last:.2f}",
+        wanted=str(UNCHANGED),
+        count=str(len(randomised[-1].correlations)),
+        head=_alone(head),
     )
     if last >= UNCHANGED:
         return Finding("poor", Sentence("It does not depend on the model: a red flag."), figures)
@@ -225,10 +232,24 @@ def dependence(randomised: Sequence[Randomised]) -> Finding:
     return Finding("good", Sentence("It changes with the model, as it should."), figures)
 
 
+def _alone(head: float | None) -> Sentence:
+    """What is left once the head alone is randomised."""
+    if head is None:
+        return Sentence("With the head alone randomised no heat is left.")
+    return Sentence(
+        "With the head alone randomised: {value}; from {limit} on a map would be the same for any type.",
+        value=f"{head:.2f}",
+        limit=str(SAME_FOR_ANY_TYPE),
+    )
+
+
 def _steadiness(mean: float, stable: Sequence[Stable]) -> Finding:
     """One change that moves the map is not made good by others, as the quick check of one of them says too."""
-    each_told = "; ".join(f"{each.title} {each.correlation:.2f}" for each in stable)
-    figures = f"Mean rank correlation {mean:.2f}: {each_told}."
+    parts = [
+        Sentence("{change} {value}", change=Sentence(each.title), value=f"{each.correlation:.2f}") for each in stable
+    ]
+    each_told = Sentence.listed("{one}; {other}", parts)
+    figures = Sentence("Mean rank correlation {value}: {changes}.", value=f"{mean:.2f}", changes=each_told)
     moved = [Sentence(each.title) for each in stable if each.correlation < STABLE]
     if mean < STABLE:
         return Finding("poor", Sentence("Small changes of the X-ray change it."), figures)

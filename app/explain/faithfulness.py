@@ -40,6 +40,7 @@ __all__ = [
     "depends_on_model",
     "depends_on_type",
     "lost_to_random",
+    "measure",
     "measure_faithfulness",
     "measured",
     "objection",
@@ -278,6 +279,11 @@ def lost_to_random(row: dict[str, Any]) -> list[str]:
     return [key for key, better in beats_random(row).items() if not better]
 
 
+def measure(name: str) -> str:
+    """One of ``MEASURES`` in words; ROAD is a name."""
+    return name if name == "ROAD" else Sentence(name)
+
+
 def objection(row: dict[str, Any]) -> Sentence | None:
     """The worst that was measured of a method, a sentence; None where nothing speaks against it."""
     if depends_on_model(row) is False:
@@ -285,7 +291,6 @@ def objection(row: dict[str, Any]) -> Sentence | None:
     if depends_on_type(row) is False:
         return Sentence("Does not depend on the type: it stays when the head's weights are shuffled.")
     if lost := lost_to_random(row):
-        # ROAD is a name.
-        measures = Sentence.listed("{one}, {other}", [name if name == "ROAD" else Sentence(name) for name in lost])
+        measures = Sentence.listed("{one}, {other}", [measure(name) for name in lost])
         return Sentence("No better than random maps by {measures}.", measures=measures)
     return None

@@ -211,7 +211,7 @@ class TestTab:
         shown = [(say("the map"), checks.found)]
         for step in checks.randomised:
             correlation = "" if step.correlation is None else f" · {step.correlation:.2f}"
-            shown.append((f"{step.down_to}{correlation}", step.found))
+            shown.append((f"{say(step.down_to)}{correlation}", step.found))
         return [(overlay(image, heat(found, placement), contour=False), caption) for caption, found in shown]
 
     def load_xray(self, session: Session | None) -> dict[Any, Any]:

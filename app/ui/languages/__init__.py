@@ -29,7 +29,6 @@ __all__ = [
     "Language",
     "about",
     "digits",
-    "english",
     "in_every",
     "label",
     "marked",
@@ -140,19 +139,18 @@ def said(sentence: str, **parts: str) -> str:
 
 
 def marked(sentence: str, **values: Any) -> str:
-    """``say`` as HTML for what others may have said: marked as English where the language to speak knows none."""
+    """``say`` as HTML for what the language to speak may not know: marked as English then.
+
+    Screen readers and the direction of lines have to know.
+    """
     told = html.escape(say(sentence, **values))
-    return told if _told(sentence, spoken()) else english(told, "span")
+    known = spoken() == ENGLISH or _told(sentence, spoken())
+    return told if known else f"<span lang='en' dir='ltr'>{told}</span>"
 
 
 def named(told: str) -> str:
     """What a card calls something, as HTML, in the language to speak where this project's own card says so."""
     return said(told) if subject().ours else html.escape(told)
-
-
-def english(told: str, tag: str = "div") -> str:
-    """HTML that is English whatever the visitor speaks: screen readers and the direction of lines have to know."""
-    return told if spoken() == ENGLISH else f"<{tag} lang='en' dir='ltr'>{told}</{tag}>"
 
 
 def digits(told: str) -> str:
