@@ -315,6 +315,29 @@ def import_model(
     typer.echo(f"{folder / name} is ready; its maps are {kind}. Serve it: python -m app serve --model {name}")
 
 
+@cli.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Name of a model")],
+    onnx: Annotated[Path, typer.Option(help="File to write")],
+    weights: Annotated[Path | None, typer.Option(help="Folder of models; the demo's own where not given")] = None,
+    version: Version = False,
+) -> None:
+    """Writes a model as one ONNX file, for programs that have neither torch nor this package."""
+    from app.model.weights import DEFAULT_FOLDER
+
+    try:
+        from app.model.onnx import TOLERANCE, export_onnx
+
+        found = export_onnx(model, weights or DEFAULT_FOLDER, onnx)
+    except ModuleNotFoundError as error:
+        raise _fail(f"That needs {error.name}. In the clone: python -m pip install '.[onnx]'.") from None
+    except WeightsError as error:
+        raise _fail(printable(str(error))) from None
+    except OSError as error:
+        raise _fail(f"{printable(str(onnx))} cannot be written ({error.strerror or 'unknown reason'}).") from None
+    typer.echo(f"{printable(str(onnx))} is written; ONNX Runtime is {found:.0e} from torch, {TOLERANCE:g} allowed.")
+
+
 def _explain_one(
     path: str, frame: int, wanted: dict[str, Any], folders: ResultFolders, more: dict[str, bool] | None
 ) -> bool:

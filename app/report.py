@@ -248,8 +248,10 @@ def _figures(card: ModelCard) -> Iterator[tuple[str, str]]:
         yield f"Top-1 accuracy, {judged}", with_interval(folds["accuracy"])
     if seen:
         yield "Fractured or not, AUROC", with_interval(seen["auroc"], 2)
-        for where, its in seen.get("elsewhere", {}).items():
+        left_out = card.metrics.get("left_out")
+        for where, its in (left_out or seen.get("elsewhere", {})).items():
             if "auroc" in its:
-                yield f"The same, another source ({where})", with_interval(its["auroc"], 2)
+                which = "a source left out of training" if left_out else "another source"
+                yield f"The same, {which} ({where})", with_interval(its["auroc"], 2)
     if not (test or folds):
         yield "Accuracy", "not measured"

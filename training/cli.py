@@ -376,12 +376,32 @@ def by_source(
                 typer.echo(f"{source}, {name}: pointing game {interval(inside)}, energy in boxes {energy['value']:.1%}")
 
 
+@command()
+def labellers(
+    model: Model,
+    data: Data = DATA,
+    weights: Weights = WEIGHTS,
+    out: Annotated[Path, typer.Option(help="Folder of the figures")] = Path("training/results/labellers"),
+) -> None:
+    """How far a model's types agree with the labels of sets that it did not learn types from."""
+    check_model(model, weights)
+    check_source_sets(data, "bone-break-more", "hbfmid")
+    from training.studies.sources import labellers as judge
+
+    found = judge(model, data, weights)
+    write_json(out / f"{model}.json", found)
+    for row in found:
+        kappa = "not defined" if row["kappa"] is None else f"{row['kappa']['value']:.2f}"
+        typer.echo(f"{row['labeller']}: top-1 accuracy {interval(row['accuracy'])}, kappa {kappa}")
+
+
 @command("leave-out")
 def leave_out(
     recipe: RecipeFile,
     sources: Annotated[list[str] | None, typer.Argument(help="Sources to judge; all where none is named")] = None,
     data: Data = DATA,
     folds: Annotated[Path | None, typer.Option(help="Folder of the cross-validation; runs/folds/<recipe>")] = None,
+    weights: Weights = WEIGHTS,
 ) -> None:
     """Judge each source by the fold that did without it: what a hospital that the model never saw may expect."""
     chosen = load_recipe(recipe)
@@ -396,3 +416,5 @@ def leave_out(
             typer.echo(f"{source}, left out: {auroc(found['auroc'])}")
         if "page" in found:
             typer.echo(f"{source}, left out: pointing game {interval(found['page']['inside'])}")
+    if (weights / chosen.name / "card.json").is_file():
+        studying.keep_left_out(chosen.name, weights)

@@ -268,7 +268,7 @@ class Classifier:
             raise RejectedError(self.card.subject.retell(REJECTED))
         return likeness
 
-    def explain(self, radiographs: Sequence[Radiograph], batch_size: int = 16) -> list[Explanation]:
+    def explain(self, radiographs: Sequence[Radiograph], batch_size: int = 4) -> list[Explanation]:
         """Predictions and every class's map, one forward a batch.
 
         An image's logits and maps do not depend on its company: alone and in a batch they agree within 1e-4, the
@@ -351,7 +351,7 @@ def missed(card: ModelCard) -> float | None:
 def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
     """Shares of normal images that are called ``seen`` or worse, and whose; empty where nobody measured them.
 
-    Of all of the test set, of the region and of the external set where there are most of them.
+    Of all of the test set, of the region and of the source that it never learnt from where there are most of them.
     """
     figures = card.metrics.get("presence")
     if not figures:
@@ -364,7 +364,7 @@ def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
     if len(alarms) > 1:
         most, region = max(alarms)
         found.append(Sentence("{share} of those of the {region}", share=percent(most), region=Sentence(region)))
-    elsewhere = figures.get("elsewhere", {}).values()
+    elsewhere = (card.metrics.get("left_out") or figures.get("elsewhere", {})).values()
     if external := [1.0 - its[point]["specificity"]["value"] for its in elsewhere if "auroc" in its]:
         found.append(Sentence("{share} of those of another source", share=percent(max(external))))
     return found

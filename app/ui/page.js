@@ -4,18 +4,20 @@
   const known = window.gradio_config?.i18n_translations ?? {};
   const words = known[navigator.language.split("-")[0]];
   if (!words) document.documentElement.lang = "en";
-  const translate = () => {
-    for (const part of document.querySelectorAll(".english:not([lang])")) Object.assign(part, { lang: "en", dir: "ltr" });
+  const foreign = words && words !== known.en;
+  const tell = () => {
     for (const caption of document.querySelectorAll("#examples .caption-label")) {
-      const told = words[caption.textContent.trim()];
-      if (told && told !== caption.textContent) caption.textContent = told;
+      const told = (foreign && words[caption.textContent.trim()]) || caption.textContent;
+      if (told !== caption.textContent) caption.textContent = told;
+      // Gradio calls every picture of a gallery "Thumbnail", with its number.
+      caption.closest("button")?.setAttribute("aria-label", told.trim());
     }
+    if (!foreign) return;
+    for (const part of document.querySelectorAll(".english:not([lang])")) Object.assign(part, { lang: "en", dir: "ltr" });
   };
-  if (words && words !== known.en) {
-    document.title = words[document.title] ?? document.title;
-    new MutationObserver(translate).observe(document.body, { childList: true, subtree: true });
-    translate();
-  }
+  if (foreign) document.title = words[document.title] ?? document.title;
+  new MutationObserver(tell).observe(document.body, { childList: true, subtree: true });
+  tell();
 
   // Arrow keys step through the types as they do through any group of radio buttons; Gradio gives each its own name, so
   // that browsers take them for ten groups of one.

@@ -39,6 +39,7 @@ BAD = {
     "audit-sets gone": "There is no data set 'gone'; known are veda, hbfmid, ca1len, bone-break-more, multi-region-dis",
     "audit-sets veda": "no veda under data: expected veda/data.yaml.",
     "agreement": "no hbfmid under data: expected hbfmid/data.yaml.",
+    "labellers gone": "There is no model called 'gone' in weights. Available: none.",
     "by-source gone": "There is no model called 'gone' in weights. Available: none.",
     "by-source gone --part all": "There is no part 'all'; known are validation, test, unseen.",
     "leave-out gone.yaml veda": "There is no recipe gone.yaml.",

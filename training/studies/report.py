@@ -30,6 +30,7 @@ from training.evaluation.classification import plot_reliability
 from training.evaluation.heatmaps import ASKED, best_baseline
 from training.evaluation.metrics import kappa_of_counts, merged_classes
 from training.studies.soundness import AUDITED, data_facts, source_facts
+from training.studies.sources import plot_left_out
 
 __all__ = ["PAGES", "fill", "model_card", "pages", "render", "report"]
 
@@ -143,7 +144,7 @@ def _figures(root: Path) -> dict[str, Any]:
         "cards": cards,
         "shipped": cards[0],
         "beside": {card.name: _beside(card, root) for card in cards},
-        **{name: _read_all(results / name) for name in ("folds", "whole", "seeds", "sources", "left_out")},
+        **{name: _read_all(results / name) for name in ("folds", "whole", "seeds", "sources", "left_out", "labellers")},
         "detector": _detector(root),
         "ensembles": read_json(results / "ensembles.json"),
         "ablation": read_json(results / "ablation.json"),
@@ -219,7 +220,11 @@ def report(root: Path = ROOT) -> list[Path]:
     (root / "docs").mkdir(exist_ok=True)
     for path, text in made.items():
         path.write_text(text, encoding="utf-8")
-    for name, found in _read_all(root / "training" / "results" / "whole").items():
+    results = root / "training" / "results"
+    for name, found in _read_all(results / "whole").items():
         if "reliability" in found:
             plot_reliability(found["reliability"], root / "docs" / f"reliability-{name}.png")
+    if left_out := _read_all(results / "left_out"):
+        within = read_json(results / "sources" / f"{next(iter(left_out.values()))['recipe']}-test.json")
+        plot_left_out(left_out, within["sources"] if within else {}, root / "docs" / "left-out.png")
     return list(made)

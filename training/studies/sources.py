@@ -5,7 +5,8 @@ show one radiograph comes from the table of groups over all sets, so nothing is 
 
 ``python -m training agreement`` writes Cohen's kappa: agreement beyond what two labellers with these habits would reach
 by chance; 1 is all of it, 0 none. Sets are compared
-radiograph by radiograph; types are compared where both schemes know the type.
+radiograph by radiograph; types are compared where both schemes know the type. ``python -m training labellers MODEL``
+does the same between a model and each set's labels.
 
 ``python -m training leave-out RECIPE`` judges every source by the fold of a cross-validation that did without it, on
 all of its images that share no group with one learnt from. The drop to the figures with the source is what style, not
@@ -22,16 +23,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import pyplot as plt
 
 from app.model.classifier import Classifier
+from app.model.weights import load_card, write_card
 from training import read_json, write_json
 from training.data import all_sets
 from training.data.all_sets import BELIEVED, LATER, MARKED, TABLE, Row, read_table
 from training.data.bone_break import CLASSES
 from training.data.image import CACHE
 from training.data.lessons import lessons, never_seen
-from training.evaluation.metrics import kappa
-from training.evaluation.presence import ask, points_over, summary
+from training.evaluation.metrics import bootstrap, kappa
+from training.evaluation.presence import ask, explain_files, points_over, summary
 from training.fitting.cross_validation import read_folds
 from training.recipe import Recipe, fold_without, recipe_of
 from training.release.export import draft_card
@@ -219,7 +222,55 @@ def agreement(data: Path, table: Path = TABLE) -> dict[str, Any]:
     }
 
 
+def labellers(name: str, data: Path, weights: Path, table: Path = TABLE) -> list[dict[str, Any]]:
+    """How far a model agrees with who labelled other sets, on images that share no group with one it learnt types from.
+
+    Args:
+        name: folder under ``weights``, of a model that names bone-break's types.
+        data: folder that holds bone-break-more and hbfmid.
+        weights: folder of models.
+        table: of groups over all sets.
+
+    Returns:
+        Per set that has such images: "labeller", "accuracy" and "kappa", both with intervals over groups.
+
+    Raises:
+        FileNotFoundError: a set is not there.
+        WeightsError: no such model.
+    """
+    rows = read_table(table)
+    learnt = {row.group for row in rows if row.set == "bone-break" and row.part == "train"}
+    said, _ = _types(rows, data)
+    classifier = Classifier.load(name, weights)
+    found = []
+    for source in ("bone-break-more", "hbfmid"):
+        films = {film.name: film.path for film in LATER[source](data).images}
+        its = [row for row in rows if row.set == source and row.kept and row.group not in learnt]
+        its = [row for row in its if row.image in said[source] and row.film in films]
+        if not its:
+            continue
+        labels = np.array([said[source][row.image] for row in its])
+        explained = explain_files(classifier, [films[row.film] for row in its])
+        named = np.array([each.prediction.best for each in explained])
+        groups = np.array([row.group for row in its])
+        agreed = {"accuracy": bootstrap(named == labels, groups), "kappa": kappa(named, labels, groups)}
+        found.append({"labeller": source, **agreed})
+    return found
+
+
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "left_out"
+
+
+def keep_left_out(name: str, weights: Path, results: Path = RESULTS) -> None:
+    """Writes what was found of left-out sources into a model's card, so that its page can say it.
+
+    Raises:
+        WeightsError: no such model.
+    """
+    found = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
+    left_out = {source: its["figures"] for source, its in found.items() if its["recipe"] == name}
+    card = load_card(name, weights)
+    write_card(card.model_copy(update={"metrics": {**card.metrics, "left_out": left_out}}), weights / name)
 
 
 def leave_out(
@@ -264,3 +315,35 @@ def leave_out(
     }
     write_json(results / f"{source}.json", found)
     return found
+
+
+def plot_left_out(left_out: dict[str, Any], within: dict[str, Any], target: Path) -> None:
+    """Each source left out of training beside the same source when it taught: AUROC, and the pointing game.
+
+    Args:
+        left_out: by source what ``leave_out`` found.
+        within: by source what ``by_source`` found of the shipped model.
+        target: picture to write.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
+    names = list(left_out)
+    for axes, title, path in zip(panels, ("AUROC", "pointing game"), (("auroc",), ("page", "inside")), strict=True):
+        of = {"left out": {name: its["figures"] for name, its in left_out.items()}, "it taught": within}
+        for (label, rows), shift, colour in zip(of.items(), (-0.12, 0.12), ("tab:red", "tab:blue"), strict=True):
+            for place, name in enumerate(names):
+                row = rows.get(name, {})
+                for key in path:
+                    row = row.get(key, {})
+                if row:
+                    reach = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+                    axes.errorbar(row["value"], place + shift, xerr=reach, fmt="o", color=colour, label=label)
+        axes.set_xlabel(title)
+        axes.set_xlim(0.0, 1.0)
+        axes.set_yticks(range(len(names)), names)
+    handles, labels = panels[1].get_legend_handles_labels()
+    first = dict(zip(labels, handles, strict=True))
+    panels[1].legend(first.values(), first, frameon=False)
+    panels[0].axvline(0.5, color="grey", linewidth=0.8)
+    panels[0].invert_yaxis()
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
