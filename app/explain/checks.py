@@ -11,7 +11,7 @@ import numpy as np
 
 from app.errors import NoHeat, Progress
 from app.explain import shortcuts
-from app.explain.faithfulness import SHARES, Faithfulness, measure_faithfulness
+from app.explain.faithfulness import SHARES, Faithfulness, measure, measure_faithfulness
 from app.explain.methods import DEFAULT, METHODS, MapRequest, draw
 from app.explain.sanity import (
     FEW,
@@ -28,6 +28,7 @@ from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier, Explanation
 from app.model.subject import OURS, Subject
 from app.model.weights import percent
+from app.sentence import Sentence
 
 __all__ = ["Checks", "Finding", "Hidden", "chart", "check_heatmap", "dependence", "hide", "pointing", "quick_checks"]
 
@@ -45,11 +46,14 @@ PARTS = (0.05, 0.55, 0.8, 1.0)
 
 
 class Finding(NamedTuple):
-    """What one test found: "good", "mixed" or "poor", a sentence for people, and the figures behind it."""
+    """What one test found: "good", "mixed" or "poor", a sentence for people, and the figures behind it.
+
+    About fractures on X-rays, whatever the images show.
+    """
 
     kind: str
-    words: str
-    figures: str
+    words: Sentence
+    figures: Sentence
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Checks:
         return (
             pointing(self.curves),
             dependence(self.randomised),
-            _steadiness(self.stability, self.stable, subject),
+            _steadiness(self.stability, self.stable),
             _shortcuts(self.shortcuts, subject),
         )
 
@@ -119,31 +123,39 @@ def quick_checks(request: MapRequest, explanation: Explanation) -> tuple[Finding
     agree = [
         name for name, other in maps.items() if other.max() > 0.0 and hot[np.unravel_index(other.argmax(), hot.shape)]
     ]
-    told = f"{len(agree)} of {len(maps)}"
-    titles = ", ".join(METHODS[name].title for name in maps)
-    kind = "good" if len(agree) == len(maps) else "mixed" if agree else "poor"
     agreement = Finding(
-        kind, f"{told} other methods peak in the same place.", f"{titles}: on heat of half its maximum."
+        "good" if len(agree) == len(maps) else "mixed" if agree else "poor",
+        Sentence(
+            "{agree} of {count} other methods peak in the same place.", agree=str(len(agree)), count=str(len(maps))
+        ),
+        Sentence("{methods}: on heat of half its maximum.", methods=", ".join(METHODS[name].title for name in maps)),
     )
     (changed,) = stability(request, DEFAULT, found, fair_changes(request.classifier.card)[:1])
-    steady = changed.correlation >= STABLE
     subject = request.classifier.card.subject
-    which = "mirrored" if changed.title == "mirrored" else "slightly turned"
-    same = f"The {which} X-ray gives the same map." if steady else f"The {which} X-ray gives another map."
     shares = shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement, subject)
-    return (
-        _shortcuts(shares, subject),
-        agreement,
-        Finding(
-            "good" if steady else "mixed" if changed.correlation > 0.0 else "poor",
-            subject.retell(same),
-            f"Rank correlation {changed.correlation:.2f}; {STABLE} is wanted.",
+    return _shortcuts(shares, subject), agreement, _same(changed)
+
+
+def _same(changed: Stable) -> Finding:
+    """Whether one change leaves the map as it was."""
+    steady = changed.correlation >= STABLE
+    if changed.title == "mirrored":
+        same = Sentence("The mirrored X-ray gives the same map.")
+        other = Sentence("The mirrored X-ray gives another map.")
+    else:
+        same = Sentence("The slightly turned X-ray gives the same map.")
+        other = Sentence("The slightly turned X-ray gives another map.")
+    return Finding(
+        "good" if steady else "mixed" if changed.correlation > 0.0 else "poor",
+        same if steady else other,
+        Sentence(
+            "Rank correlation {value}; {wanted} is wanted.", value=f"{changed.correlation:.2f}", wanted=str(STABLE)
         ),
     )
 
 
-def chart(title: str, found: Faithfulness, which: str) -> str:
-    """The curve of one measure among those of the random maps, as SVG."""
+def chart(title: str, found: Faithfulness, which: str, ends: tuple[str, str]) -> str:
+    """The curve of one measure among those of the random maps, as SVG; ``ends`` are those of its axis, as HTML."""
     width, height, margin = 300.0, 170.0, 28.0
 
     def curve(values: np.ndarray, style: str) -> str:
@@ -156,13 +168,13 @@ def chart(title: str, found: Faithfulness, which: str) -> str:
     curves = "".join(curve(getattr(each, which), "random") for each in found.random)
     axis = (
         f"<path class='axis' d='M{margin} 8V{height - margin}H{width - 6}'/>"
-        f"<text x='{margin}' y='{height - 8}'>none</text><text x='{width - 6}' y='{height - 8}' "
-        f"text-anchor='end'>all of the X-ray</text><text x='{margin - 4}' y='16' text-anchor='end'>1</text>"
+        f"<text x='{margin}' y='{height - 8}'>{ends[0]}</text><text x='{width - 6}' y='{height - 8}' "
+        f"text-anchor='end'>{ends[1]}</text><text x='{margin - 4}' y='16' text-anchor='end'>1</text>"
         f"<text x='{margin - 4}' y='{height - margin}' text-anchor='end'>0</text>"
     )
     return (
         f"<figure><svg viewBox='0 0 {width} {height}' role='img' aria-label='{title}'>{axis}{curves}"
-        f"{curve(getattr(found.real, which), 'real')}</svg><figcaption>{title}</figcaption></figure>"
+        f"{curve(getattr(found.real, which), 'real')}</svg><figcaption dir='auto'>{title}</figcaption></figure>"
     )
 
 
@@ -170,67 +182,96 @@ def pointing(found: Faithfulness) -> Finding:
     """Whether the map points at what the score needs."""
     margins, beaten, count = found.margins(), found.beaten(), len(found.random)
     areas = {"deletion": found.real.deletion_area, "insertion": found.real.insertion_area, "ROAD": found.real.road}
-    figures = "; ".join(
-        f"{name} {areas[name]:.3f}, margin {margin:+.3f}, ahead of {beaten[name]} of {count}"
+    parts = [
+        Sentence(
+            "{measure} {area}, margin {margin}, ahead of {beaten} of {count}",
+            measure=measure(name),
+            area=f"{areas[name]:.3f}",
+            margin=f"{margin:+.3f}",
+            beaten=str(beaten[name]),
+            count=str(count),
+        )
         for name, margin in margins.items()
-    )
-    words = (
-        f"Areas under the curves, and margins over random maps (this one moved elsewhere), in units of probability: "
-        f"{figures}. One random map in {count + 1} is ahead of all others too."
+    ]
+    words = Sentence(
+        "Areas under the curves, and margins over random maps (this one moved elsewhere), in units of probability: "
+        "{figures}. One random map in {count} is ahead of all others too.",
+        figures=Sentence.listed("{one}; {other}", parts),
+        count=str(count + 1),
     )
     won = len(found.won())
     if won == 3:
-        return Finding("good", "It points at what the score needs.", words)
+        return Finding("good", Sentence("It points at what the score needs."), words)
     if won == 2:
-        return Finding("mixed", "It points at what the score needs by two measures of three.", words)
+        return Finding("mixed", Sentence("It points at what the score needs by two measures of three."), words)
     if min(margins.values()) > 0.0:
-        return Finding("mixed", "It does better than random maps on average, but some of them do as well.", words)
-    return Finding("poor", "It does not point at what the score needs better than chance does.", words)
+        return Finding(
+            "mixed", Sentence("It does better than random maps on average, but some of them do as well."), words
+        )
+    return Finding("poor", Sentence("It does not point at what the score needs better than chance does."), words)
 
 
 def dependence(randomised: Sequence[Randomised]) -> Finding:
     """Whether the map shows what the model has learnt."""
     head, last = randomised[0].correlation, randomised[-1].correlation
     if last is None:
-        words = "Randomised, the network leaves no heat to compare with."
-        return Finding("mixed", "Whether it depends on the model cannot be said.", words)
-    figures = (
-        f"Rank correlation, whatever its sign, with maps of the fully randomised network: {last:.2f}, "
-        f"under {UNCHANGED} is wanted (mean of {len(randomised[-1].correlations)}). "
-    )
-    figures += (
-        "With the head alone randomised no heat is left."
-        if head is None
-        else f"With the head alone randomised: {head:.2f}; from {SAME_FOR_ANY_TYPE} on a map would be the "
-        "same for any type."
+        words = Sentence("Randomised, the network leaves no heat to compare with.")
+        return Finding("mixed", Sentence("Whether it depends on the model cannot be said."), words)
+    figures = Sentence(
+        "Rank correlation, whatever its sign, with maps of the fully randomised network: {value}, under {wanted} is "
+        "wanted (mean of {count}). {head}",
+        value=f"{last:.2f}",
+        wanted=str(UNCHANGED),
+        count=str(len(randomised[-1].correlations)),
+        head=_alone(head),
     )
     if last >= UNCHANGED:
-        return Finding("poor", "It does not depend on the model: a red flag.", figures)
+        return Finding("poor", Sentence("It does not depend on the model: a red flag."), figures)
     if head is not None and head >= SAME_FOR_ANY_TYPE:
-        return Finding("poor", "It depends on the model, but not on the type asked about.", figures)
-    return Finding("good", "It changes with the model, as it should.", figures)
+        return Finding("poor", Sentence("It depends on the model, but not on the type asked about."), figures)
+    return Finding("good", Sentence("It changes with the model, as it should."), figures)
 
 
-def _steadiness(mean: float, stable: Sequence[Stable], subject: Subject) -> Finding:
+def _alone(head: float | None) -> Sentence:
+    """What is left once the head alone is randomised."""
+    if head is None:
+        return Sentence("With the head alone randomised no heat is left.")
+    return Sentence(
+        "With the head alone randomised: {value}; from {limit} on a map would be the same for any type.",
+        value=f"{head:.2f}",
+        limit=str(SAME_FOR_ANY_TYPE),
+    )
+
+
+def _steadiness(mean: float, stable: Sequence[Stable]) -> Finding:
     """One change that moves the map is not made good by others, as the quick check of one of them says too."""
-    each_told = "; ".join(f"{each.title} {each.correlation:.2f}" for each in stable)
-    figures = f"Mean rank correlation {mean:.2f}: {each_told}."
-    moved = [each.title for each in stable if each.correlation < STABLE]
+    parts = [
+        Sentence("{change} {value}", change=Sentence(each.title), value=f"{each.correlation:.2f}") for each in stable
+    ]
+    each_told = Sentence.listed("{one}; {other}", parts)
+    figures = Sentence("Mean rank correlation {value}: {changes}.", value=f"{mean:.2f}", changes=each_told)
+    moved = [Sentence(each.title) for each in stable if each.correlation < STABLE]
     if mean < STABLE:
-        return Finding("poor", subject.retell("Small changes of the X-ray change it."), figures)
+        return Finding("poor", Sentence("Small changes of the X-ray change it."), figures)
     if moved:
-        return Finding("mixed", f"It is stable, but not when {' or '.join(moved)}.", figures)
-    return Finding("good", "It is stable.", figures)
+        changes = Sentence.listed("{one}, {other}", moved)
+        return Finding(
+            "mixed", Sentence("It is stable, but not under these changes: {changes}.", changes=changes), figures
+        )
+    return Finding("good", Sentence("It is stable."), figures)
 
 
 def _shortcuts(found: Shortcuts, subject: Subject) -> Finding:
-    figures = subject.retell(
-        "; ".join(f"{percent(found.shares[kind])} on {KINDS[kind]}" for kind in found.shares) + "."
-    )
-    where = subject.retell(shortcuts.nowhere(subject))
+    parts = [
+        Sentence("{share} on {place}", share=percent(share), place=Sentence(KINDS[kind]))
+        for kind, share in found.shares.items()
+    ]
+    figures = Sentence("Of its heat: {shares}.", shares=Sentence.listed("{one}; {other}", parts))
+    where = Sentence(shortcuts.nowhere(subject))
     if found.warns:
-        return Finding("poor", f"{percent(found.total)} of its heat lies {where}.", figures)
-    return Finding("good", f"Little of its heat lies {where}.", figures)
+        words = Sentence("{share} of its heat lies {where}.", share=percent(found.total), where=where)
+        return Finding("poor", words, figures)
+    return Finding("good", Sentence("Little of its heat lies {where}.", where=where), figures)
 
 
 @dataclass(frozen=True)

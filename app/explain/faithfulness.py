@@ -30,6 +30,7 @@ from app.explain.sanity import HEAD, REST, SAME_FOR_ANY_TYPE, UNCHANGED
 from app.imaging.letterbox import Placement
 from app.model.classifier import Classifier
 from app.model.weights import DEFAULT_FOLDER
+from app.sentence import Sentence
 
 __all__ = [
     "SHARES",
@@ -39,6 +40,7 @@ __all__ = [
     "depends_on_model",
     "depends_on_type",
     "lost_to_random",
+    "measure",
     "measure_faithfulness",
     "measured",
     "objection",
@@ -277,11 +279,18 @@ def lost_to_random(row: dict[str, Any]) -> list[str]:
     return [key for key, better in beats_random(row).items() if not better]
 
 
-def objection(row: dict[str, Any]) -> str:
-    """The worst that was measured of a method, a sentence; empty where nothing speaks against it."""
+def measure(name: str) -> str:
+    """One of ``MEASURES`` in words; ROAD is a name."""
+    return name if name == "ROAD" else Sentence(name)
+
+
+def objection(row: dict[str, Any]) -> Sentence | None:
+    """The worst that was measured of a method, a sentence; None where nothing speaks against it."""
     if depends_on_model(row) is False:
-        return "Does not depend on the model: it stays when all weights are shuffled."
+        return Sentence("Does not depend on the model: it stays when all weights are shuffled.")
     if depends_on_type(row) is False:
-        return "Does not depend on the type: it stays when the head's weights are shuffled."
-    lost = lost_to_random(row)
-    return f"No better than random maps by {', '.join(lost)}." if lost else ""
+        return Sentence("Does not depend on the type: it stays when the head's weights are shuffled.")
+    if lost := lost_to_random(row):
+        measures = Sentence.listed("{one}, {other}", [measure(name) for name in lost])
+        return Sentence("No better than random maps by {measures}.", measures=measures)
+    return None

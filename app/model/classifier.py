@@ -17,7 +17,8 @@ from app.imaging.radiograph import Radiograph
 from app.model.network import FractureNetwork, channels_last
 from app.model.ood import Detector, Likeness
 from app.model.subject import OURS
-from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_network
+from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_network, percent
+from app.sentence import Sentence
 
 __all__ = [
     "IN_WORDS",
@@ -347,8 +348,8 @@ def missed(card: ModelCard) -> float | None:
     return 1.0 - figures["sensitive"]["sensitivity"]["value"] if figures else None
 
 
-def false_alarms(card: ModelCard, seen: FractureFinding) -> list[tuple[str, float]]:
-    """Shares of normal images, 0 to 1, that are called ``seen`` or worse, and whose; empty where nobody measured them.
+def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
+    """Shares of normal images that are called ``seen`` or worse, and whose; empty where nobody measured them.
 
     Of all of the test set, of the region and of the source that it never learnt from where there are most of them.
     """
@@ -356,13 +357,14 @@ def false_alarms(card: ModelCard, seen: FractureFinding) -> list[tuple[str, floa
     if not figures:
         return []
     point = "specific" if seen == "definite" else "sensitive"
-    found = [("normal test X-rays", 1.0 - figures[point]["specificity"]["value"])]
+    share = percent(1.0 - figures[point]["specificity"]["value"])
+    found = [Sentence("{share} of normal test X-rays", share=share)]
     regions = [(region, its[point]["specificity"]) for region, its in figures.get("by_region", {}).items()]
     alarms = [(1.0 - its["value"], region) for region, its in regions if its and its["n"] >= ENOUGH]
     if len(alarms) > 1:
-        share, region = max(alarms)
-        found.append((f"those of the {region}", share))
+        most, region = max(alarms)
+        found.append(Sentence("{share} of those of the {region}", share=percent(most), region=Sentence(region)))
     elsewhere = (card.metrics.get("left_out") or figures.get("elsewhere", {})).values()
     if external := [1.0 - its[point]["specificity"]["value"] for its in elsewhere if "auroc" in its]:
-        found.append(("those of another source", max(external)))
+        found.append(Sentence("{share} of those of another source", share=percent(max(external))))
     return found

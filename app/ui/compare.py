@@ -19,8 +19,9 @@ from app.explain.methods import DEFAULT, METHODS, MapRequest, Method, draw, heat
 from app.explain.overlay import COLD, WARM, difference, overlay
 from app.model.classifier import Classifier, Explanation
 from app.model.weights import ModelCard
+from app.sentence import Sentence
 from app.ui import text
-from app.ui.languages import english, in_every, label, marked, said, say
+from app.ui.languages import in_every, label, marked, said, say
 from app.ui.session import (
     LIMIT,
     SCREEN,
@@ -45,13 +46,13 @@ COSTS = {"instant": "at once", "seconds": "seconds", "slow": "slow: up to minute
 
 LEAD = "See the same X-ray explained by several methods. Where they disagree, doubt all of them."
 SCALES = (
-    "<p>Grad-CAM has a scale in logits. Every other map is drawn up to its own peak, since "
-    "these methods have no common unit: compare places, not strengths.</p>"
+    "Grad-CAM has a scale in logits. Every other map is drawn up to its own peak, since these methods have no common "
+    "unit: compare places, not strengths."
 )
 
 
 def _intro() -> str:
-    how = text.details(say("How to compare"), english(SCALES))
+    how = text.details(say("How to compare"), f"<p>{said(SCALES)}</p>")
     return f"<div class='reading'><p>{said(LEAD)}</p>\n{how}</div>"
 
 
@@ -65,11 +66,11 @@ class _Pair(NamedTuple):
 def method_notes(names: Sequence[str], figures: dict[str, dict[str, Any] | None], card: ModelCard) -> str:
     """What each method shows of a model, and what is held against it, as HTML; ``figures`` are by model's title."""
     rows = "".join(
-        f"<li><strong>{html.escape(METHODS[name].title)}</strong>: {html.escape(text.shows(name, card))}"
+        f"<li><strong>{said(METHODS[name].title)}</strong>: {text.shown(name, card)}"
         f"{''.join(_flags(name, figures))}</li>"
         for name in names
     )
-    return text.details(say("What each method shows"), english(f"<ul class='methods'>{rows}</ul>"))
+    return text.details(say("What each method shows"), f"<ul class='methods'>{rows}</ul>")
 
 
 def _told(how: Method) -> str:
@@ -81,8 +82,8 @@ def _flags(name: str, figures: dict[str, dict[str, Any] | None]) -> Iterator[str
     for title, found in figures.items():
         row = found["methods"].get(name) if found else None
         if row and (words := objection(row)):
-            before = f"With {html.escape(title)}: " if len(figures) > 1 else ""
-            yield f" <em class='flag'>{before}{words}</em>"
+            told = Sentence("With {model}: {words}", model=say(title), words=words) if len(figures) > 1 else words
+            yield f" <em class='flag'>{marked(told)}</em>"
 
 
 def score_sums(explanation: Explanation, titles: dict[str, str], names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from app.model.classifier import (
     LIKENESS_WARNINGS,
     Explanation,
     FractureFinding,
+    Prediction,
     confidence,
     false_alarms,
     how_sure,
@@ -27,8 +28,9 @@ from app.model.classifier import (
     where_judged,
 )
 from app.model.ood import Likeness
-from app.model.weights import ModelCard, percent, with_interval
-from app.ui.languages import digits, english, marked, said, say
+from app.model.weights import ModelCard, PredictionSets, percent
+from app.sentence import Sentence
+from app.ui.languages import digits, marked, said, say
 
 __all__ = [
     "alternative",
@@ -42,6 +44,7 @@ __all__ = [
     "point",
     "rejection",
     "short_titles",
+    "shown",
     "shows",
     "table",
     "titles",
@@ -121,10 +124,19 @@ def short_titles(card: ModelCard) -> dict[str, str]:
     return {kind.name: say(kind.title.removesuffix(" fracture")) for kind in card.classes}
 
 
-def shows(method: str, card: ModelCard) -> str:
-    """What a method shows of this model, and what it cannot, in English."""
+def _says(method: str, card: ModelCard) -> str:
     how = METHODS[method]
-    return card.subject.retell(how.says if card.maps == "exact" else how.says_of_gradients or how.says)
+    return how.says if card.maps == "exact" else how.says_of_gradients or how.says
+
+
+def shows(method: str, card: ModelCard) -> str:
+    """What a method shows of this model, and what it cannot, in English, for programs."""
+    return card.subject.retell(_says(method, card))
+
+
+def shown(method: str, card: ModelCard) -> str:
+    """The same as HTML, for people."""
+    return marked(_says(method, card))
 
 
 READING = (
@@ -170,10 +182,10 @@ def verdict(
         found.append(f"<p class='label {word}'>{said(sentence, type=labelled)}</p>")
     if image.modality and mark_boxes(image.display()):
         notes.append(LETTERS)
-    told = "".join(f"<li>{html.escape(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
+    told = "".join(f"<li>{marked(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
     return (
         f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(found)}"
-        f"{paragraphs('note', notes)}{details(_doubt(card), english(f'<ul>{told}</ul>'))}</div>"
+        f"{paragraphs('note', notes)}{details(_doubt(card), f'<ul>{told}</ul>')}</div>"
     )
 
 
@@ -187,52 +199,82 @@ def _doubt(card: ModelCard) -> str:
 
 def _reliability(
     card: ModelCard, explanation: Explanation, seen: FractureFinding | None, doubtful: bool
-) -> Iterable[str]:
-    """What was measured of such a verdict, a short sentence each, in English."""
-    prediction, retell = explanation.prediction, card.subject.retell
+) -> Iterable[Sentence]:
+    """What was measured of such a verdict, a short sentence each, about fractures on X-rays whatever the images are."""
+    prediction = explanation.prediction
     probability = prediction.probability(prediction.best)
     if card.calibrated:
-        yield f"{percent(probability)} in words: {how_sure(probability)}."
+        share, words = percent(probability), Sentence(how_sure(probability))
+        yield Sentence("{share} in words: {words}.", share=share, words=words)
     else:
-        yield "Nobody has checked whether its probabilities are as high as they should be."
+        yield Sentence("Nobody has checked whether its probabilities are as high as they should be.")
     if record := track_record(card, probability):
-        right, count = record
-        told = f"right on {right} of {count} X-rays when about this sure" if count else "never this sure"
-        yield retell(f"{where_judged(card)} it was {told}.")
+        right, count = map(str, record)
+        judged = Sentence(where_judged(card))
+        known = Sentence(
+            "{judged} it was right on {right} of {count} X-rays when about this sure.",
+            judged=judged,
+            right=right,
+            count=count,
+        )
+        yield known if record[1] else Sentence("{judged} it was never this sure.", judged=judged)
     if card.sets is not None:
+        possible = _possible(card, card.sets, explanation.prediction)
         # The sets were calibrated on fractured images like those it learnt from, and promise nothing of others.
-        only = retell("If this is a fracture like those it learnt from: ") if doubtful else ""
-        yield f"{only}{percent(card.sets.level)} sure that it is {_possible(card, explanation)}."
+        only = Sentence("If this is a fracture like those it learnt from: {rest}", rest=possible)
+        yield only if doubtful else possible
     if seen == "none":
         if (share := missed(card)) is not None:
-            yield retell(f"It misses the fracture in {percent(share)} of fractured test X-rays.")
+            yield Sentence("It misses the fracture in {share} of fractured test X-rays.", share=percent(share))
     elif seen is not None and (alarms := false_alarms(card, seen)):
-        yield retell(f"False alarms: {', '.join(f'{percent(share)} of {where}' for where, share in alarms)}.")
+        yield Sentence("False alarms: {alarms}.", alarms=Sentence.listed("{one}, {other}", alarms))
     yield from _test_figures(card, prediction.best)
-    nothing = "no bone is broken" if card.subject.ours else f"there is no {card.subject.finding}"
-    cannot = f"; it cannot say that {nothing}" if card.subject.finding and not card.presence else ""
-    yield f"It always names one of {len(card.classes)} types{cannot}."
+    yield _always(card)
 
 
-def _possible(card: ModelCard, explanation: Explanation) -> str:
+def _always(card: ModelCard) -> Sentence:
+    count = str(len(card.classes))
+    if card.presence or not card.subject.finding:
+        return Sentence("It always names one of {count} types.", count=count)
+    if card.subject.ours:
+        return Sentence("It always names one of {count} types; it cannot say that no bone is broken.", count=count)
+    return Sentence("It always names one of {count} types; it cannot say that there is no fracture.", count=count)
+
+
+def _possible(card: ModelCard, sets: PredictionSets, prediction: Prediction) -> Sentence:
     """The prediction set in words."""
-    assert card.sets is not None
-    short = {kind.name: kind.title.lower().removesuffix(" fracture") for kind in card.classes}
-    types = [short[name] for name in possible_types(explanation.prediction, card.sets)]
+    short = short_titles(card)
+    types = [short[name].lower() for name in possible_types(prediction, sets)]
+    level, listed, count = percent(sets.level), say(", ").join(types), str(len(types))
     if len(types) == len(card.classes):
-        return f"any of the {len(types)} types"
-    return types[0] if len(types) == 1 else f"one of {', '.join(types)}"
+        return Sentence("{level} sure that it is any of the {count} types.", level=level, count=count)
+    if len(types) > 1:
+        return Sentence("{level} sure that it is one of {types}.", level=level, types=listed)
+    return Sentence("{level} sure that it is {type}.", level=level, type=listed)
 
 
-def _test_figures(card: ModelCard, best: str) -> Iterable[str]:
+def _test_figures(card: ModelCard, best: str) -> Iterable[Sentence]:
     test = card.metrics.get("test")
     if not test:
-        yield "This model has not been tested on test images."
+        yield Sentence("This model has not been tested on test images.")
         return
-    yield card.subject.retell(f"Top-1 accuracy on test X-rays: {with_interval(test['accuracy'])}.")
+    accuracy = test["accuracy"]
+    share, low, high = (f"{100.0 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
+    yield Sentence(
+        "Top-1 accuracy on test X-rays: {share} (95 % CI {low} to {high}, n = {count}).",
+        share=f"{share} %",
+        low=low,
+        high=high,
+        count=f"{accuracy['n']:,}",
+    )
     column = [kind.name for kind in card.classes].index(best)
     named = sum(row[column] for row in test["confusion"])
-    yield f"It said {best} on {named} of them and was right on {test['confusion'][column][column]}."
+    yield Sentence(
+        "It said {type} on {count} of them and was right on {right}.",
+        type=short_titles(card)[best].lower(),
+        count=str(named),
+        right=str(test["confusion"][column][column]),
+    )
 
 
 def rejection(sentence: str, notes: Sequence[str] = ()) -> str:
@@ -252,23 +294,23 @@ def bars(card: ModelCard, explanation: Explanation) -> tuple[list[tuple[str, str
 
 
 def belief(findings: Sequence[Finding]) -> str:
-    """Quick checks of the heatmap: a dot each, and what they found on demand, in English."""
+    """Quick checks of the heatmap: a dot each, and what they found on demand."""
     if not findings:
         return ""
-    dots = "".join(f"<i class='{found.kind}' title='{html.escape(found.words)}'></i>" for found in findings)
+    dots = "".join(f"<i class='{found.kind}' title='{said(found.words)}'></i>" for found in findings)
     told = "".join(
-        f"<li class='{found.kind}'>{html.escape(found.words)} <small>{html.escape(found.figures)}</small></li>"
+        f"<li class='{found.kind}'>{marked(found.words)} <small>{marked(found.figures)}</small></li>"
         for found in findings
     )
     passed = sum(found.kind == "good" for found in findings)
     label = said("{passed} of {count} quick checks passed", passed=str(passed), count=str(len(findings)))
     told = (
-        f"<ul class='checks'>{told}</ul><p>These are the quick checks of the predicted type's map. "
-        "<a href='#' data-tab='tab-test'>Run the full test</a></p>"
+        f"<ul class='checks'>{told}</ul><p>{said('These are the quick checks of the map of the predicted type.')} "
+        f"<a href='#' data-tab='tab-test'>{said('Run the full test')}</a></p>"
     )
     return (
         f"<details class='belief'><summary>{said('Heatmap checks')} "
-        f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>{english(told)}</details>"
+        f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>{told}</details>"
     )
 
 
@@ -294,19 +336,22 @@ def alternative(card: ModelCard, name: str, regions: Sequence[Region]) -> str:
 
 def describe(card: ModelCard, explanation: Explanation, name: str, method: str, regions: Sequence[Region]) -> str:
     """Which type's heatmap is shown, what the type is, and what to know of this map; closed until it matters."""
-    title = next(kind.title for kind in card.classes if kind.name == name).lower()
-    meaning = GLOSSARY.get(name, "") if card.subject.ours else ""
-    told = f"<p>Heatmap for <strong>{html.escape(title)}</strong>. {meaning}</p>"
-    told += f"<p>{html.escape(METHODS[method].title)}: {html.escape(shows(method, card))}</p>"
+    title = f"<strong>{html.escape(titles(card)[name].lower())}</strong>"
+    meaning = f" {marked(GLOSSARY[name])}" if card.subject.ours and name in GLOSSARY else ""
+    told = f"<p>{said('Heatmap for {type}.', type=title)}{meaning}</p>"
+    told += f"<p>{said(METHODS[method].title)}: {shown(method, card)}</p>"
     if len(regions) > 1:
-        listed = "".join(f"<li>{where(region)}: {percent(region.share)} of the heat</li>" for region in regions)
-        told += f"<p>Hot regions, by number:</p><ol>{listed}</ol>"
+        shares = [(said(where(region)), digits(percent(region.share))) for region in regions]
+        listed = "".join(
+            f"<li>{said('{place}: {share} of the heat', place=place, share=share)}</li>" for place, share in shares
+        )
+        told += f"<p>{said('Hot regions, by number:')}</p><ol>{listed}</ol>"
     outside, warning = explanation.padding_share(name), ""
     if method == DEFAULT and not explanation.has_evidence(name):
         warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())
     elif method == DEFAULT and outside >= WORTH_SAYING:
         warning = line("{share} of the evidence lies outside the X-ray.", share=digits(percent(outside)))
-    return f"{warning}{details(say('Reading aid'), english(f'{told}<p>{card.subject.retell(READING)}</p>'))}"
+    return f"{warning}{details(say('Reading aid'), f'{told}<p>{marked(READING)}</p>')}"
 
 
 def legend(explanation: Explanation, method: str, colour_map: str, opacity: float, outlines: Sequence[str] = ()) -> str:

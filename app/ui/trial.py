@@ -19,7 +19,7 @@ from app.model.classifier import Classifier
 from app.model.weights import percent
 from app.ui import text
 from app.ui.about import page, prose
-from app.ui.languages import digits, english, in_every, label, marked, said, say, subject
+from app.ui.languages import digits, in_every, label, marked, said, say, subject
 from app.ui.session import HEAVY, HOUR, Session, gallery, progress, run_slowly, type_choice, watched
 from app.ui.uploads import bound
 
@@ -27,16 +27,14 @@ __all__ = ["TestTab", "warnings"]
 
 log = logging.getLogger(__name__)
 
-QUESTIONS = """
-<ol>
-  <li><strong>Does it point at what the score needs?</strong> Its hottest cells are blurred, uncovered and filled in
-  first; the same map moved elsewhere at random has to do worse.</li>
-  <li><strong>Does it depend on the model?</strong> The weights are shuffled; a map that stays shows the X-ray, not what
-  was learnt.</li>
-  <li><strong>Is it stable</strong> when the X-ray is mirrored, turned or dimmed a little?</li>
-  <li><strong>Does it lie on a shortcut:</strong> a letter, an edge or nothing at all?</li>
-</ol>
-"""
+QUESTIONS = {
+    "Does it point at what the score needs?": "Its hottest cells are blurred, uncovered and filled in first; "
+    "the same map moved elsewhere at random has to do worse.",
+    "Does it depend on the model?": "The weights are shuffled; a map that stays shows the X-ray, not what was learnt.",
+    "Is it stable?": "The X-ray is mirrored, turned or dimmed a little; the map should stay.",
+    "Does it lie on a shortcut?": "A letter, an edge or nothing at all.",
+}
+"""What the tests ask of a heatmap, and how."""
 LEAD = "Four tests of one heatmap. It may pass all four and the verdict still be wrong."
 SHUFFLED = (
     "From the head down, each with its rank correlation with the map, whatever its sign. No colour: no heat is left."
@@ -53,7 +51,8 @@ NOT_PAINTED = "Nothing is painted over yet."
 
 
 def _intro() -> str:
-    what = text.details(say("What is tested"), english(subject().retell(QUESTIONS)))
+    asked = "".join(f"<li><strong>{marked(each)}</strong> {marked(how)}</li>" for each, how in QUESTIONS.items())
+    what = text.details(say("What is tested"), f"<ol>{asked}</ol>")
     return f"<div class='reading'><p>{said(LEAD)}</p>\n{what}</div>"
 
 
@@ -62,19 +61,21 @@ def _part(level: int, title: str, sentence: str) -> str:
 
 
 def findings(checks: Checks) -> str:
-    """What the tests found: a sentence each, figures and curves on demand, as HTML, in English."""
+    """What the tests found: a sentence each, figures and curves on demand, as HTML."""
     told = "".join(
-        f"<li class='{found.kind}'><strong>{html.escape(found.words)}</strong>"
-        f"{text.details('Figures', f'<p>{html.escape(found.figures)}</p>')}</li>"
+        f"<li class='{found.kind}'><strong>{marked(found.words)}</strong>"
+        f"{text.details(say('Figures'), f'<p>{marked(found.figures)}</p>')}</li>"
         for found in checks.findings(subject())
     )
+    ends = said("none"), said("all of the X-ray")
     charts = (
-        chart("Deletion: probability as the hottest cells are blurred", checks.curves, "deletion"),
-        chart("Insertion: probability as they are uncovered", checks.curves, "insertion"),
+        chart(said("Deletion: probability as the hottest cells are blurred"), checks.curves, "deletion", ends),
+        chart(said("Insertion: probability as they are uncovered"), checks.curves, "insertion", ends),
     )
-    return english(
-        f"<ul class='findings'>{told}</ul><div class='charts'>{subject().retell(''.join(charts))}</div>"
-        "<p class='reading'>Strong line: this map. Faint lines: random maps.</p>"
+    # An axis runs from left to right whatever is said of it.
+    return (
+        f"<ul class='findings'>{told}</ul><div class='charts' dir='ltr'>{''.join(charts)}</div>"
+        f"<p class='reading'>{said('Strong line: this map. Faint lines: random maps.')}</p>"
     )
 
 
@@ -194,7 +195,7 @@ class TestTab:
                 kind = text.titles(self.card)[target].lower()
                 told = said("{method} for {type}.", method=title, type=html.escape(kind))
                 yield {
-                    self.state: f"<p class='line'>{told} {marked(text.shows(method, model.card))}</p>",
+                    self.state: f"<p class='line'>{told} {text.shown(method, model.card)}</p>",
                     self.findings: findings(checks),
                     self.shuffled: _part(3, "Maps as weights are shuffled", SHUFFLED),
                     self.maps: self._maps(session, checks),
@@ -210,7 +211,7 @@ class TestTab:
         shown = [(say("the map"), checks.found)]
         for step in checks.randomised:
             correlation = "" if step.correlation is None else f" · {step.correlation:.2f}"
-            shown.append((f"{step.down_to}{correlation}", step.found))
+            shown.append((f"{say(step.down_to)}{correlation}", step.found))
         return [(overlay(image, heat(found, placement), contour=False), caption) for caption, found in shown]
 
     def load_xray(self, session: Session | None) -> dict[Any, Any]:

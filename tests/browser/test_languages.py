@@ -83,9 +83,7 @@ def test_bars_grow_from_the_right_and_english_is_marked(visit: Callable[..., Pag
     for place in ("#plain img", "#painted img"):
         expect(page.locator(place).first).to_have_css("transform", re.compile(r"none|matrix\(1, 0, 0, 1, 0, 0\)"))
     page.locator("#verdict summary").click()
-    told = page.locator("#verdict [lang=en]")
-    expect(told).to_contain_text("It always names one of 10 types")
-    expect(told).to_have_css("direction", "ltr")
+    expect(page.locator("#verdict [lang=en]")).to_have_count(0)
     page.locator("#belief summary").click()
     page.locator("#belief a").click()
     expect(page.locator("#test-go")).to_have_text(LANGUAGES["ar"].sentences["Test this heatmap"])

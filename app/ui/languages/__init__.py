@@ -20,6 +20,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from app.model.subject import OURS, Subject
+from app.sentence import Sentence
 
 __all__ = [
     "ENGLISH",
@@ -28,7 +29,6 @@ __all__ = [
     "Language",
     "about",
     "digits",
-    "english",
     "in_every",
     "label",
     "marked",
@@ -103,21 +103,33 @@ def subject() -> Subject:
     return _about.get() or getattr(LocalContext.blocks.get(None), "subject", OURS)
 
 
-def _known(sentence: str) -> str | None:
-    code = spoken()
+def _told(sentence: str, code: str) -> str | None:
+    """A sentence in a language with the values it holds; None where the language does not know all of it."""
+    if isinstance(sentence, Sentence) and sentence.values:
+        template = _told(sentence.template, code)
+        parts = {name: _value(part, code) for name, part in sentence.values.items()}
+        known = {name: part for name, part in parts.items() if part is not None}
+        return None if template is None or len(known) < len(parts) else template.format(**known)
     if (retold := subject().retell(sentence)) != sentence:
         return retold if code == ENGLISH else None
     return sentence if code == ENGLISH else LANGUAGES[code].sentences.get(sentence)
+
+
+def _value(part: str, code: str) -> str | None:
+    if isinstance(part, Sentence):
+        return _told(part, code)
+    # U+2068 and U+2069: what is between them runs as its own first letter does, and figures from left to right.
+    return f"\u2068{part}\u2069" if code != ENGLISH and LANGUAGES[code].direction == "rtl" else part
 
 
 def say(sentence: str, **values: Any) -> str:
     """A sentence in the language to speak; English where it knows none.
 
     Args:
-        sentence: in English, with the names of values in braces.
+        sentence: in English, with the names of values in braces, or with its values in it.
         values: to put in.
     """
-    told = _known(sentence) or subject().retell(sentence)
+    told = _told(sentence, spoken()) or _told(sentence, ENGLISH) or sentence
     return told.format(**values) if values else told
 
 
@@ -127,19 +139,18 @@ def said(sentence: str, **parts: str) -> str:
 
 
 def marked(sentence: str, **values: Any) -> str:
-    """``say`` as HTML for what others may have said: marked as English where the language to speak knows none."""
+    """``say`` as HTML for what the language to speak may not know: marked as English then.
+
+    Screen readers and the direction of lines have to know.
+    """
     told = html.escape(say(sentence, **values))
-    return told if _known(sentence) else english(told, "span")
+    known = spoken() == ENGLISH or _told(sentence, spoken())
+    return told if known else f"<span lang='en' dir='ltr'>{told}</span>"
 
 
 def named(told: str) -> str:
     """What a card calls something, as HTML, in the language to speak where this project's own card says so."""
     return said(told) if subject().ours else html.escape(told)
-
-
-def english(told: str, tag: str = "div") -> str:
-    """HTML that is English whatever the visitor speaks: screen readers and the direction of lines have to know."""
-    return told if spoken() == ENGLISH else f"<{tag} lang='en' dir='ltr'>{told}</{tag}>"
 
 
 def digits(told: str) -> str:

@@ -16,19 +16,35 @@ from PIL import Image
 
 from app.deploy import space_files
 from app.explain import METHODS
+from app.explain.checks import Checks, quick_checks
+from app.explain.faithfulness import Curves, Faithfulness
+from app.explain.methods import map_request
+from app.explain.sanity import CHANGES, HEAD, REST, Randomised, Stable
+from app.explain.shortcuts import KINDS, Shortcuts, nowhere
 from app.imaging.dicom import CT_WINDOWS
 from app.imaging.examples import draw, examples
 from app.imaging.radiograph import Radiograph
 from app.imaging.series import OWN_WINDOW
-from app.model.classifier import IN_WORDS, LIKENESS_WARNINGS, REJECTED, Classifier, confidence
-from app.model.weights import PresencePoints, available, load_card
-from app.ui import batch, compare, text
-from app.ui.languages import ENGLISH, LANGUAGES, STATIC, english, in_every, label, marked, said, say, speaking, spoken
+from app.model.classifier import (
+    IN_WORDS,
+    LIKENESS_WARNINGS,
+    REJECTED,
+    WORDS,
+    Classifier,
+    confidence,
+    how_sure,
+    where_judged,
+)
+from app.model.subject import OURS, Subject
+from app.model.weights import PredictionSets, PresencePoints, available, load_card
+from app.sentence import Sentence
+from app.ui import batch, compare, text, trial
+from app.ui.languages import ENGLISH, LANGUAGES, STATIC, about, in_every, label, marked, said, say, speaking, spoken
 from app.ui.page import build
 from tests.serving import PATIENCE, launch
 
 CODES = sorted(LANGUAGES)
-SPEAKERS = {"say": 1, "said": 1, "marked": 1, "label": 1, "line": 1, "type_choice": 3, "_part": 3}
+SPEAKERS = {"say": 1, "said": 1, "marked": 1, "label": 1, "line": 1, "type_choice": 3, "_part": 3, "Sentence": 1}
 """What puts words into a language, and how many of its arguments may be sentences."""
 
 
@@ -38,10 +54,19 @@ def constants(path: Path) -> Iterator[str]:
             yield node.value
 
 
+def spread(arguments: list[ast.expr]) -> Iterator[ast.expr]:
+    """Arguments, and both of those that are one or the other."""
+    for argument in arguments:
+        if isinstance(argument, ast.IfExp):
+            yield from spread([argument.body, argument.orelse])
+        else:
+            yield argument
+
+
 def spelled_out() -> set[str]:
     """Sentences that the page's code hands to a speaker as they stand, or by the name of a constant."""
     found = set()
-    for path in Path("app/ui").glob("*.py"):
+    for path in (each for part in ("ui", "explain", "model") for each in Path("app", part).glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         named = {
             target.id: node.value.value
@@ -54,7 +79,7 @@ def spelled_out() -> set[str]:
             if not isinstance(node, ast.Call):
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            for argument in node.args[: SPEAKERS.get(name, 0)]:
+            for argument in spread(node.args[: SPEAKERS.get(name, 0)]):
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     found.add(argument.value)
                 elif isinstance(argument, ast.Name) and argument.id in named:
@@ -90,6 +115,20 @@ def made_up() -> set[str]:
         *compare.COSTS.values(),
         *(title for title in (how.title for how in METHODS.values()) if " " in title),
         "Occlusion",
+        *text.GLOSSARY.values(),
+        *trial.QUESTIONS,
+        *trial.QUESTIONS.values(),
+        *KINDS.values(),
+        *(words for _, words in WORDS),
+        how_sure(0.0),
+        *(where_judged(card) for card in cards),
+        "On held-out images",
+        *(part for card in cards for part in card.metrics["presence"]["by_region"] if "+" not in part),
+        *(nowhere(subject) for subject in (OURS, OURS.model_copy(update={"finding": ""}))),
+        *(change.title for change in CHANGES),
+        HEAD,
+        REST,
+        *(says for how in METHODS.values() for says in (how.says, how.says_of_gradients) if says),
         *batch.ORDERS,
         *batch.COUNTED.values(),
         "Rejected",
@@ -142,10 +181,11 @@ def test_translations_are_whole(code: str) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_nothing_is_left_in_english(code: str) -> None:
+    shared = {"Longitudinal", "{count} logits", "ResNet-18, 192 px", ", "}
     same = {sentence for sentence, told in LANGUAGES[code].sentences.items() if told == sentence}
     for sentence in same:
         # Names, units and words that both languages share.
-        assert sentence in {"Longitudinal", "{count} logits", "ResNet-18, 192 px", ", "}, sentence
+        assert sentence in {*shared, "{one}, {other}", "{one}; {other}", "{change} {value}"}, sentence
     if LANGUAGES[code].direction == "rtl":
         for sentence, told in LANGUAGES[code].sentences.items():
             latin = set(re.findall(r"[A-Za-z]{2,}", re.sub(r"\{[^}]*\}", "", told)))
@@ -183,7 +223,6 @@ def test_what_is_not_known_stays_english_and_says_so() -> None:
     assert marked("Nobody said <this>.") == "Nobody said &lt;this&gt;."
     with speaking("ar"):
         assert marked("Nobody said <this>.") == "<span lang='en' dir='ltr'>Nobody said &lt;this&gt;.</span>"
-        assert english("<p>This.</p>") == "<div lang='en' dir='ltr'><p>This.</p></div>"
         assert "lang=" not in marked(text.OURS)
         assert say("Right type in {share} of test X-rays", share="1 %") == "النوع صحيح في 1 % من صور الاختبار"
         assert said("{what}, {done} of {count}", what="<b>", done="1", count="2").startswith("<b>، 1")
@@ -203,10 +242,20 @@ def test_the_browser_is_told_every_language_of_what_is_laid_out_once(classifier:
     assert in_every(lambda: "") == "", "a marker of nothing would be shown as it is"
 
 
+def left_in_english(told: str, code: str) -> set[str]:
+    """Words of HTML that the page says in English and in this language never."""
+    pairs = LANGUAGES[code].sentences.items()
+    seen, theirs, own = (
+        {word.lower() for each in texts for word in re.findall(r"[A-Za-z]{3,}", each)}
+        for texts in ([re.sub("<[^>]+>", " ", told)], [each for each, _ in pairs], [each for _, each in pairs])
+    )
+    return seen & theirs - own
+
+
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("odds", [-3.0, 0.5, 4.0])
 def test_the_verdict_is_in_one_language(classifier: Classifier, film: Radiograph, code: str, odds: float) -> None:
-    """What is seen before anything is opened; what is behind it is English, and marked."""
+    """What is seen before anything is opened, and what is behind it."""
     card = classifier.card.model_copy(update={"presence": PresencePoints(sensitive=0.0, specific=2.0)})
     explained = replace(classifier.explain([film])[0], fracture=np.full((1, 1), odds, np.float32))
     best = explained.prediction.best
@@ -216,16 +265,127 @@ def test_the_verdict_is_in_one_language(classifier: Classifier, film: Radiograph
         told += text.describe(card, explained, best, "gradcam", []) + text.point(card, {best: 0.5})
         told += text.rejection(REJECTED) + text.line(text.OURS)
         choices = [words for words, _ in text.bars(card, explained)[0]]
-    marked_parts = re.findall(r"<div lang='en' dir='ltr'>.*?</div>", told, re.DOTALL)
-    assert len(marked_parts) == 2
-    for part in marked_parts:
-        told = told.replace(part, "")
-    seen = re.sub(r"<style>.*?</style>|<[^>]+>", " ", told) + " ".join(choices)
-    words = {word.lower() for word in re.findall(r"[A-Za-z]{3,}", seen)}
-    english_words = {word.lower() for each in LANGUAGES[code].sentences for word in re.findall(r"[A-Za-z]{3,}", each)}
-    own = {word.lower() for each in LANGUAGES[code].sentences.values() for word in re.findall(r"[A-Za-z]{3,}", each)}
-    assert not words & (english_words - own), words & (english_words - own)
-    assert say(next(kind.title for kind in card.classes if kind.name == best)) not in seen
+    assert "lang=" not in told
+    seen = re.sub(r"<style>.*?</style>", " ", told) + " ".join(choices)
+    assert not left_in_english(seen, code)
+    assert next(kind.title for kind in card.classes if kind.name == best).lower() not in seen.lower()
+
+
+FLAT = np.zeros((2, 2), np.float32)
+AREAS = [(0.1, 0.4), (0.1, 0.2), (0.5, 0.1)]
+"""Under a map's deletion curve, and its ROAD, where random maps have 0.30 to 0.33."""
+DEPENDENCE = [((0.5,), (0.1,)), ((), (0.1,)), ((0.5,), (0.5,)), ((0.99,), (0.1,)), ((0.5,), ())]
+"""Correlations with the maps of a randomised head, and of a network randomised all over."""
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_how_reliable_a_verdict_is_is_told_whole(
+    classifier: Classifier, film: Radiograph, code: str, uncertain: bool
+) -> None:
+    share = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 40}
+    point = {"specificity": share, "sensitivity": share}
+    points = {"sensitive": point, "specific": point}
+    confusion = [[3] * len(classifier.classes)] * len(classifier.classes)
+    bins = [{"images": 0 if uncertain else 8, "accuracy": None if uncertain else 0.25}]
+    metrics = {
+        "test": {"accuracy": share, "confusion": confusion},
+        "cross_validation": {"expected_calibration_error": {"bins": bins}, "held_out": uncertain},
+        "presence": {
+            **points,
+            "by_region": {"hand": points, "leg": points},
+            "elsewhere": {"other": {**points, "auroc": share}},
+        },
+    }
+    changes = {
+        "metrics": metrics if not uncertain else {**metrics, "test": {}},
+        "sets": PredictionSets(score="APS", level=0.9, limit=0.0 if uncertain else 0.5),
+    }
+    explained = replace(classifier.explain([film])[0], fracture=np.full((1, 1), 4.0, np.float32))
+    for points_of in (PresencePoints(sensitive=0.0, specific=2.0), PresencePoints(sensitive=5.0, specific=6.0), None):
+        card = classifier.card.model_copy(update={**changes, "presence": points_of})
+        assert "It always names one of" in text.verdict(card, explained)
+        with speaking(code):
+            told = text.verdict(card, explained)
+        assert "lang=" not in told
+        assert not left_in_english(told, code)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_checks_of_a_heatmap_are_in_one_language(classifier: Classifier, film: Radiograph, code: str) -> None:
+    checked = quick_checks(map_request(classifier, film), classifier.explain([film])[0])
+    random = tuple(Curves(np.full(11, area), np.full(11, area), area) for area in (0.30, 0.31, 0.32, 0.33))
+    curves = [Faithfulness(Curves(np.full(11, low), np.full(11, 0.5), road), random) for low, road in AREAS]
+    randomised = [(Randomised(HEAD, FLAT, head), Randomised(REST, FLAT, last)) for head, last in DEPENDENCE]
+    steady = [tuple(Stable(each.title, FLAT, value) for each in CHANGES) for value in (0.9, 0.1)]
+    steady.append((*steady[0][:4], *steady[1][4:]))
+    shares = Shortcuts(dict.fromkeys(KINDS, 0.1))
+    told = []
+    with speaking(code):
+        told.append(text.belief(checked))
+        for number, each in enumerate(randomised):
+            told.append(trial.findings(Checks(FLAT, curves[number % 3], each, steady[number % 3], shares)))
+        told.append(trial._intro() + compare._intro())
+    for each in told:
+        assert "lang=" not in each
+        assert not left_in_english(each, code)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_what_methods_show_is_in_one_language(classifier: Classifier, code: str) -> None:
+    lost = {key: {"low": -0.1} for key in ("deletion", "insertion", "ROAD")}
+    figures = {"methods": {name: {"margins": lost} for name in METHODS}}
+    for maps in ("exact", "gradient"):
+        with speaking(code):
+            told = compare.method_notes(
+                list(METHODS), {"One": figures, "Two": None}, classifier.card.model_copy(update={"maps": maps})
+            )
+        assert told.count("class='flag'") == len(METHODS)
+        assert "lang=" not in told
+        # Some are named in words that sentences have too.
+        assert not left_in_english(re.sub("<strong>.*?</strong>", "", told), code)
+
+
+def test_a_sentence_is_given_what_it_names() -> None:
+    """No more and no less than stands in its braces."""
+    checked = 0
+    for path in Path("app").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "Sentence":
+                continue
+            (template,) = node.args
+            if isinstance(template, ast.Constant):
+                names = re.findall(r"\{(\w+)\}", str(template.value))
+                assert sorted(names) == sorted(str(each.arg) for each in node.keywords), template.value
+                checked += 1
+    assert checked > 40
+
+
+def test_a_sentence_that_is_known_in_part_is_told_in_english() -> None:
+    known = Sentence("{share} of its heat lies {where}.", share="3 %", where=Sentence("outside the X-ray"))
+    unknown = Sentence("{share} of its heat lies {where}.", share="3 %", where=Sentence("anywhere"))
+    assert known == "3 % of its heat lies outside the X-ray."
+    with speaking("es"):
+        assert marked(known) == "El 3 % de su calor está fuera de la radiografía."
+        assert marked(unknown) == "<span lang='en' dir='ltr'>3 % of its heat lies anywhere.</span>"
+    with speaking("ar"):
+        assert "\u20683 %\u2069" in say(known)
+
+
+def test_what_is_retold_of_other_images_stays_english(classifier: Classifier, film: Radiograph) -> None:
+    flowers = Subject(title="Flowers", image="photo", finding="")
+    card = classifier.card.model_copy(update={"subject": flowers})
+    explained = classifier.explain([film])[0]
+    best = explained.prediction.best
+    with about(flowers), speaking("es"):
+        told = text.describe(card, explained, best, "shap", []) + trial._intro()
+        told += text.verdict(card, explained)
+        seen = re.findall("<span lang='en' dir='ltr'>(.*?)</span>", told)
+    assert any("what the model used, right or wrong" in each for each in seen)
+    assert any("shows the photo, not what was learnt" in each for each in seen)
+    assert "Each patch&#x27;s fair share of the score. Estimated from random draws." in seen
+    assert "fractura" not in told
+    assert "radiografía" not in told
 
 
 def test_digits_keep_their_order_in_text_from_right_to_left(classifier: Classifier, film: Radiograph) -> None:
