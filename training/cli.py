@@ -124,7 +124,7 @@ def cross_validate(
     validating.cross_validate(chosen, data, where, folds=fold or None, **how)
     summary = validating.record(validating.read_folds(where, chosen, partial=True), chosen, where)
     _print_figures(summary["types"], "out-of-fold")
-    typer.echo(f"all views averaged: {summary['views_averaged']}; fracture map: {summary.get('places', 'not learnt')}")
+    typer.echo(f"out-of-fold accuracy, all views averaged: {interval(summary['views_averaged'])}")
 
 
 @command()
