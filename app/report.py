@@ -249,9 +249,12 @@ def _figures(card: ModelCard) -> Iterator[tuple[str, str]]:
     if seen:
         yield "Fractured or not, AUROC", with_interval(seen["auroc"], 2)
         left_out = card.metrics.get("left_out")
-        for where, its in (left_out or seen.get("elsewhere", {})).items():
-            if "auroc" in its:
-                which = "a source left out of training" if left_out else "another source"
-                yield f"The same, {which} ({where})", with_interval(its["auroc"], 2)
+        others = [
+            (its["auroc"], where) for where, its in (left_out or seen.get("elsewhere", {})).items() if "auroc" in its
+        ]
+        if others:
+            worst, where = min(others, key=lambda other: other[0]["value"])
+            which = "of the sources left out of training, the worst" if left_out else "of other sources, the worst"
+            yield f"The same, {which} ({where})", with_interval(worst, 2)
     if not (test or folds):
         yield "Accuracy", "not measured"

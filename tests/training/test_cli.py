@@ -113,8 +113,13 @@ def test_nothing_is_made_before_the_inputs_of_a_training_are_checked(
 def test_a_student_without_its_teacher_and_a_probe_are_refused_before_anything_is_made(
     drawn_atlas: Path, tmp_path: Path
 ) -> None:
-    for recipe, sentence in (("vgg16", "name its run"), ("tried/resnet50v2-frozen", "cross-validate")):
-        line = ["fit", f"training/recipes/{recipe}.yaml", "--data", str(drawn_atlas), "--run", str(tmp_path / "run")]
+    student = tmp_path / "student.yaml"
+    student.write_text("extends: resnet18.yaml\nname: student\ndistil: {teacher: resnet18}\n")
+    for recipe, sentence in (
+        (str(student), "name its run"),
+        ("training/recipes/tried/resnet50v2-frozen.yaml", "cross-validate"),
+    ):
+        line = ["fit", recipe, "--data", str(drawn_atlas), "--run", str(tmp_path / "run")]
         result = CliRunner().invoke(cli, line)
         assert result.exit_code == 1
         assert sentence in result.output

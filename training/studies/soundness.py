@@ -19,6 +19,8 @@ from training import read_json
 __all__ = ["AUDITED", "data_facts", "source_facts"]
 
 AUDITED = ("bone-break", "fracatlas", "multi-region")
+PARTS = ("test", "unseen", "validation")
+"""Of a source; the first that was judged is told: what chose nothing comes first."""
 LEAK = "leak-resnet18-random"
 """The replication whose two sides differ in nothing but the leak, on a split as others draw it."""
 
@@ -125,11 +127,13 @@ def source_facts(card: ModelCard, root: Path) -> list[dict[str, Any]]:
         not judged.
     """
     results, titles = root / "training" / "results" / "sources", _titles(root)
-    found = [read_json(path) for path in sorted(results.glob(f"{card.name}-*.json"))]
+    found = [read_json(path) for path in results.glob(f"{card.name}-*.json")]
+    found = [its for its in found if its["model"] == card.name and its["weights"] == card.weights.sha256]
+    if not found:
+        return []
+    its = min(found, key=lambda its: PARTS.index(its["part"]))
     return [
         {"source": titles[name], "part": its["part"], "inside": row["page"]["inside"]}
-        for its in found
-        if its["model"] == card.name and its["weights"] == card.weights.sha256
         for name, row in its["sources"].items()
         if "page" in row
     ]

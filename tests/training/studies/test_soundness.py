@@ -72,7 +72,7 @@ def test_nothing_is_told_where_something_was_not_measured(copied: Path, missing:
 
 def test_sources_are_told_of_the_weights_they_were_judged_on(copied: Path) -> None:
     card = load_card("resnet18-pyramid", ROOT / "weights")
-    path = copied / "training/results/sources/resnet18-pyramid-unseen.json"
+    path = copied / "training/results/sources/resnet18-pyramid-test.json"
     judged = json.loads(path.read_text())
     path.write_text(json.dumps({**judged, "weights": card.weights.sha256}))
     boxed = [row["page"]["inside"] for row in judged["sources"].values() if "page" in row]
