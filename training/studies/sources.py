@@ -340,6 +340,7 @@ def plot_left_out(left_out: dict[str, Any], within: dict[str, Any], target: Path
         axes.set_xlabel(title)
         axes.set_xlim(0.0, 1.0)
         axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(-0.5, len(names) - 0.5)
     handles, labels = panels[1].get_legend_handles_labels()
     first = dict(zip(labels, handles, strict=True))
     panels[1].legend(first.values(), first, frameon=False)
