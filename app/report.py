@@ -16,7 +16,15 @@ from app import __version__
 from app.explain import DEFAULT, METHODS
 from app.explain.overlay import gradient, overlay
 from app.explain.shortcuts import KINDS, nowhere, shortcut_shares
-from app.model.classifier import IN_WORDS, confidence, how_sure, possible_types, track_record, where_judged
+from app.model.classifier import (
+    IN_WORDS,
+    confidence,
+    how_sure,
+    other_sources,
+    possible_types,
+    track_record,
+    where_judged,
+)
 from app.model.weights import ModelCard, percent, with_interval
 
 if TYPE_CHECKING:
@@ -248,13 +256,9 @@ def _figures(card: ModelCard) -> Iterator[tuple[str, str]]:
         yield f"Top-1 accuracy, {judged}", with_interval(folds["accuracy"])
     if seen:
         yield "Fractured or not, AUROC", with_interval(seen["auroc"], 2)
-        left_out = card.metrics.get("left_out")
-        others = [
-            (its["auroc"], where) for where, its in (left_out or seen.get("elsewhere", {})).items() if "auroc" in its
-        ]
-        if others:
-            worst, where = min(others, key=lambda other: other[0]["value"])
-            which = "of the sources left out of training, the worst" if left_out else "of other sources, the worst"
-            yield f"The same, {which} ({where})", with_interval(worst, 2)
+        if others := other_sources(card):
+            where = min(others, key=lambda name: others[name]["auroc"]["value"])
+            which = "of the sources left out of training" if card.metrics.get("left_out") else "of other sources"
+            yield f"The same, {which}, the worst ({where})", with_interval(others[where]["auroc"], 2)
     if not (test or folds):
         yield "Accuracy", "not measured"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ __all__ = [
     "false_alarms",
     "how_sure",
     "missed",
+    "other_sources",
     "possible_types",
     "presence",
     "track_record",
@@ -348,6 +349,15 @@ def missed(card: ModelCard) -> float | None:
     return 1.0 - figures["sensitive"]["sensitivity"]["value"] if figures else None
 
 
+def other_sources(card: ModelCard) -> dict[str, Any]:
+    """Figures of the sources with fractured and normal images beside the first, by name.
+
+    Those that were left out of a training where there are such, since the others may have taught the model.
+    """
+    found = card.metrics.get("left_out") or card.metrics.get("presence", {}).get("elsewhere", {})
+    return {name: its for name, its in found.items() if "auroc" in its}
+
+
 def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
     """Shares of normal images that are called ``seen`` or worse, and whose; empty where nobody measured them.
 
@@ -364,7 +374,6 @@ def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
     if len(alarms) > 1:
         most, region = max(alarms)
         found.append(Sentence("{share} of those of the {region}", share=percent(most), region=Sentence(region)))
-    elsewhere = (card.metrics.get("left_out") or figures.get("elsewhere", {})).values()
-    if external := [1.0 - its[point]["specificity"]["value"] for its in elsewhere if "auroc" in its]:
+    if external := [1.0 - its[point]["specificity"]["value"] for its in other_sources(card).values()]:
         found.append(Sentence("{share} of those of another source", share=percent(max(external))))
     return found

@@ -178,8 +178,8 @@ def export(run: Path, folds: Path | None, data: Path, weights: Path, cache: Path
     trained on all training images has none left to be judged by. Some of its folds are enough; the card tells which.
     Without a cross-validation, images of ``bone-break-more`` judge, which no weights learnt from.
 
-    Of a run over many sources the operating points come from the validation images of every source that holds whole
-    bones too.
+    Of a run over many sources the operating points come from the validation images of every source that holds normal
+    images too.
 
     Args:
         folds: folder that ``cross_validate`` wrote, for the same recipe; none for no cross-validation.
