@@ -25,33 +25,44 @@ from benchmarks.record import keep
 
 TIMES = 20
 WARM_UP = 2
-SETTLED = 500.0
-"""Milliseconds."""
+SETTLED = 1000.0
+"""Milliseconds for which nothing of an answer has changed: what an act changes may arrive after its heatmap."""
 METHOD = "LayerCAM"
 """Instant; a new X-ray starts with Grad-CAM again."""
 FIELD = "input[type=file]:has(+ #files)"
 """What takes every file; the field one sees goes once it shows an X-ray."""
 
-NEXT_HEATMAP = """() => {
-    // Two types without heat have one picture; what is said of it tells them apart.
-    const text = (place) => document.querySelector(place)?.textContent;
-    const state = () => [document.querySelector("#painted img")?.src, text("#description"), text("#legend")].join();
-    const before = state();
-    window.heatmap = 0;
-    const look = () => {
-        const now = document.querySelector("#painted img");
-        if (now && state() !== before && now.complete && now.naturalWidth) window.heatmap = performance.now();
-        else requestAnimationFrame(look);
+PICTURE = "#painted img"
+SAID = "#description"
+"""Two types without heat have one picture; what is said of it tells them apart."""
+
+WATCH = """([place, settled]) => {
+    const shown = (where) => { const one = document.querySelector(where); return one?.src ?? one?.textContent; };
+    const all = () => ["#painted img", "#description", "#legend"].map(shown).join();
+    let before = all(), since = performance.now();
+    const wait = () => {
+        if (all() !== before) { before = all(); since = performance.now(); }
+        if (performance.now() - since < settled) return requestAnimationFrame(wait);
+        window.ready = true;
+        const first = shown(place);
+        const next = () => {
+            const now = document.querySelector("#painted img");
+            const changed = shown(place) && shown(place) !== first;
+            if (changed && now?.complete && now.naturalWidth) window.heatmap = performance.now();
+            else requestAnimationFrame(next);
+        };
+        next();
     };
-    look();
+    window.ready = false;
+    window.heatmap = 0;
+    wait();
 }"""
 
 
-def waited(page: Page, act: Callable[[], None]) -> float:
-    """Seconds from an act to the next heatmap on the screen, by the browser's own clock."""
-    # What the last act changes may arrive after its heatmap.
-    page.wait_for_timeout(SETTLED)
-    page.evaluate(NEXT_HEATMAP)
+def waited(page: Page, act: Callable[[], None], place: str = PICTURE) -> float:
+    """Seconds from an act to what it changes at a place, with a heatmap on the screen, by the browser's own clock."""
+    page.evaluate(WATCH, [place, SETTLED])
+    page.wait_for_function("window.ready")
     began = page.evaluate("performance.now()")
     act()
     page.wait_for_function("window.heatmap > 0")
@@ -70,7 +81,8 @@ def visit(address: str, images: list[Path]) -> dict[str, list[float]]:
 
         for image in images:
             found["upload"].append(waited(page, lambda image=image: page.set_input_files(FIELD, str(image))))
-            found["type"].append(waited(page, lambda: page.locator("#types label:not(.selected)").first.click()))
+            other = page.locator("#types label:not(.selected)").first
+            found["type"].append(waited(page, other.click, SAID))
             page.locator("#method input").click()
             found["method"].append(waited(page, page.get_by_role("option", name=METHOD, exact=True).click))
         browser.close()

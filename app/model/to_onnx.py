@@ -7,6 +7,7 @@ must know to feed it and to name what comes out lies in the file's metadata.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -104,7 +105,9 @@ def export_onnx(name: str, weights: Path, file: Path) -> float:
     outputs = ["probabilities", "maps", *(["fracture"] if card.places else [])]
     many = {key: {0: "images"} for key in (INPUT, *outputs)}
     how: dict[str, Any] = {"input_names": [INPUT], "output_names": outputs, "dynamic_axes": many}
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The newer exporter, which torch recommends here, needs another package.
+        warnings.simplefilter("ignore", DeprecationWarning)
         bare = Path(folder) / "bare.onnx"
         torch.onnx.export(whole, (example,), bare, opset_version=OPSET, dynamo=False, **how)
         model = onnx.load(bare)
