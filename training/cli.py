@@ -307,6 +307,18 @@ def report() -> None:
 
 
 @command()
+def badges(
+    repository: Annotated[str | None, typer.Argument(help="OWNER/REPOSITORY on GitHub; origin where not given")] = None,
+    notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks")] = Path("notebooks"),
+) -> None:
+    """Give the notebooks a badge that runs them in Google Colab, installed from the repository."""
+    from training.release.badges import published, write_badges
+
+    for path in write_badges(repository or published(), notebooks):
+        typer.echo(path)
+
+
+@command()
 def replications(
     names: Annotated[list[str] | None, typer.Argument(help="Recipes to run; all where none is named")] = None,
     data: Data = DATA,
