@@ -1,7 +1,7 @@
 """Many images at once: files, folders and zip files to a row each, whatever is wrong with any of them.
 
-One image at a time: a forward of 4 or 16 took as long an image as a forward of one (one core, 256 px), and one image
-in memory is the least there can be.
+Every worker takes an image from its bytes to its pictures, so that one is decoded or drawn while another is with the
+network. A forward of one: 4 or 16 at once took as long an image, and need more memory.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import hashlib
 import io
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from app.errors import Cancelled, ChoiceError, ImageError, Progress, RejectedError
 from app.explain import DEFAULT
@@ -29,6 +32,7 @@ from app.result_folders import ResultFolders, Source, printable
 __all__ = ["RESULTS", "Item", "Outcome", "Row", "as_csv", "explain_batch", "gather"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RESULTS = "results.csv"
 OURS = "Something went wrong on our side."
@@ -139,8 +143,9 @@ def explain_batch(
     anyway: bool = False,
     folders: ResultFolders | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> Iterator[Outcome]:
-    """Explains one image after the other; whatever is wrong with one is its own row.
+    """Explains images; whatever is wrong with one is its own row.
 
     Args:
         items: of ``gather``.
@@ -149,29 +154,74 @@ def explain_batch(
         folders: where to write each result; one that an earlier run has written of the same bytes with the same
             settings is not made again.
         progress: may stop the work.
+        workers: images in work at a time.
 
     Yields:
-        An outcome an item, in order.
+        An outcome an item, in order; the folders are given out in that order too, however many workers there are.
 
     Raises:
         Cancelled: ``progress`` stopped the work.
     """
-    for item in items:
-        yield _outcome(item, {"model": model, "method": method, "anyway": anyway, "progress": progress}, folders)
-
-
-def _outcome(item: Item, wanted: dict[str, Any], folders: ResultFolders | None) -> Outcome:
-    name = printable(os.fsencode(item.name).decode("utf-8", "replace"))
+    wanted = {"model": model, "method": method, "anyway": anyway, "progress": progress}
+    pool = ThreadPoolExecutor(workers)
     try:
+        explained = _ahead((_begun(item, wanted, folders, pool) for item in items), workers)
+        yield from (pending() for pending in _ahead((_kept(each(), folders, pool) for each in explained), workers))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(work: Iterator[T], count: int) -> Iterator[T]:
+    """The same, begun so many ahead of whoever takes it."""
+    begun = deque(islice(work, count))
+    while begun:
+        begun.extend(islice(work, 1))
+        yield begun.popleft()
+
+
+def _begun(
+    item: Item, wanted: dict[str, Any], folders: ResultFolders | None, pool: ThreadPoolExecutor
+) -> Callable[[], Outcome]:
+    """An image in work, or the outcome that is known without: what is read and asked for in order is done here."""
+    name = printable(os.fsencode(item.name).decode("utf-8", "replace"))
+
+    def found() -> Callable[[], Outcome]:
         data = item.read()
         source = Source(name.rpartition("/")[2], hashlib.sha256(data).hexdigest(), 1)
         if folders and (done := folders.finished(source, partial(_same, wanted))):
-            return Outcome(_row(name, done[1], done[0].name))
-        result = explain_image(open_image(data, name=source.name), **wanted)
-        folder = folders.claim(result.source) if folders else None
-        if folder:
-            result.save(folder)
-        return Outcome(_row(name, result.as_json(), folder.name if folder else ""), result)
+            known = Outcome(_row(name, done[1], done[0].name))
+            return lambda: known
+        return pool.submit(_tried, name, lambda: _explained(name, data, source.name, wanted)).result
+
+    begun = _tried(name, found)
+    return (lambda: begun) if isinstance(begun, Outcome) else begun
+
+
+def _explained(name: str, data: bytes, called: str | None, wanted: dict[str, Any]) -> Outcome:
+    result = explain_image(open_image(data, name=called), **wanted)
+    return Outcome(_row(name, result.as_json(), ""), result)
+
+
+def _kept(outcome: Outcome, folders: ResultFolders | None, pool: ThreadPoolExecutor) -> Callable[[], Outcome]:
+    """An outcome whose result is being written, where there are folders and a result."""
+    row, result = outcome
+    if result is None or folders is None:
+        return lambda: outcome
+
+    def saved(folder: Path) -> Outcome:
+        result.save(folder)
+        return Outcome(row._replace(folder=folder.name), result)
+
+    claimed = _tried(row.name, lambda: folders.claim(result.source))
+    if isinstance(claimed, Outcome):
+        return lambda: claimed
+    return pool.submit(_tried, row.name, partial(saved, claimed)).result
+
+
+def _tried(name: str, work: Callable[[], Any]) -> Any:
+    """What work on an image gives, or the row that says why it gives nothing."""
+    try:
+        return work()
     except Cancelled:
         raise
     except RejectedError as error:
