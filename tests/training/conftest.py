@@ -22,7 +22,7 @@ from training.evaluation.heatmaps import faithfulness, localise
 from training.evaluation.presence import presence
 from training.fitting import fit as fitting
 from training.fitting.cross_validation import cross_validate, read_folds, record, seeds
-from training.fitting.many_sources import fit_sources
+from training.fitting.fit import fit
 from training.release.export import export
 from training.studies.comparisons import ensemble
 
@@ -210,8 +210,8 @@ def many_data(drawn_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def many_run(many_data: Path, stem: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A run over many sources that was stopped after an epoch, then resumed for another."""
     where = tmp_path_factory.mktemp("many")
-    fit_sources(MANY.model_copy(update={"tune_epochs": 1}), many_data, where, init=stem, cache=cache)
-    fit_sources(MANY, many_data, where, init=stem, resume=True, cache=cache)
+    fit(MANY.model_copy(update={"tune_epochs": 1}), many_data, where, init=stem, cache=cache)
+    fit(MANY, many_data, where, init=stem, resume=True, cache=cache)
     return where
 
 

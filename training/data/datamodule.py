@@ -22,6 +22,7 @@ from app.imaging.letterbox import Placement
 from training.data import bone_break, fracatlas, own, splits
 from training.data.image import CACHE, LabelledImage, placements, squares
 from training.data.splits import Split, split_images
+from training.machines import Share, process
 from training.recipe import Places, Recipe
 
 log = logging.getLogger(__name__)
@@ -133,12 +134,22 @@ FOLD_SEED = 0
 
 
 def batched(
-    tensors: tuple[torch.Tensor, ...], sampler: Sampler | range, batch_size: int, drop_last: bool
+    tensors: tuple[torch.Tensor, ...], sampler: Sampler | range, batch_size: int, drop_last: bool = False
 ) -> DataLoader:
-    """Whole batches taken out of tensors at once; on a GPU the images lie there from the start."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Whole batches taken out of tensors at once; on a GPU the images lie there from the start.
+
+    What is drawn, by a sampler, is shared out among the processes that train; a range of images all of them see.
+    """
+    device = torch.device("cuda", process().rank % process().beside) if torch.cuda.is_available() else "cpu"
     films = TensorDataset(*(tensor.to(device) for tensor in tensors))
-    return DataLoader(films, sampler=BatchSampler(sampler, batch_size, drop_last), batch_size=None)
+    batches = BatchSampler(sampler, batch_size, drop_last)
+    return DataLoader(films, sampler=batches if isinstance(sampler, range) else Share(batches), batch_size=None)
+
+
+def order(module: lightning.LightningDataModule, seed: int) -> torch.Generator:
+    """What draws images: alike in all processes, and otherwise in a run that goes on than in its first epochs."""
+    epoch = module.trainer.current_epoch if module.trainer else 0
+    return torch.Generator().manual_seed(1009 * seed + epoch)
 
 
 def as_channels(squares: np.ndarray) -> torch.Tensor:
@@ -183,18 +194,19 @@ class TypedData(lightning.LightningDataModule):
         return indices[[len(labels[self.groups[index]]) == 1 for index in indices]]
 
     def loader(self, indices: np.ndarray, *, shuffle: bool = False) -> DataLoader:
-        """Batches of uint8 (N, 1 or 3, size, size) and labels (N,); a last batch of one is dropped while shuffling."""
+        """Batches of uint8 (N, 1 or 3, size, size) and labels (N,); shuffled, no last batch of one a process."""
         tensors = (as_channels(self.squares[indices]), torch.from_numpy(self.labels[indices]).long())
-        sampler = RandomSampler(indices) if shuffle else range(len(indices))
-        lonely = shuffle and len(indices) % self.recipe.batch_size == 1
+        sampler = RandomSampler(indices, generator=order(self, self.recipe.seed)) if shuffle else range(len(indices))
+        lonely = shuffle and 0 < len(indices) % self.recipe.batch_size < 2 * process().count
         return batched(tensors, sampler, self.recipe.batch_size, lonely)
 
     def _boxed_loader(self, places: Places, boxed: BoxedImages, batches: int) -> DataLoader:
         """As many batches of boxed images, masks and whether fractured, drawn with the recipe's share of fractures."""
         share = boxed.fractured.mean()
         weights = np.where(boxed.fractured, places.fractured / share, (1.0 - places.fractured) / (1.0 - share))
-        sampler = WeightedRandomSampler(weights.tolist(), batches * places.batch_size)
-        return batched(boxed.tensors(), sampler, places.batch_size, False)
+        count, generator = batches * places.batch_size, order(self, self.recipe.seed)
+        sampler = WeightedRandomSampler(weights.tolist(), count, generator=generator)
+        return batched(boxed.tensors(), sampler, places.batch_size)
 
     def train_dataloader(self) -> CombinedLoader:
         loaders = {"types": self.loader(self.split.train, shuffle=True)}

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 from app.model.weights import ModelCard
 from training.data import fracatlas
 from training.data.all_sets import BELIEVED, LATER, SOURCES, TABLE, read_table
-from training.data.datamodule import Letterboxed, TypedData, batched, digest_of
+from training.data.datamodule import Letterboxed, TypedData, batched, digest_of, order
 from training.data.image import CACHE, LabelledImage, squares
 from training.recipe import Recipe
 
@@ -219,15 +219,17 @@ class ManySources(lightning.LightningDataModule):
             torch.from_numpy(self.typed.squares[train])[:, None],
             torch.from_numpy(self.typed.labels[train]).long(),
         )
-        sampler = RandomSampler(train, replacement=True, num_samples=steps * self.recipe.batch_size)
+        seed = self.recipe.seed
+        drawn = {"replacement": True, "num_samples": steps * self.recipe.batch_size}
+        sampler = RandomSampler(train, **drawn, generator=order(self, seed))
         weights = self.boxed.weights(self.many.draws, self.places.fractured).tolist()
-        drawn = WeightedRandomSampler(weights, steps * self.places.batch_size)
+        boxed = WeightedRandomSampler(weights, steps * self.places.batch_size, generator=order(self, seed))
         loaders = {
-            "types": batched(typed, sampler, self.recipe.batch_size, False),
-            "places": batched(self.boxed.tensors(), drawn, self.places.batch_size, False),
+            "types": batched(typed, sampler, self.recipe.batch_size),
+            "places": batched(self.boxed.tensors(), boxed, self.places.batch_size),
         }
         return CombinedLoader(loaders, "max_size_cycle")
 
     def val_dataloader(self) -> DataLoader:
         """Every source's validation images in the order of ``judging``: images and masks."""
-        return batched(self.judging.tensors()[:2], range(len(self.judging.lessons)), 16, False)
+        return batched(self.judging.tensors()[:2], range(len(self.judging.lessons)), 16)

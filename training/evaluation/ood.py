@@ -39,7 +39,8 @@ from training.data.image import squares as cached_squares
 from training.data.multi_region import external_set
 from training.data.splits import dealt
 from training.evaluation.metrics import bootstrap
-from training.fitting.fit import load_initial, local_layers, pooled_features
+from training.fitting.fit import load_initial, local_layers
+from training.fitting.probe import pooled_features
 
 __all__ = ["measure", "tampered"]
 

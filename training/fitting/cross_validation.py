@@ -26,8 +26,8 @@ from training.data.bone_break import CLASSES
 from training.data.datamodule import BoxedImages, TypedData, as_channels
 from training.data.image import CACHE, placements
 from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, hit, report
-from training.fitting.fit import class_names, fit, judge_probe, load_task, read_groups, refuse_another, save_whole
-from training.fitting.many_sources import fit_sources
+from training.fitting.fit import class_names, fit, load_task, read_groups, refuse_another, save_whole
+from training.fitting.probe import judge_probe
 from training.fitting.task import FractureTypes
 from training.recipe import Precision, Recipe, fold_of, recipe_of
 
@@ -144,10 +144,7 @@ def _judged(
             teacher = run.parent.parent / recipe.distil.teacher / beside if recipe.distil else None
             how = {"init": init, "precision": precision, "cache": cache, "teacher": teacher, "resume": True}
             if not (run / "effort.json").is_file():
-                if recipe.many:
-                    fit_sources(recipe, data, run, minutes=minutes, **how)
-                else:
-                    fit(recipe, data, run, progress=False, **how)
+                fit(recipe, data, run, progress=False, minutes=minutes, **how)
             task, films, _ = load_task(run, data, cache)
             found = judge_types(task, films, getattr(films.split, part))
             if recipe.places and not recipe.many and part == "validation":

@@ -1,12 +1,8 @@
-"""Trains one recipe, a network or a linear probe: ``python -m training fit training/recipes/resnet18.yaml``.
+"""Trains one recipe: ``python -m training fit training/recipes/resnet18.yaml``.
 
 Everything lands in ``runs/<name>/``: the last checkpoint, TensorBoard and CSV logs, the split, the recipe, and
 ``initial.json``. The weights after the last epoch are kept: picking the best epoch by a few hundred validation images
 would only make those useless for judging. ``export`` makes the model under ``weights/`` out of it.
-
-A linear probe is logistic regression on what pretrained layers see of an image: so few images teach a large network
-little that it does not know already (Razavian et al., 2014, "CNN features off-the-shelf: an astounding baseline for
-recognition"). Nothing else learns, so that folds cost seconds once the features are there.
 """
 
 from __future__ import annotations
@@ -18,6 +14,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
@@ -25,28 +23,25 @@ from urllib.error import URLError
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, Timer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from rich.progress import track
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, Timer, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchvision import models
 
-from app.imaging.letterbox import normalise
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
-from app.model.ood import pooled, stage_features
 from app.model.weights import load_card, load_network, ranked, shipped
 from training import aside, read_json
-from training.data.augmentation import VIEWS, View, seen_as
 from training.data.bone_break import CLASSES
-from training.data.datamodule import TypedData, as_channels
-from training.data.image import CACHE, key_of
+from training.data.datamodule import TypedData
+from training.data.image import CACHE
+from training.data.lessons import ManySources
+from training.fitting.many_sources import LessonTask, even_odds
 from training.fitting.task import KEPT, FractureTypes, Teacher, keep, load_kept
-from training.recipe import Distil, Frozen, Precision, Recipe, recipe_of
+from training.machines import process
+from training.recipe import Distil, Precision, Recipe, recipe_of
 
 log = logging.getLogger(__name__)
 
@@ -228,15 +223,23 @@ def fit(
     *,
     init: Path | None = None,
     resume: bool = False,
+    minutes: float | None = None,
     precision: Precision = "auto",
     cache: Path = CACHE,
     progress: bool = True,
     teacher: Path | None = None,
 ) -> Path:
-    """Trains for the recipe's epochs.
+    """Trains for the recipe's epochs, or until time is up; started by torchrun, one of its processes.
 
     Args:
-        run: folder for everything that is written.
+        data: folder with the sets.
+        run: folder for everything that is written, by the first process.
+        init: initial layers, or a folder of them.
+        resume: go on from the run's last checkpoint, if there is one.
+        minutes: of training, after which a recipe of many sources ends with its schedule; none for none.
+        precision: "auto" takes what trains faster.
+        cache: where decoded images are kept.
+        progress: whether to draw a bar, unless the recipe is of many sources.
         teacher: run to learn from, for recipes that do; it kept its weights and was split alike.
 
     Returns:
@@ -244,41 +247,82 @@ def fit(
 
     Raises:
         FileNotFoundError: images, initial layers or the teacher are not there.
-        ValueError: no teacher is named, or one that was split otherwise, what is to go on is another recipe's run, or
-            the recipe is a linear probe.
+        ValueError: no teacher is named, or one that was split otherwise, what is to go on is another recipe's run, the
+            recipe is a linear probe, or it cannot end by time.
     """
     if recipe.frozen:
         raise ValueError("a linear probe trains no network to keep; cross-validate the recipe instead")
+    here = process()
+    if minutes and (not recipe.many or here.count > 1):
+        raise ValueError("only a recipe of many sources, trained by one process, can end by the clock")
     known, last = begin(recipe, run, resume, teacher)
-    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    films = TypedData(recipe, data, cache)
-    task, initial = build(recipe, films, known, init, teacher)
-    keep_start(run, recipe, films, initial)
-    if precision == "auto":
-        precision = faster_precision(recipe)
     # A logger that reopens its folder wipes it, so each attempt at a run logs into one of its own.
     attempt = 1 + len(list(run.glob("logs/csv-*")))
-    newest = ModelCheckpoint(run, "last", enable_version_counter=False)
+    # Every attempt, and every process, changes images otherwise: one that goes on would else see the first's again.
+    lightning.seed_everything(recipe.seed + attempt - 1 + 1000 * here.rank, workers=True, verbose=False)
+    lessons = ManySources(recipe, data, cache) if recipe.many else None
+    films = lessons.typed if lessons else TypedData(recipe, data, cache)
+    kind = partial(LessonTask, limit=minutes and minutes * 60.0) if lessons else FractureTypes
+    task, initial = build(recipe, films, known, init, teacher, kind)
+    if lessons and known is None:
+        even_odds(task.network, recipe)
+    if here.rank == 0:
+        keep_start(run, recipe, films, initial, lessons)
+    if precision == "auto":
+        precision = "32-true" if here.count > 1 and not torch.cuda.is_available() else faster_precision(recipe)
     timer = Timer(duration=None)
-    watching: list[Callback] = [newest, timer, *([RichProgressBar()] if progress else [])]
-    trainer = lightning.Trainer(
-        max_epochs=recipe.head_epochs + recipe.tune_epochs,
-        precision=precision,
-        accelerator="auto",
-        devices=1,
-        callbacks=watching,
-        logger=[TensorBoardLogger(run, "logs", "tensorboard"), CSVLogger(run, "logs", f"csv-{attempt}")],
-        log_every_n_steps=10,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-    )
-    trainer.fit(task, datamodule=films, ckpt_path=last if known else None, weights_only=False)
-    keep(task.network, run)
-    keep_effort(run, trainer.current_epoch, timer.time_elapsed("train"), precision)
+    watching: list[Callback] = [timer, *([RichProgressBar()] if progress and not lessons else [])]
+    trainer = _trainer(recipe, run, attempt, precision, watching)
+    how: dict[str, Any] = {"datamodule": lessons or films}
+    trainer.fit(task, ckpt_path=last if known else None, weights_only=False, **how)
+    if trainer.is_global_zero:
+        keep(task.network, run)
+        keep_effort(run, trainer.current_epoch, task.spent if lessons else timer.time_elapsed("train"), precision)
+    if lessons:
+        trainer.validate(task, verbose=False, **how)
     return last
 
 
-def keep_start(run: Path, recipe: Recipe, films: TypedData, initial: Initial) -> None:
+JUDGED_EVERY = timedelta(minutes=30)
+"""How often a moving average is judged on the validation images, to follow training by; nothing is chosen by it."""
+
+
+def _trainer(
+    recipe: Recipe, run: Path, attempt: int, precision: Literal["32-true", "bf16-mixed"], watching: list[Callback]
+) -> lightning.Trainer:
+    """What runs a recipe's epochs on this process's share of the machines."""
+    here = process()
+    how: dict[str, Any] = {"devices": 1}
+    if here.count > 1:
+        # Layers that do not learn in the first phase get no gradients.
+        strategy = "ddp_find_unused_parameters_true"
+        how = {"devices": here.beside, "num_nodes": here.count // here.beside, "strategy": strategy}
+    loggers: list[Logger] = [CSVLogger(run, "logs", f"csv-{attempt}")]
+    newest = ModelCheckpoint(run, "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    if recipe.many:
+        on = "cuda" if torch.cuda.is_available() else "cpu"
+        watching = [*watching, WeightAveraging(on, multi_avg_fn=get_ema_multi_avg_fn(recipe.many.averaging))]
+        how |= {"num_sanity_val_steps": 0, "check_val_every_n_epoch": None, "val_check_interval": JUDGED_EVERY}
+    else:
+        loggers = [TensorBoardLogger(run, "logs", "tensorboard"), *loggers]
+    return lightning.Trainer(
+        max_epochs=recipe.head_epochs + recipe.tune_epochs,
+        precision=precision,
+        accelerator="auto",
+        benchmark=True,
+        callbacks=[newest, *watching],
+        logger=loggers,
+        log_every_n_steps=10,
+        use_distributed_sampler=False,
+        enable_progress_bar=any(isinstance(each, RichProgressBar) for each in watching),
+        enable_model_summary=False,
+        **how,
+    )
+
+
+def keep_start(
+    run: Path, recipe: Recipe, films: TypedData, initial: Initial, lessons: ManySources | None = None
+) -> None:
     """Writes what a run starts from; that it has ended is no longer said."""
     run.mkdir(parents=True, exist_ok=True)
     for finished in ("effort.json", KEPT):
@@ -286,6 +330,8 @@ def keep_start(run: Path, recipe: Recipe, films: TypedData, initial: Initial) ->
     (run / "initial.json").write_text(json.dumps(vars(initial)))
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
     (run / "split.csv").write_text(films.split_table(), encoding="utf-8")
+    if lessons:
+        (run / "sources.json").write_text(json.dumps(lessons.boxed.as_card(), indent=1))
 
 
 def processor() -> str:
@@ -353,81 +399,3 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     task, _ = build(recipe, films, initial, None)
     load_kept(task.network, run)
     return task.eval(), films, initial
-
-
-SHOWN: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 and view.scale == 1.0)
-"""The image as it is and its mirror image; the probe learns from both."""
-
-
-def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
-    """Logits of images by multinomial logistic regression on standardised features, every type weighing alike.
-
-    Args:
-        features: float (V, N, D) of the images to learn from, every view of them.
-        labels: int (N,), every type among them.
-        judged: float (V, M, D), of the images to judge.
-        decay: weight of the squared coefficients in the loss.
-
-    Returns:
-        float32 (V, M, C).
-    """
-    known = np.concatenate(list(features))
-    # scikit-learn sums the loss over images and halves the penalty.
-    strength = 0.5 / (decay * len(known))
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
-    probe = make_pipeline(StandardScaler(), model).fit(known, np.tile(labels, len(features)))
-    return np.stack([probe.decision_function(view) for view in judged]).astype(np.float32)
-
-
-def pooled_features(
-    extractor: nn.Module, squares: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], view: View = VIEWS[0]
-) -> np.ndarray:
-    """Features of images, pooled over cells: squares uint8, or float32 in 0..1, (N, S, S) to float32 (N, D)."""
-    parts = []
-    for start in track(range(0, len(squares), 32), "Features", disable=len(squares) <= 32):
-        pixels = as_channels(squares[start : start + 32])
-        pixels = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels
-        parts.append(pooled(extractor, normalise(seen_as(pixels, view), mean, std)).numpy())
-    return np.concatenate(parts)
-
-
-def judge_probe(
-    recipe: Recipe, how: Frozen, data: Path, run: Path, part: str, *, init: Path | None, cache: Path = CACHE
-) -> dict[str, np.ndarray]:
-    """Fits the probe on a recipe's training images and judges others by it.
-
-    Returns:
-        "images", "labels", "logits" (N, C), "views" (V, N, C) and "evidence" (N,), which is not known here (nan).
-
-    Raises:
-        FileNotFoundError: images or initial layers are not there.
-        ValueError: a stage has no pretrained layers.
-    """
-    began = time.monotonic()
-    films = TypedData(recipe, data, cache)
-    network = network_of(recipe)
-    initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
-    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
-        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
-    keep_start(run, recipe, films, initial)
-    paths = [film.path for film in films.images]
-    key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)
-    # Beside the folds, which all read them.
-    stored = run.parent / f"features-{key}.npy"
-    if not stored.is_file():
-        extractor = stage_features(network.body, how.stages)
-        seen = [pooled_features(extractor, films.squares, recipe.mean, recipe.std, view) for view in SHOWN]
-        with aside(stored) as partial:
-            np.save(partial, np.stack(seen))
-    features = np.load(stored)
-    indices = getattr(films.split, part)
-    known = films.split.train
-    views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
-    keep_effort(run, 0, time.monotonic() - began, "32-true")
-    return {
-        "images": indices,
-        "labels": films.labels[indices],
-        "logits": views[0],
-        "views": views,
-        "evidence": np.full(len(indices), np.nan, np.float32),
-    }

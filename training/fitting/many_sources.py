@@ -1,43 +1,31 @@
-"""Trains presence and place from many sources beside the types: ``python -m training fit RECIPE``.
+"""What is optimised where many sources teach presence and place beside the types.
 
 Every batch holds typed bone-break images and as many of each source as the recipe's draws say. An epoch is a number of
-batches, after which a checkpoint is written; ``--resume`` goes on from it.
+batches.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
-from datetime import timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.nn import functional
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from app.model.network import FractureNetwork
 from training.data.augmentation import augment_with_masks, take_away
-from training.data.image import CACHE
-from training.data.lessons import ManySources, SourceImages
+from training.data.lessons import SourceImages
 from training.evaluation.metrics import area
-from training.fitting.fit import begin, build, faster_precision, keep_effort, keep_start
-from training.fitting.task import WARM_UP, FractureTypes, keep, map_loss
-from training.recipe import Many, Places, Precision, Recipe
+from training.fitting.task import WARM_UP, FractureTypes, map_loss
+from training.recipe import Many, Places, Recipe
 
 log = logging.getLogger(__name__)
 
-JUDGED_EVERY = timedelta(minutes=30)
-"""How often the moving average is judged on the validation images, to follow training by; nothing is chosen by it."""
 PAUSED = 120.0
 """Seconds of one batch that count as training at most: beyond, the process was stopped or the computer slept."""
 
@@ -112,8 +100,8 @@ class LessonTask(FractureTypes):
         assert evidence.fracture is not None
         types = self._type_loss(evidence.logits[:count], labels)
         lessons = map_loss(places, evidence.fracture[count:], masks[count:], fractured, presence, place)
-        self.log("training_loss", types, on_epoch=True, on_step=False, batch_size=count)
-        self.log("place_loss", lessons, on_epoch=True, on_step=False, batch_size=count)
+        self._tell("training_loss", types, count)
+        self._tell("place_loss", lessons, count)
         return self._taught(types + places.weight * lessons, pixels, evidence, count)
 
     def on_validation_epoch_start(self) -> None:
@@ -181,80 +169,3 @@ def even_odds(network: FractureNetwork, recipe: Recipe) -> None:
     """
     assert network.places is not None
     nn.init.constant_(network.places.bias, -2.0 * math.log(recipe.size / recipe.stride))
-
-
-def fit_sources(
-    recipe: Recipe,
-    data: Path,
-    run: Path,
-    *,
-    init: Path | None = None,
-    resume: bool = False,
-    minutes: float | None = None,
-    precision: Precision = "auto",
-    cache: Path = CACHE,
-    teacher: Path | None = None,
-) -> Path:
-    """Trains for the recipe's epochs, or until time is up.
-
-    Args:
-        recipe: with ``many``.
-        data: folder with the sets.
-        run: folder for everything that is written.
-        init: initial layers, or a folder of them.
-        resume: go on from the run's last checkpoint, if there is one.
-        minutes: of training, after which it ends with its schedule; none for none.
-        precision: "auto" takes what trains faster.
-        cache: where decoded images are kept.
-        teacher: run to learn from, for recipes that do.
-
-    Returns:
-        The last checkpoint.
-
-    Raises:
-        FileNotFoundError: a set, initial layers or the teacher are not there.
-        ValueError: the recipe has no sources, no teacher is named, or what is to go on is another recipe's run.
-    """
-    if recipe.many is None:
-        raise ValueError(f"{recipe.name} names no sources; train it with `python -m training fit`")
-    going_on, last = begin(recipe, run, resume, teacher)
-    attempt = 1 + len(list(run.glob("logs/csv-*")))
-    # Every attempt draws other images: one that goes on would else see those of the first again.
-    lightning.seed_everything(recipe.seed + attempt - 1, workers=True, verbose=False)
-    films = ManySources(recipe, data, cache)
-    task, initial = build(
-        recipe, films.typed, going_on, init, teacher, partial(LessonTask, limit=minutes and minutes * 60.0)
-    )
-    if going_on is None:
-        even_odds(task.network, recipe)
-    keep_start(run, recipe, films.typed, initial)
-    (run / "sources.json").write_text(json.dumps(films.boxed.as_card(), indent=1))
-    log.info("learning from %s", films.boxed.as_card())
-    if precision == "auto":
-        precision = faster_precision(recipe)
-    trainer = lightning.Trainer(
-        max_epochs=recipe.head_epochs + recipe.tune_epochs,
-        precision=precision,
-        accelerator="auto",
-        devices=1,
-        benchmark=True,
-        callbacks=[
-            ModelCheckpoint(run, "last", save_on_train_epoch_end=True, enable_version_counter=False),
-            WeightAveraging(
-                "cuda" if torch.cuda.is_available() else "cpu",
-                multi_avg_fn=get_ema_multi_avg_fn(recipe.many.averaging),
-            ),
-        ],
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=None,
-        val_check_interval=JUDGED_EVERY,
-        logger=CSVLogger(run, "logs", f"csv-{attempt}"),
-        log_every_n_steps=10,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(task, datamodule=films, ckpt_path=last if going_on else None, weights_only=False)
-    keep(task.network, run)
-    keep_effort(run, trainer.current_epoch, task.spent, precision)
-    trainer.validate(task, datamodule=films, verbose=False)
-    return last

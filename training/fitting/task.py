@@ -287,6 +287,10 @@ class FractureTypes(lightning.LightningModule):
             compute_groups=False,
         )
 
+    def _tell(self, name: str, loss: torch.Tensor, count: int) -> None:
+        """Logs an epoch's mean over images, of all processes."""
+        self.log(name, loss, on_epoch=True, on_step=False, prog_bar=True, sync_dist=True, batch_size=count)
+
     def _learns(self, name: str) -> bool:
         return name in self.fresh or (self.current_epoch >= self.recipe.head_epochs and name in self.tuned)
 
@@ -326,11 +330,13 @@ class FractureTypes(lightning.LightningModule):
         pixels = self._pixels(films)
         evidence = self.network(pixels)
         loss = self._type_loss(evidence.logits[:count], labels)
-        self.log("training_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
+        self._tell("training_loss", loss, count)
         if recipe.places and evidence.fracture is not None:
             all_asked = torch.ones_like(fractured)
             places = map_loss(recipe.places, evidence.fracture[count:], masks, fractured, all_asked, all_asked)
-            self.log("place_loss", places, on_epoch=True, on_step=False, prog_bar=True, batch_size=count)
+            self.log(
+                "place_loss", places, on_epoch=True, on_step=False, prog_bar=True, sync_dist=True, batch_size=count
+            )
             loss = loss + recipe.places.weight * places
         return self._taught(loss, pixels, evidence, count)
 
@@ -339,7 +345,7 @@ class FractureTypes(lightning.LightningModule):
         if self.teacher is None:
             return loss
         distilled = self.teacher(pixels, evidence, typed)
-        self.log("teacher_loss", distilled, on_epoch=True, on_step=False, prog_bar=True, batch_size=typed)
+        self._tell("teacher_loss", distilled, typed)
         return loss + self.teacher.how.weight * distilled
 
     def _side(self) -> int:
@@ -364,7 +370,13 @@ class FractureTypes(lightning.LightningModule):
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> None:
         films, labels = batch
         logits = self(self._sized(films)).logits
-        self.log("validation_loss", functional.cross_entropy(logits, labels), prog_bar=True, batch_size=len(labels))
+        self.log(
+            "validation_loss",
+            functional.cross_entropy(logits, labels),
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=len(labels),
+        )
         self.scores.update(logits, labels)
         self.log_dict(self.scores, prog_bar=True, batch_size=len(labels))
 

@@ -128,7 +128,7 @@ def draft_card(run: Path, data: Path, target: Path, cache: Path = CACHE) -> Mode
     """Writes a run's weights in float16 beside a card that says how they came about, but of no figure yet.
 
     Args:
-        run: folder that ``fit`` or ``fit_sources`` wrote.
+        run: folder that ``fit`` wrote.
         data: folder with the sets.
         target: the model's folder.
         cache: where decoded images are kept.

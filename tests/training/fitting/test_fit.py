@@ -21,7 +21,8 @@ from app.model.network import build_network
 from tests.training.toys import PROBE, TINY
 from training.fitting import fit as fitting
 from training.fitting.cross_validation import REFERENCE, cross_validate, read_folds, record, seeds
-from training.fitting.fit import SHOWN, fit, linear_probe, load_initial, network_of
+from training.fitting.fit import fit, load_initial, network_of
+from training.fitting.probe import SHOWN, linear_probe
 from training.fitting.task import FractureTypes
 from training.recipe import Frozen, Recipe
 from training.studies.comparisons import WHOLE, ensemble

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from app.model.network import build_network
 from training.data.lessons import SourceImages
-from training.fitting.fit import load_task
-from training.fitting.many_sources import PAUSED, LessonTask, even_odds, fit_sources, glance
+from training.fitting.fit import fit, load_task
+from training.fitting.many_sources import PAUSED, LessonTask, even_odds, glance
 from training.fitting.task import map_loss
 from training.recipe import load_recipe, recipe_of
 
@@ -131,7 +131,7 @@ def test_a_resumed_run_ends_after_all_epochs(many_run: Path) -> None:
 def test_another_recipes_run_does_not_go_on(many_run: Path, many_data: Path, cache: Path) -> None:
     other = recipe_of(many_run).model_copy(update={"body_rate": 0.5})
     with pytest.raises(ValueError, match="another recipe"):
-        fit_sources(other, many_data, many_run, resume=True, cache=cache)
+        fit(other, many_data, many_run, resume=True, cache=cache)
 
 
 @pytest.mark.slow

@@ -1,0 +1,105 @@
+"""A linear probe: logistic regression on what pretrained layers see of an image.
+
+So few images teach a large network little that it does not know already (Razavian et al., 2014, "CNN features
+off-the-shelf: an astounding baseline for recognition"). Nothing else learns, so that folds cost seconds once the
+features are there.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from app.imaging.letterbox import normalise
+from app.model.ood import pooled, stage_features
+from training import aside
+from training.data.augmentation import VIEWS, View, seen_as
+from training.data.datamodule import TypedData, as_channels
+from training.data.image import CACHE, key_of
+from training.fitting.fit import keep_effort, keep_start, load_initial, local_layers, network_of
+from training.recipe import Frozen, Recipe
+
+SHOWN: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 and view.scale == 1.0)
+"""The image as it is and its mirror image; the probe learns from both."""
+
+
+def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
+    """Logits of images by multinomial logistic regression on standardised features, every type weighing alike.
+
+    Args:
+        features: float (V, N, D) of the images to learn from, every view of them.
+        labels: int (N,), every type among them.
+        judged: float (V, M, D), of the images to judge.
+        decay: weight of the squared coefficients in the loss.
+
+    Returns:
+        float32 (V, M, C).
+    """
+    known = np.concatenate(list(features))
+    # scikit-learn sums the loss over images and halves the penalty.
+    strength = 0.5 / (decay * len(known))
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
+    probe = make_pipeline(StandardScaler(), model).fit(known, np.tile(labels, len(features)))
+    return np.stack([probe.decision_function(view) for view in judged]).astype(np.float32)
+
+
+def pooled_features(
+    extractor: nn.Module, squares: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], view: View = VIEWS[0]
+) -> np.ndarray:
+    """Features of images, pooled over cells: squares uint8, or float32 in 0..1, (N, S, S) to float32 (N, D)."""
+    parts = []
+    for start in track(range(0, len(squares), 32), "Features", disable=len(squares) <= 32):
+        pixels = as_channels(squares[start : start + 32])
+        pixels = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels
+        parts.append(pooled(extractor, normalise(seen_as(pixels, view), mean, std)).numpy())
+    return np.concatenate(parts)
+
+
+def judge_probe(
+    recipe: Recipe, how: Frozen, data: Path, run: Path, part: str, *, init: Path | None, cache: Path = CACHE
+) -> dict[str, np.ndarray]:
+    """Fits the probe on a recipe's training images and judges others by it.
+
+    Returns:
+        "images", "labels", "logits" (N, C), "views" (V, N, C) and "evidence" (N,), which is not known here (nan).
+
+    Raises:
+        FileNotFoundError: images or initial layers are not there.
+        ValueError: a stage has no pretrained layers.
+    """
+    began = time.monotonic()
+    films = TypedData(recipe, data, cache)
+    network = network_of(recipe)
+    initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
+    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
+        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
+    keep_start(run, recipe, films, initial)
+    paths = [film.path for film in films.images]
+    key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)
+    # Beside the folds, which all read them.
+    stored = run.parent / f"features-{key}.npy"
+    if not stored.is_file():
+        extractor = stage_features(network.body, how.stages)
+        seen = [pooled_features(extractor, films.squares, recipe.mean, recipe.std, view) for view in SHOWN]
+        with aside(stored) as partial:
+            np.save(partial, np.stack(seen))
+    features = np.load(stored)
+    indices = getattr(films.split, part)
+    known = films.split.train
+    views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
+    keep_effort(run, 0, time.monotonic() - began, "32-true")
+    return {
+        "images": indices,
+        "labels": films.labels[indices],
+        "logits": views[0],
+        "views": views,
+        "evidence": np.full(len(indices), np.nan, np.float32),
+    }
