@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from app.document import SCHEMA
 from app.errors import Cancelled, ChoiceError, ImageError, Progress, RejectedError
 from app.explain import DEFAULT
 from app.imaging.archive import hidden, is_picture, is_zip, opened
@@ -29,7 +30,19 @@ from app.model.weights import percent
 from app.pipeline import Result, explain_image, open_image
 from app.result_folders import ResultFolders, Source, printable
 
-__all__ = ["RESULTS", "Item", "Outcome", "Row", "as_csv", "explain_batch", "gather"]
+__all__ = [
+    "RESULTS",
+    "Item",
+    "Outcome",
+    "Row",
+    "as_csv",
+    "explain_batch",
+    "explained",
+    "gather",
+    "row_of",
+    "same",
+    "tried",
+]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -188,18 +201,26 @@ def _begun(
     def found() -> Callable[[], Outcome]:
         data = item.read()
         source = Source(name.rpartition("/")[2], hashlib.sha256(data).hexdigest(), 1)
-        if folders and (done := folders.finished(source, partial(_same, wanted))):
-            known = Outcome(_row(name, done[1], done[0].name))
+        if folders and (done := folders.finished(source, partial(same, wanted))):
+            known = Outcome(row_of(name, done[1], done[0].name))
             return lambda: known
-        return pool.submit(_tried, name, lambda: _explained(name, data, source.name, wanted)).result
+        return pool.submit(tried, name, lambda: explained(name, data, source.name, wanted)).result
 
-    begun = _tried(name, found)
+    begun = tried(name, found)
     return (lambda: begun) if isinstance(begun, Outcome) else begun
 
 
-def _explained(name: str, data: bytes, called: str | None, wanted: dict[str, Any]) -> Outcome:
+def explained(name: str, data: bytes, called: str | None, wanted: dict[str, Any]) -> Outcome:
+    """What ``explain_image`` says of an image's bytes; raises as that does.
+
+    Args:
+        name: of the row.
+        data: the bytes.
+        called: what the result calls the file.
+        wanted: arguments of ``explain_image``.
+    """
     result = explain_image(open_image(data, name=called), **wanted)
-    return Outcome(_row(name, result.as_json(), ""), result)
+    return Outcome(row_of(name, result.as_json(), ""), result)
 
 
 def _kept(outcome: Outcome, folders: ResultFolders | None, pool: ThreadPoolExecutor) -> Callable[[], Outcome]:
@@ -212,13 +233,13 @@ def _kept(outcome: Outcome, folders: ResultFolders | None, pool: ThreadPoolExecu
         result.save(folder)
         return Outcome(row._replace(folder=folder.name), result)
 
-    claimed = _tried(row.name, lambda: folders.claim(result.source))
+    claimed = tried(row.name, lambda: folders.claim(result.source))
     if isinstance(claimed, Outcome):
         return lambda: claimed
-    return pool.submit(_tried, row.name, partial(saved, claimed)).result
+    return pool.submit(tried, row.name, partial(saved, claimed)).result
 
 
-def _tried(name: str, work: Callable[[], Any]) -> Any:
+def tried(name: str, work: Callable[[], Any]) -> Any:
     """What work on an image gives, or the row that says why it gives nothing."""
     try:
         return work()
@@ -235,18 +256,18 @@ def _tried(name: str, work: Callable[[], Any]) -> Any:
         return Outcome(Row(name, "failed", OURS))
 
 
-def _same(wanted: dict[str, Any], summary: dict[str, Any]) -> bool:
+def same(wanted: dict[str, Any], summary: dict[str, Any]) -> bool:
     """Whether a summary is of a run with these settings: the predicted type, explained by the same weights."""
     try:
         target, insisted = summary["prediction"]["type"], summary["ood"]["state"] == "out-of-distribution"
         made = (summary["schema"], summary["model"]["sha256"], summary["map"]["method"], summary["map"]["target"])
     except (KeyError, TypeError):
         return False
-    same = made == (2, wanted["model"].card.weights.sha256, wanted["method"], target)
+    same = made == (SCHEMA, wanted["model"].card.weights.sha256, wanted["method"], target)
     return same and (wanted["anyway"] or not insisted)
 
 
-def _row(name: str, told: dict[str, Any], folder: str) -> Row:
+def row_of(name: str, told: dict[str, Any], folder: str) -> Row:
     """The row of a result, from its JSON."""
     predicted = told["prediction"]
     return Row(

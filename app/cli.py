@@ -10,16 +10,17 @@ import logging
 import os
 import socket
 import sys
+import time
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
-from typing import TYPE_CHECKING, Annotated, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
-from app import __version__
-from app.errors import ChoiceError, DeployError, ImageError, Progress, RejectedError, WeightsError
+from app.commands import Version, cli, fail
+from app.errors import ChoiceError, ImageError, Progress, RejectedError, WeightsError
 from app.explain import DEFAULT, METHODS
 from app.result_folders import STDIN, ResultFolders, printable
 
@@ -28,19 +29,7 @@ if TYPE_CHECKING:
     from app.pipeline import OpenedImage, Result
 
 LOOPBACK = "127.0.0.1"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, per channel: what most published networks were trained with."""
 
-
-class _ServeUnlessNamed(TyperGroup):
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = {name for param in self.get_params(ctx) for name in param.opts}
-        if not args or (args[0].startswith("-") and args[0] not in own):
-            args = ["serve", *args]
-        return super().parse_args(ctx, args)
-
-
-cli = typer.Typer(cls=_ServeUnlessNamed, add_completion=False, pretty_exceptions_show_locals=False)
 
 Model = Annotated[
     str | None,
@@ -50,37 +39,19 @@ Model = Annotated[
 Anyway = Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any X-ray as well")]
 
 
-def _fail(sentence: str) -> typer.Exit:
-    typer.echo(sentence, err=True)
-    return typer.Exit(1)
-
-
-def _load(model: str | None) -> Classifier:
-    from app.pipeline import load_classifier
-
-    try:
-        return load_classifier(model)
-    except WeightsError as error:
-        raise _fail(str(error)) from None
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"fracture-explained {__version__}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+Precise = Annotated[
+    Literal["auto", "float32"],
+    typer.Option("--precision", help="auto: bfloat16 where that is faster here and changes next to nothing"),
 ]
 
 
-@cli.callback()
-def main(version: Version = False) -> None:
-    """Ten fracture types from an X-ray, and where the model looks. For study, not for diagnosis.
+def _load(model: str | None, precision: str = "float32") -> Classifier:
+    from app.pipeline import load_classifier
 
-    Serves the demo where no command is named.
-    """
+    try:
+        return load_classifier(model, fastest=precision == "auto")
+    except WeightsError as error:
+        raise fail(str(error)) from None
 
 
 def _check_port(host: str, port: int) -> None:
@@ -93,7 +64,7 @@ def _check_port(host: str, port: int) -> None:
                 probe.bind(place)
     except OSError as error:
         reason = error.strerror or "unknown reason"
-        raise _fail(f"Nothing can be served on {host}:{port} ({reason}). Try another --port or --host.") from None
+        raise fail(f"Nothing can be served on {host}:{port} ({reason}). Try another --port or --host.") from None
 
 
 def _check_temp_folder() -> None:
@@ -103,7 +74,7 @@ def _check_temp_folder() -> None:
         with TemporaryFile(dir=own_folder()):
             pass
     except OSError as error:
-        raise _fail(
+        raise fail(
             f"There is no folder for uploads: {error.filename or 'the temporary folder'} cannot be written to "
             f"({error.strerror}). Name another one in GRADIO_TEMP_DIR."
         ) from None
@@ -115,11 +86,12 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 7860,
     model: Model = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too, by the Model Context Protocol")] = False,
+    precision: Precise = "auto",
     version: Version = False,
 ) -> None:
     """Serves the demo; so does naming no command."""
     if mcp and find_spec("mcp") is None:
-        raise _fail("--mcp needs a package that is not installed. In the clone: python -m pip install '.[mcp]'.")
+        raise fail("--mcp needs a package that is not installed. In the clone: python -m pip install '.[mcp]'.")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     _check_port(host, port)
     if ":" in host:
@@ -133,11 +105,12 @@ def serve(
     from app.ui.page import launch
 
     try:
-        launch(Classifier.load_all([model] if model else together()), host=host, port=port, mcp=mcp)
+        classifiers = Classifier.load_all([model] if model else together(), fastest=precision == "auto")
+        launch(classifiers, host=host, port=port, mcp=mcp)
     except WeightsError as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
     except OSError as error:
-        raise _fail(f"The page on {host}:{port} could not be served: {error.strerror or error}") from None
+        raise fail(f"The page on {host}:{port} could not be served: {error.strerror or error}") from None
 
 
 @cli.command()
@@ -166,16 +139,16 @@ def explain(
     and bytes, overwrites its own results; results of another image, and whatever else lies there, are left alone.
     """
     if method not in METHODS:
-        raise _fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
+        raise fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
     if images.count(STDIN) > 1:
-        raise _fail("The standard input can be read once only; name - once.")
+        raise fail("The standard input can be read once only; name - once.")
     if keep_patient_tags and not bundle:
-        raise _fail("--keep-patient-tags is for the DICOM picture that --bundle writes.")
+        raise fail("--keep-patient-tags is for the DICOM picture that --bundle writes.")
     folders = _folders(out)
     classifier = _load(model)
     for kind in (target, against):
         if kind is not None and kind not in classifier.classes:
-            raise _fail(f"'{kind}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
+            raise fail(f"'{kind}' is not a type this model knows. Known: {', '.join(classifier.classes)}.")
     wanted = {"model": classifier, "method": method, "target": target, "against": against, "anyway": anyway}
     more = {"keep_patient_tags": keep_patient_tags} if bundle else None
     failed = [path for path in images if not _explain_one(path, frame, wanted, folders, more)]
@@ -186,158 +159,108 @@ def explain(
 @cli.command()
 def batch(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders and zip files with X-rays")],
-    out: Annotated[Path, typer.Option(help="Folder to write, one folder an image inside it, and results.csv")],
+    out: Annotated[str, typer.Option(help="Folder to write, one folder an image inside it, and results.csv")],
     model: Model = None,
     method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
     anyway: Anyway = False,
+    precision: Precise = "auto",
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="ray: many machines, from one folder or store to another")
+    ] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine where not given")] = None,
     version: Version = False,
 ) -> None:
     """Explains many X-rays: a folder for each, and a table of all, results.csv; exits 1 if one failed.
 
     Broken off and called again, it goes on where it stopped: what was done of the same bytes with the same settings is
-    not done again.
+    not done again. Ray writes results.parquet, and gives each X-ray a folder under its own path.
     """
     if method not in METHODS:
-        raise _fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
-    folders = _folders(out)
-    classifier = _load(model)
+        raise fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
+    if engine == "ray":
+        if len(inputs) > 1:
+            raise fail("Ray takes one folder or store; name one.")
+        _tell_states(_on_ray(inputs[0], str(out), model=model, method=method, anyway=anyway, address=address))
+        return
+    if address:
+        raise fail("--address is of a Ray cluster, so it needs --engine ray.")
+    place = Path(out)
+    folders = _folders(place)
+    workers = _one_thread_a_worker()
+    classifier = _load(model, precision)
     from app.batch import RESULTS, as_csv, explain_batch, gather
 
     rows = []
-    with gather(inputs, leave_out=out) as items:
-        for outcome in explain_batch(items, model=classifier, method=method, anyway=anyway, folders=folders):
+    with gather(inputs, leave_out=place) as items:
+        began = time.monotonic()
+        wanted: dict[str, Any] = {"method": method, "anyway": anyway, "folders": folders, "workers": workers}
+        for outcome in explain_batch(items, model=classifier, **wanted):
             rows.append(row := outcome.row)
             told = row.top_three if row.state == "explained" else f"{row.state}. {row.notes}"
-            typer.echo(f"{len(rows)}/{len(items)} {row.name}: {told}", err=True)
-    unfinished = out / f".{RESULTS}"
+            pace = _pace(len(rows), len(items), time.monotonic() - began)
+            typer.echo(f"{len(rows)}/{len(items)} {row.name}: {told} ({pace})", err=True)
+    unfinished = place / f".{RESULTS}"
     try:
         unfinished.write_bytes(as_csv(rows))
-        unfinished.replace(out / RESULTS)
+        unfinished.replace(place / RESULTS)
     except OSError as error:
-        raise _fail(f"{RESULTS} cannot be written ({error.strerror or 'unknown reason'}).") from None
-    states = [row.state for row in rows]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("explained", "rejected", "failed"))
-    typer.echo(f"{len(rows)} image{'s' * (len(rows) != 1)}: {counts}")
-    if "failed" in states:
+        raise fail(f"{RESULTS} cannot be written ({error.strerror or 'unknown reason'}).") from None
+    _tell_states(Counter(row.state for row in rows))
+
+
+def _tell_states(states: Counter[str]) -> None:
+    count = states.total()
+    counts = ", ".join(f"{states[state]} {state}" for state in ("explained", "rejected", "failed"))
+    typer.echo(f"{count} image{'s' * (count != 1)}: {counts}")
+    if states["failed"]:
         raise typer.Exit(1)
+
+
+def _on_ray(source: str, out: str, **wanted: Any) -> Counter[str]:
+    try:
+        from app.cluster import explain_store
+    except ModuleNotFoundError as error:
+        raise fail(f"--engine ray needs {error.name}. In the clone: python -m pip install '.[ray]'.") from None
+    began = told = time.monotonic()
+
+    def tell(done: int, count: int) -> None:
+        nonlocal told
+        if done == count or time.monotonic() - told > 1.0:
+            told = time.monotonic()
+            typer.echo(f"{done}/{count} ({_pace(done, count, told - began)})", err=True)
+
+    try:
+        return explain_store(source, out, tell=tell, **wanted)
+    except FileNotFoundError:
+        raise fail(f"{printable(source)}: there is no such folder.") from None
+    except (ValueError, ImportError, ConnectionError) as error:  # of an address that fsspec or Ray does not know
+        raise fail(printable(str(error).partition("\n")[0])) from None
+    except OSError as error:
+        raise fail(f"{printable(out)}: cannot write there ({error.strerror or 'unknown reason'}).") from None
+
+
+def _one_thread_a_worker() -> int:
+    """As many workers as there are processors: images side by side keep them busier than threads inside of one."""
+    import torch
+
+    torch.set_num_threads(1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pace(done: int, count: int, seconds: float) -> str:
+    rate = done / max(seconds, 1e-6)
+    left = round((count - done) / rate)
+    return f"{rate:.1f} a second, {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
 
 
 def _folders(out: Path) -> ResultFolders:
     try:
         return ResultFolders(out, reserved=["results.csv"])
     except FileExistsError:
-        raise _fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
+        raise fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that cannot be a folder's name"
-        raise _fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
-
-
-@cli.command()
-def deploy(
-    space: Annotated[str, typer.Argument(metavar="USER/SPACE", help="Space to make or to replace")],
-    examples: Annotated[
-        Path | None,
-        typer.Option(help="Folder of X-rays to try; its sources.csv tells file, label and source of each"),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Send this model alone, such as one of your own, and nothing about fractures")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files with their sizes and send none")] = False,
-    version: Version = False,
-) -> None:
-    """Sends this clone to a Hugging Face Space: the demo and its weights, nothing of training.
-
-    One commit makes the Space these files; what else lay there is deleted, and stays in its history.
-    """
-    from huggingface_hub import HfApi, get_token
-
-    from app.deploy import check, listing, model_files, send, space_files
-
-    made = TemporaryDirectory()
-    try:
-        files = space_files(Path(__file__).parents[1], examples)
-        if model:
-            files = model_files(files, model, Path(made.name))
-        check(files)
-        if dry_run:
-            for row in listing(files):
-                typer.echo(printable(row))
-            return
-        if not get_token():
-            raise DeployError("There is no token for the Hub. Run `hf auth login`, or set HF_TOKEN.")
-        typer.echo(send(space, files, HfApi()))
-    except (DeployError, WeightsError) as error:
-        raise _fail(printable(str(error))) from None
-    finally:
-        made.cleanup()
-
-
-@cli.command("import-model")
-def import_model(
-    file: Annotated[Path, typer.Argument(help="A state_dict, as safetensors or by torch.save, or an ONNX file")],
-    name: Annotated[str, typer.Option(help="Of the model: small letters, digits and hyphens")],
-    architecture: Annotated[
-        str, typer.Option(help="torchvision:NAME or timm:NAME, such as torchvision:resnet50, or onnx")
-    ],
-    classes: Annotated[Path, typer.Option(help="Text file with the classes in the network's order, one a line")],
-    title: Annotated[str, typer.Option(help="Of the page, as in 'Skin lesions'")],
-    size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the square it sees, in pixels")] = 224,
-    mean: Annotated[tuple[float, float, float], typer.Option(help="Per channel, of brightness in 0..1")] = MEAN,
-    std: Annotated[tuple[float, float, float], typer.Option(help="The same")] = STD,
-    grey: Annotated[bool, typer.Option("--grey", help="It sees shades of grey only")] = False,
-    image: Annotated[str, typer.Option(help="What the page calls one image, as in 'photo' or 'X-ray'")] = "image",
-    finding: Annotated[str, typer.Option(help="What the classes are types of, as in 'tumour'")] = "",
-    licence: Annotated[str, typer.Option(help="Of the weights, for the card")] = "unknown",
-    weights: Annotated[Path | None, typer.Option(help="Folder of models; the demo's own where not given")] = None,
-    version: Version = False,
-) -> None:
-    """Makes a classifier that was trained elsewhere a model of the demo: of torchvision, timm or an ONNX file."""
-    from app.model.importing import import_model as make
-    from app.model.importing import read_classes
-    from app.model.subject import Subject
-    from app.model.weights import DEFAULT_FOLDER
-
-    folder = weights or DEFAULT_FOLDER
-    subject = Subject(title=title, image=image, finding=finding)
-    how: dict[str, Any] = {
-        "size": size,
-        "mean": mean,
-        "std": std,
-        "colour": not grey,
-        "subject": subject,
-        "licence": licence,
-    }
-    try:
-        card = make(file, name, architecture, read_classes(classes), folder, **how)
-    except WeightsError as error:
-        raise _fail(printable(str(error))) from None
-    except OSError as error:
-        raise _fail(f"{folder / name} cannot be written ({error.strerror or 'unknown reason'}).") from None
-    kind = "exact" if card.maps == "exact" else "Grad-CAM's, since its head is not linear on averaged features"
-    typer.echo(f"{folder / name} is ready; its maps are {kind}. Serve it: python -m app serve --model {name}")
-
-
-@cli.command()
-def export(
-    model: Annotated[str, typer.Argument(help="Name of a model")],
-    onnx: Annotated[Path, typer.Option(help="File to write")],
-    weights: Annotated[Path | None, typer.Option(help="Folder of models; the demo's own where not given")] = None,
-    version: Version = False,
-) -> None:
-    """Writes a model as one ONNX file, for programs that have neither torch nor this package."""
-    from app.model.weights import DEFAULT_FOLDER
-
-    try:
-        from app.model.to_onnx import TOLERANCE, export_onnx
-
-        found = export_onnx(model, weights or DEFAULT_FOLDER, onnx)
-    except ModuleNotFoundError as error:
-        raise _fail(f"That needs {error.name}. In the clone: python -m pip install '.[onnx]'.") from None
-    except WeightsError as error:
-        raise _fail(printable(str(error))) from None
-    except OSError as error:
-        raise _fail(f"{printable(str(onnx))} cannot be written ({error.strerror or 'unknown reason'}).") from None
-    typer.echo(f"{printable(str(onnx))} is written; ONNX Runtime is {found:.0e} from torch, {TOLERANCE:g} allowed.")
+        raise fail(f"{printable(str(out))}: cannot write there ({reason}).") from None
 
 
 def _explain_one(
@@ -377,7 +300,7 @@ def _explain_one(
     except OSError as error:
         if error.errno == errno.EPIPE:  # whoever read has had enough, which typer ends quietly
             raise
-        raise _fail(f"The standard output cannot be written to ({error.strerror or 'unknown reason'}).") from None
+        raise fail(f"The standard output cannot be written to ({error.strerror or 'unknown reason'}).") from None
     if result.ood.words:
         warn(result.ood.words)
     return True

@@ -11,8 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.classifier import FractureFinding
 from app.model.ood import Likeness
+from app.model.precision import Precision
 
-__all__ = ["OOD", "Document", "Fracture", "Map", "Model", "PredictedType", "SourceImage", "Square", "Type"]
+__all__ = ["OOD", "SCHEMA", "Document", "Fracture", "Map", "Model", "PredictedType", "SourceImage", "Square", "Type"]
+
+
+SCHEMA: Literal[2] = 2
+"""Version of the layout, for programs that read what earlier versions wrote."""
 
 
 class _Part(BaseModel):
@@ -38,6 +43,9 @@ class Model(_Part):
     name: str
     title: str
     sha256: str = Field(description="of its weights", pattern=r"^[0-9a-f]{64}$")
+    precision: Precision = Field(
+        description="in which its backbone was computed; bfloat16 moves a probability by half a point at most"
+    )
 
 
 class OOD(_Part):

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from app.document import OOD, Document, Fracture, Map, Model, PredictedType, SourceImage, Square, Type
+from app.document import OOD, SCHEMA, Document, Fracture, Map, Model, PredictedType, SourceImage, Square, Type
 from app.errors import ChoiceError, ImageError, Progress
 from app.explain import DEFAULT, METHODS, methods
 from app.explain.overlay import heatmap, overlay, panel
@@ -39,6 +39,7 @@ from app.model.classifier import (
     presence,
 )
 from app.model.ood import Likeness
+from app.model.precision import Precision
 from app.model.weights import ModelCard, known
 from app.result_folders import SUMMARY, UNFINISHED, Source
 
@@ -85,6 +86,7 @@ class Result:
         target: the type that is explained.
         against: the type it is told from, by methods that need one.
         method: a key of ``METHODS``.
+        precision: in which the backbone was computed.
         square: the image as the model saw it, float32 (S, S) in 0..1.
         found: the method's map over the square, float32 (h, w), at least 0; None for the default method, whose map is
             the explanation's.
@@ -97,6 +99,7 @@ class Result:
     target: str
     against: str | None
     method: str
+    precision: Precision
     square: np.ndarray
     found: np.ndarray | None
 
@@ -140,7 +143,7 @@ class Result:
         """
         explanation, card, radiograph = self.explanation, self.card, self.explanation.radiograph
         document = Document(
-            schema=2,
+            schema=SCHEMA,
             notice=card.intended_use,
             source=SourceImage(
                 **asdict(self.source),
@@ -149,7 +152,7 @@ class Result:
                 modality=radiograph.modality or None,
                 notes=list(radiograph.notes),
             ),
-            model=Model(name=card.name, title=card.title, sha256=card.weights.sha256),
+            model=Model(name=card.name, title=card.title, sha256=card.weights.sha256, precision=self.precision),
             ood=self.ood,
             fracture=Fracture(
                 finding=self.finding, words=card.subject.retell(IN_WORDS[self.finding]) if self.finding else None
@@ -279,7 +282,9 @@ def explain_image(
             raise ChoiceError(str(error)) from None
         found = methods.draw(request, method)
         other = classifier.classes[request.against] if contrasts else None
-    return Result(explanation, classifier.card, opened.source, ood, target, other, method, boxed[0], found)
+    return Result(
+        explanation, classifier.card, opened.source, ood, target, other, method, classifier.precision, boxed[0], found
+    )
 
 
 def _warning(classifier: Classifier, likeness: Likeness | None) -> str | None:
@@ -287,9 +292,13 @@ def _warning(classifier: Classifier, likeness: Likeness | None) -> str | None:
     return classifier.card.subject.retell(words) if words else None
 
 
-def load_classifier(name: str | None = None) -> Classifier:
-    """A model by name, the best one where none is given; the one asked for last is kept. Raises WeightsError."""
-    return _loaded(name or known()[0])
+def load_classifier(name: str | None = None, *, fastest: bool = False) -> Classifier:
+    """A model by name, the best one where none is given; the one asked for last is kept.
+
+    Raises:
+        WeightsError: there is none, or it cannot be used; see ``Classifier.load``, also for ``fastest``.
+    """
+    return _loaded(name or known()[0], fastest=fastest)
 
 
 _loaded = lru_cache(maxsize=1)(Classifier.load)

@@ -91,12 +91,7 @@ def fit(
 
     where = run or Path("runs") / chosen.name
     how: dict[str, Any] = {"init": init, "resume": resume, "precision": precision, "teacher": teacher}
-    if chosen.many:
-        from training.fitting.many_sources import fit_sources
-
-        last = fit_sources(chosen, data, where, minutes=minutes, **how)
-    else:
-        last = fitting.fit(chosen, data, where, progress=progress, **how)
+    last = fitting.fit(chosen, data, where, minutes=minutes, progress=progress, **how)
     typer.echo(f"trained weights: {last}")
 
 
@@ -275,6 +270,23 @@ def faithfulness(
         shares = row["margins"].items()
         margins = ", ".join(f"{k} {m['value']:+.3f} ({m['low']:+.3f} to {m['high']:+.3f})" for k, m in shares)
         typer.echo(f"{name}: better than random by {margins}; {row['seconds']:.2f} s an image")
+
+
+@command()
+def precision(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> None:
+    """Judge what bfloat16 changes: types on the test images, maps on FracAtlas' fractured validation images."""
+    check_model(model, weights)
+    check_sets(data, "fracatlas", "bone-break")
+    from training.evaluation.precision import compare
+
+    found = compare(model, data, weights)
+    moved, alike = found["changes"], found["correlations"]
+    typer.echo(f"a probability changes by {moved['median']:.4f} in the median image, by {moved['most']:.4f} at most")
+    typer.echo(f"maps correlate by {alike['median']:.5f} in the median image, by {alike['least']:.5f} at least")
+    for figure in ("accuracy", "pointing"):
+        typer.echo(f"{figure}: " + ", ".join(f"{key} {interval(its)}" for key, its in found[figure].items()))
+    errors = found["calibration_error"].items()
+    typer.echo("expected calibration error: " + ", ".join(f"{key} {error:.3f}" for key, error in errors))
 
 
 @command()

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from app.errors import RejectedError
+from app.imaging.examples import BREAKS, draw
 from app.imaging.letterbox import Placement, letterbox, normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import FractureNetwork, channels_last
 from app.model.ood import Detector, Likeness
+from app.model.precision import Precision, ReducedNetwork, reduced
 from app.model.subject import OURS
 from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_network, percent
 from app.sentence import Sentence
@@ -222,26 +224,41 @@ class Classifier:
         network: in evaluation mode.
         card: the one the network was made for.
         detector: tells what is no radiograph; without one nothing is rejected.
+        reduced: the network in bfloat16, to predict and to draw exact maps with; what needs gradients, or asks many
+            times, asks the network itself.
     """
 
-    def __init__(self, network: FractureNetwork, card: ModelCard, detector: Detector | None = None) -> None:
+    def __init__(
+        self,
+        network: FractureNetwork,
+        card: ModelCard,
+        detector: Detector | None = None,
+        reduced: ReducedNetwork | None = None,
+    ) -> None:
         self.network = channels_last(network)
+        self.reduced = reduced
         self.card = card
         self.detector = detector
         self.classes = tuple(kind.name for kind in card.classes)
 
     @classmethod
-    def load(cls, name: str, folder: Path = DEFAULT_FOLDER) -> Classifier:
-        """One model, and the detector beside it.
+    def load(cls, name: str, folder: Path = DEFAULT_FOLDER, *, fastest: bool = False) -> Classifier:
+        """One model, and the detector beside it; otherwise as ``load_all``.
 
         Raises:
             WeightsError: the model or the detector cannot be used.
         """
-        return cls.load_all([name], folder)[0]
+        return cls.load_all([name], folder, fastest=fastest)[0]
 
     @classmethod
-    def load_all(cls, names: Sequence[str], folder: Path = DEFAULT_FOLDER) -> list[Classifier]:
+    def load_all(
+        cls, names: Sequence[str], folder: Path = DEFAULT_FOLDER, *, fastest: bool = False
+    ) -> list[Classifier]:
         """Several models; those of X-rays without a detector of their own share the one beside them.
+
+        Args:
+            names: folders under ``folder``.
+            fastest: predict in bfloat16 where that is faster on this machine and changes next to nothing.
 
         Raises:
             WeightsError: a model or a detector cannot be used.
@@ -251,8 +268,21 @@ class Classifier:
         for name in names:
             network, card = load_network(name, folder)
             detector = Detector.load(folder / name) or (shared if card.subject.image == OURS.image else None)
-            found.append(cls(network, card, detector))
+            made = cls(network, card, detector)
+            # Gradients of a head that is no linear layer are taken in float32.
+            if fastest and card.maps == "exact":
+                made.reduced = reduced(made.network, made._tried(), card.temperature)
+            found.append(made)
         return found
+
+    @property
+    def precision(self) -> Precision:
+        """In which the backbone computes predictions."""
+        return "bfloat16" if self.reduced else "float32"
+
+    def _tried(self) -> list[torch.Tensor]:
+        drawn = [Radiograph(draw(kind, seed=7), window=(0, 255)) for kind in list(BREAKS)[:2]]
+        return [self.pixels([self.boxed(each)[0]]) for each in drawn]
 
     def boxed(self, radiograph: Radiograph) -> tuple[np.ndarray, Placement]:
         """An image in the model's square, float32 (S, S), in colour (S, S, 3), in 0..1, and where it lies there."""
@@ -300,7 +330,7 @@ class Classifier:
     ) -> list[Explanation]:
         """``explain`` in one forward for images whose squares, of ``boxed``, are at hand."""
         with torch.inference_mode():
-            logits, maps, fracture = self.network(self.pixels([square for square, _ in boxed]))
+            logits, maps, fracture = (self.reduced or self.network)(self.pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)
         # What the maps leave of the logits: the head's bias or, where its maps are a tangent, whatever the rest is.
         bias = self.network.head.bias

@@ -136,7 +136,11 @@ class FractureNetwork(nn.Module):
         Returns:
             Evidence in float32 (float64 from a network of doubles), mean(maps) + bias == logits.
         """
-        last, fracture = self.features(pixels)
+        return self.evidence(self.body(pixels))
+
+    def evidence(self, features: torch.Tensor) -> Evidence:
+        """What the head makes of the backbone's features (N, K, h, w)."""
+        last, fracture = self._gated(features)
         maps = self.head.maps(last)
         return Evidence(self.head.pool(maps), maps, fracture)
 
@@ -150,7 +154,9 @@ class FractureNetwork(nn.Module):
 
     def features(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What the head reads: pixels (N, 3, H, W) to the gate's output (N, L, h, w), and the fracture map."""
-        features = self.body(pixels)
+        return self._gated(self.body(pixels))
+
+    def _gated(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         fracture = None if self.places is None else _per_cell(features, self.places)[:, 0] + self.places.bias
         return self.gate(features, fracture), fracture
 

@@ -140,7 +140,7 @@ def test_links_in_a_circle_and_the_results_themselves_are_left_out(given: Path, 
 
 @pytest.fixture
 def call(given: Path, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(app_cli, "_load", lambda model: classifier)
+    monkeypatch.setattr(app_cli, "_load", lambda *_: classifier)
     return ["batch", str(given), "--out", str(tmp_path / "out")]
 
 
@@ -204,7 +204,7 @@ def test_broken_off_at_any_moment_it_ends_with_the_same_files(
     tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before each thing that is done to the disk, and halfway through each that is written."""
-    monkeypatch.setattr(app_cli, "_load", lambda model: classifier)
+    monkeypatch.setattr(app_cli, "_load", lambda *_: classifier)
     (tmp_path / "a.zip").write_bytes(packed({"arm.png": drawn(1)}))
     calls = {
         name: getattr(Path, name) for name in ("mkdir", "rename", "replace", "unlink", "write_bytes", "write_text")

@@ -62,7 +62,7 @@ def test_everything_is_packed_with_its_hash_the_summary_last(scan: bytes, classi
 def test_the_command_line_writes_it_when_asked(
     scan: bytes, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.cli._load", lambda _model: classifier)
+    monkeypatch.setattr("app.cli._load", lambda *_: classifier)
     file = tmp_path / "arm.dcm"
     file.write_bytes(scan)
 

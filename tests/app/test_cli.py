@@ -33,7 +33,7 @@ runner = CliRunner()
 
 @pytest.fixture(autouse=True)
 def _tiny(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_cli, "_load", lambda model: classifier)
+    monkeypatch.setattr(app_cli, "_load", lambda *_: classifier)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_the_committed_schema_is_that_of_the_models() -> None:
 def test_every_producer_keeps_to_the_schema(
     drawing: Path, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.cli._load", lambda _model: classifier)
+    monkeypatch.setattr("app.cli._load", lambda *_: classifier)
     for method in ("gradcam", "finercam", "layercam"):
         result = explain_image(drawing, model=classifier, method=method)
         valid(result.as_json())

@@ -145,7 +145,7 @@ def test_a_detector_is_read_as_it_was_written_and_a_damaged_one_is_refused(detec
 def test_the_command_line_refuses_unless_told_otherwise(
     choosy: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.cli._load", lambda _model: choosy)
+    monkeypatch.setattr("app.cli._load", lambda *_: choosy)
     path = tmp_path / "noise.png"
     cv2.imwrite(str(path), NOISE.pixels)
     arguments = ["explain", str(path), "--out", str(tmp_path / "out")]
