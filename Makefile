@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-hosting train-all lint format audit browser bench-explain bench-cam bench-load bench-page bench-users fuzz picture clean
+.PHONY: help demo test test-all test-hosting train-all lint format audit browser bench bench-install bench-load bench-page bench-users fuzz picture clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -87,11 +87,14 @@ train-all: $(VENV)/.dev ## every recipe from X-rays in FRACTURE_DATA to the repo
 	$(TRAIN) ensemble $(RECIPES:%=training/recipes/%.yaml)
 	$(TRAIN) report
 
-bench-explain: $(VENV)/.dev ## cost of prediction and all heatmaps relative to the bare forward
-	$(BIN)/python -m benchmarks.explain
+bench: $(VENV)/.dev ## one table: heatmaps beside torch-cam's, captum's and pytorch-grad-cam's, folders, start, memory
+	$(BIN)/python -m benchmarks.cost
 
-bench-cam: $(VENV)/.dev ## cost of heatmaps, ours beside pytorch-grad-cam's on the whole network
-	$(BIN)/python -m benchmarks.cam
+bench-install: ## seconds and MB of the demo alone, in an environment that is deleted again
+	@place=$$(mktemp -d); began=$$(date +%s); $(MAKE) --no-print-directory VENV=$$place/venv $$place/venv/.demo >/dev/null; \
+	echo "$$(($$(date +%s) - began)) s, $$(du -sm $$place/venv | cut -f1) MB, of which CUDA" \
+		"$$(du -scm $$place/venv/lib/python3.*/site-packages/nvidia $$place/venv/lib/python3.*/site-packages/triton 2>/dev/null | tail -n 1 | cut -f1) MB"; \
+	rm -rf $$place
 
 audit: $(VENV)/.dev ## known vulnerabilities of what is installed, where their list can be reached
 	@listed=$$(mktemp); $(FREEZE) > $$listed; \

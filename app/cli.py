@@ -164,6 +164,9 @@ def batch(
     method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
     anyway: Anyway = False,
     precision: Precise = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Images in work at a time; one a processor where not given")
+    ] = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="ray: many machines, from one folder or store to another")
     ] = "local",
@@ -180,21 +183,26 @@ def batch(
     if engine == "ray":
         if len(inputs) > 1:
             raise fail("Ray takes one folder or store; name one.")
-        _tell_states(_on_ray(inputs[0], str(out), model=model, method=method, anyway=anyway, address=address))
+        wanted = {"model": model, "method": method, "anyway": anyway, "address": address, "workers": workers}
+        _tell_states(_on_ray(inputs[0], out, **wanted))
         return
     if address:
         raise fail("--address is of a Ray cluster, so it needs --engine ray.")
     place = Path(out)
     folders = _folders(place)
-    workers = _one_thread_a_worker()
+    workers = workers or _processors()
     classifier = _load(model, precision)
+    import torch
+
     from app.batch import RESULTS, as_csv, explain_batch, gather
 
+    # Images side by side keep processors busier than threads inside of one.
+    torch.set_num_threads(max(1, _processors() // workers))
     rows = []
     with gather(inputs, leave_out=place) as items:
         began = time.monotonic()
-        wanted: dict[str, Any] = {"method": method, "anyway": anyway, "folders": folders, "workers": workers}
-        for outcome in explain_batch(items, model=classifier, **wanted):
+        how: dict[str, Any] = {"method": method, "anyway": anyway, "folders": folders, "workers": workers}
+        for outcome in explain_batch(items, model=classifier, **how):
             rows.append(row := outcome.row)
             told = row.top_three if row.state == "explained" else f"{row.state}. {row.notes}"
             pace = _pace(len(rows), len(items), time.monotonic() - began)
@@ -233,17 +241,16 @@ def _on_ray(source: str, out: str, **wanted: Any) -> Counter[str]:
         return explain_store(source, out, tell=tell, **wanted)
     except FileNotFoundError:
         raise fail(f"{printable(source)}: there is no such folder.") from None
+    except WeightsError as error:
+        raise fail(str(error)) from None
     except (ValueError, ImportError, ConnectionError) as error:  # of an address that fsspec or Ray does not know
         raise fail(printable(str(error).partition("\n")[0])) from None
     except OSError as error:
         raise fail(f"{printable(out)}: cannot write there ({error.strerror or 'unknown reason'}).") from None
 
 
-def _one_thread_a_worker() -> int:
-    """As many workers as there are processors: images side by side keep them busier than threads inside of one."""
-    import torch
-
-    torch.set_num_threads(1)
+def _processors() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

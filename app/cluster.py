@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ from app.batch import Outcome, Row, explained, row_of, same, tried
 from app.errors import ImageError
 from app.imaging.archive import hidden, is_picture
 from app.imaging.radiograph import MAX_BYTES
+from app.model.weights import known, load_card
 from app.pipeline import Result, load_classifier
 from app.result_folders import SUMMARY, printable
 
@@ -134,6 +136,7 @@ def explain_store(
     method: str,
     anyway: bool = False,
     address: str | None = None,
+    workers: int | None = None,
     tell: Callable[[int, int], None] = lambda done, count: None,
 ) -> Counter[str]:
     """Explains every picture under an address, and writes ``results.parquet`` beside their folders.
@@ -142,23 +145,29 @@ def explain_store(
         source: address of a folder, such as "s3://bucket/x-rays" or a path that all machines share.
         out: the same, of the folder to write.
         model, method, anyway: as for ``app.batch``; the backbone is computed in float32 on every machine.
-        address: of a Ray cluster; where absent this machine is one, with a worker a processor.
+        address: of a Ray cluster; where absent this machine is one.
+        workers: how many, each with a processor and a model; one a processor of the cluster where absent.
         tell: receives how many are done, and how many there are.
 
     Returns:
         Images by what became of them.
 
     Raises:
+        WeightsError: there is no such model.
         FileNotFoundError: there is no such folder.
         OSError: the table cannot be written.
     """
+    load_card(model or known()[0])
     results = _Store(out)
     names = _Store(source).pictures(results.root)
     if not names:
         return _written([], results, 0, tell)
-    ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    ray.init(address=address, include_dashboard=False if address is None else None, **how)
     try:
-        workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         ray.data.DataContext.get_current().enable_progress_bars = False
         given = [{"name": name} for name in names]
         rows = ray.data.from_items(given, override_num_blocks=min(len(names), workers * BLOCKS)).map(

@@ -37,7 +37,7 @@ __all__ = ["PAGES", "fill", "model_card", "pages", "render", "report"]
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("results", "faithfulness", "data", "training", "sources")
 """Templates of ``docs/``."""
-MEASURED = ("localisation", "presence", "faithfulness")
+MEASURED = ("localisation", "presence", "faithfulness", "precision")
 """Files beside a card that commands of ``training`` write, without suffix."""
 HELPERS: dict[str, Any] = {
     "ASKED": ASKED,

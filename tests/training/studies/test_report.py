@@ -20,7 +20,18 @@ def test_costs_are_told_as_the_benchmarks_kept_them(repository: Path, tmp_path: 
     page = tmp_path / "docs" / "results.md"
     assert "What does it cost?" not in page.read_text()
     folder = tmp_path / "benchmarks" / "results"
-    keep("cam", {"gradcam, some network": {"bare forward": 1.0, "ours": 1.04, "package": 3.5}}, folder)
+    keep(
+        "cost",
+        {
+            "networks": {"small": {"bare": 1.0, "ours": 0.52}, "large": {"bare": 1.0, "ours": 0.9}},
+            "methods": {"bare forward": 1.0, "Some-CAM, ours": 31.4},
+            "model": "resnet18",
+            "precision": "float32",
+            "folder": {"480": {"folder": 4.5, "network": 5.0, "share": 0.9}},
+            "start": {"help": 0.2, "page": 7.0, "first explanation": 8.1, "MiB": 1234.0},
+        },
+        folder,
+    )
     keep(
         "fuzz",
         {
@@ -35,7 +46,9 @@ def test_costs_are_told_as_the_benchmarks_kept_them(repository: Path, tmp_path: 
     )
     report(tmp_path)
     told = page.read_text()
-    assert "| gradcam, some network | 1.04 x | 3.50 x |" in told
+    assert "| ours | 0.52 | 0.90 |\n" in told
+    assert "| Some-CAM, ours | 31.4 | |\n" in told
+    assert "4.5 images a second of 480 px, 90 % of what resnet18 alone does in batches." in told
     assert "Of 9 damaged pictures" in told
     assert "4 gave an image, 5 gave a sentence" in told
     assert "700 MiB (a large one)" in told

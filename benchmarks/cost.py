@@ -1,0 +1,308 @@
+"""What heatmaps cost beside the packages people use: ``make bench`` prints one table, of one run, on one thread.
+
+All calls of a network take turns, so that drift of the machine meets them alike, and stand as ratios of torchvision's
+bare forward of the same layers. The floor is what the forward's multiplications take at the rate that this machine
+multiplies matrices at. How cost grows is drawn as ``docs/cost.png``, with clients as ``make bench-load`` found them.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import matplotlib
+import torch
+from captum.attr import LayerGradCam
+from pytorch_grad_cam import AblationCAM, GradCAM, LayerCAM, ScoreCAM
+from pytorch_grad_cam.ablation_layer import AblationLayer
+from pytorch_grad_cam.base_cam import BaseCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchcam.methods import GradCAM as TorchCAM
+from torchvision import models
+
+from app.batch import explain_batch, gather
+from app.cluster import explain_store
+from app.errors import Progress
+from app.explain import DEFAULT, cam, perturbation
+from app.imaging.examples import draw
+from app.model.classifier import Classifier
+from app.model.network import FractureNetwork, build_network, channels_last
+from app.model.precision import ReducedNetwork
+from app.model.weights import ranked
+from app.result_folders import ResultFolders
+from benchmarks.load import serving
+from benchmarks.record import RESULTS, keep
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+SIDE, CLASSES, TARGET = 224, 10, 3
+ROUNDS = 15
+NETWORKS = ("resnet18", "resnet50", "vgg16-bn")
+SIZES, BATCHES = (128, 192, 256, 384, 512), (1, 2, 4, 8, 16)
+FOLDER = 24
+"""Drawn X-rays a size."""
+PLOT = Path("docs/cost.png")
+
+Calls = dict[str, Callable[[], object]]
+
+
+def side_by_side(calls: Calls, rounds: int = ROUNDS, warm_up: int = 2) -> dict[str, float]:
+    """Median seconds of each call, taking turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + warm_up):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def plain(architecture: str) -> nn.Module:
+    """Torchvision's network as it comes, with as many outputs; VGG with a pooled head."""
+    if architecture.startswith("vgg"):
+        body = getattr(models, architecture.replace("-", "_"))(weights=None).features
+        return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, CLASSES)).eval()
+    return getattr(models, architecture)(weights=None, num_classes=CLASSES).eval()
+
+
+def last_layer(bare: nn.Module) -> nn.Module:
+    """Where packages draw, and what gives the features."""
+    return bare[0] if isinstance(bare, nn.Sequential) else bare.get_submodule("layer4")
+
+
+def of_packages(bare: nn.Module, pixels: torch.Tensor) -> Calls:
+    """The others' ways to one map of torchvision's network, and pytorch-grad-cam's to all ten."""
+    layer, torchcam, captum = last_layer(bare), TorchCAM(bare, last_layer(bare)), LayerGradCam(bare, last_layer(bare))
+
+    def torch_cam() -> object:
+        return torchcam(TARGET, bare(pixels))
+
+    def packaged(targets: range) -> None:
+        with GradCAM(bare, [layer]) as drawn:
+            for target in targets:
+                drawn(pixels, [ClassifierOutputTarget(target)])
+
+    return {
+        "torchvision + torch-cam, one map": torch_cam,
+        "torchvision + captum, one map": lambda: captum.attribute(pixels, TARGET),
+        "torchvision + pytorch-grad-cam, one map": lambda: packaged(range(1)),
+        "torchvision + pytorch-grad-cam, ten maps": lambda: packaged(range(CLASSES)),
+    }
+
+
+def of_network(architecture: str, rates: dict[str, float]) -> dict[str, float]:
+    """Ratios of one network's bare forward."""
+    bare, ours = plain(architecture), channels_last(build_network(architecture, CLASSES).eval().requires_grad_(False))
+    pixels = torch.randn(1, 3, SIDE, SIDE)
+    laid_out = pixels.contiguous(memory_format=torch.channels_last)
+    # Torch-cam leaves hooks in the network, which the bare forward must not pay for.
+    hooked = copy.deepcopy(bare)
+
+    def forward(network: nn.Module, given: torch.Tensor) -> Callable[[], object]:
+        def call() -> object:
+            with torch.inference_mode():
+                return network(given)
+
+        return call
+
+    seconds = side_by_side(
+        {
+            "torchvision, bare forward": forward(bare, pixels),
+            "ours, bare forward in float32": forward(ours.body, laid_out),
+            "ours, prediction and ten maps in float32": forward(ours, laid_out),
+            "ours, prediction and ten maps in bfloat16": forward(ReducedNetwork(ours), laid_out),
+            **of_packages(hooked, pixels),
+        }
+    )
+    with FlopCounterMode(display=False) as counted, torch.inference_mode():
+        bare(pixels)
+    seconds |= {f"floor in {name}": counted.get_total_flops() / rate for name, rate in rates.items()}
+    return relative(f"{architecture}, {SIDE} px, one image", seconds)
+
+
+def relative(title: str, seconds: dict[str, float]) -> dict[str, float]:
+    """Prints what each call costs relative to the first, and returns that."""
+    base = next(iter(seconds.values()))
+    print(f"\n{title}")
+    for name, value in seconds.items():
+        print(f"  {value / base:7.2f} x  {value * 1000:9.1f} ms  {name}")
+    return {name: round(value / base, 3) for name, value in seconds.items()}
+
+
+def multiplied(dtype: torch.dtype) -> float:
+    """Floating-point operations a second of this machine's matrix product."""
+    side = 1024
+    left, right = (torch.randn(side, side).to(dtype) for _ in range(2))
+    seconds = side_by_side({"product": lambda: left @ right}, rounds=20)["product"]
+    return 2.0 * side**3 / seconds
+
+
+def of_methods(ours: FractureNetwork, bare: nn.Module) -> dict[str, float]:
+    """Other methods, ours beside pytorch-grad-cam's, as multiples of the bare forward; ResNet-18."""
+    pixels = torch.randn(1, 3, SIDE, SIDE)
+    laid_out = pixels.contiguous(memory_format=torch.channels_last)
+    layer = last_layer(bare)
+
+    def last() -> torch.Tensor:
+        with torch.inference_mode():
+            return ours.features(laid_out)[0]
+
+    def package(made: Callable[[], BaseCAM]) -> Callable[[], object]:
+        def call() -> object:
+            with made() as drawn, redirect_stderr(io.StringIO()):
+                return drawn(pixels, [ClassifierOutputTarget(TARGET)])
+
+        return call
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return bare(pixels)
+
+    calls: Calls = {
+        "torchvision, bare forward": forward,
+        "LayerCAM, ours": lambda: cam.last_layer_map(ours.head, last(), TARGET, "layercam"),
+        "LayerCAM, pytorch-grad-cam": package(lambda: LayerCAM(bare, [layer])),
+        "Ablation-CAM, ours": lambda: cam.ablation_cam(ours.head, last(), TARGET),
+        "Ablation-CAM, pytorch-grad-cam": package(lambda: AblationCAM(bare, [layer], ablation_layer=AblationLayer())),
+        "Score-CAM, ours": lambda: perturbation.score_cam(ours, laid_out, TARGET, Progress()),
+        "Score-CAM, pytorch-grad-cam": package(lambda: ScoreCAM(bare, [layer])),
+    }
+    return relative(f"methods, resnet18, {SIDE} px", side_by_side(calls, rounds=3, warm_up=1))
+
+
+def growth(network: FractureNetwork) -> dict[str, dict[str, float]]:
+    """How an image's cost grows with its size, and falls or grows with the batch: seconds, prediction and ten maps."""
+
+    def call(count: int, side: int) -> Callable[[], object]:
+        pixels = torch.randn(count, 3, side, side).contiguous(memory_format=torch.channels_last)
+
+        def run() -> object:
+            with torch.inference_mode():
+                return network(pixels)
+
+        return run
+
+    by_size = side_by_side({str(side): call(1, side) for side in SIZES}, rounds=5)
+    by_batch = side_by_side({str(count): call(count, SIDE) for count in BATCHES}, rounds=5)
+    return {"size": by_size, "batch": {count: each / int(count) for count, each in by_batch.items()}}
+
+
+def of_folder(shipped: Classifier, side: int) -> dict[str, float]:
+    """Images a second of ``python -m app batch``, beside the networks' own batched rate on as many processors."""
+    workers = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as place:
+        for number in range(FOLDER):
+            cv2.imwrite(f"{place}/{number}.png", draw("oblique", seed=number, height=side, width=side * 4 // 5))
+        with gather([place]) as items, tempfile.TemporaryDirectory() as out:
+            began = time.perf_counter()
+            for _ in explain_batch(items, model=shipped, folders=ResultFolders(Path(out)), workers=workers):
+                pass
+            folder = FOLDER / (time.perf_counter() - began)
+    size = shipped.card.size
+    pixels = torch.randn(4, 3, size, size).contiguous(memory_format=torch.channels_last)
+    network = shipped.reduced or shipped.network
+    torch.set_num_threads(workers)
+    with torch.inference_mode():
+        seconds = side_by_side({"network": lambda: network(pixels)}, rounds=6)["network"]
+    torch.set_num_threads(1)
+    return {"folder": folder, "network": 4 / seconds, "share": folder * seconds / 4}
+
+
+def of_ray(workers: int) -> float:
+    """Images a second through Ray on this machine, once its workers have begun."""
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as out:
+        for number in range(FOLDER):
+            cv2.imwrite(f"{place}/{number}.png", draw("oblique", seed=number, height=480, width=384))
+        how: dict[str, Any] = {"method": DEFAULT, "workers": workers}
+        explain_store(place, out, tell=lambda _done, _count: times.append(time.perf_counter()), **how)
+    return (len(times) - workers) / (times[-1] - times[workers - 1])
+
+
+def start_up() -> dict[str, float]:
+    """Seconds until the help, the page and its first explanation are there, and MiB of the served page."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "app", "--help"], check=True, stdout=subprocess.DEVNULL)
+    told = {"help": time.perf_counter() - began}
+    began = time.perf_counter()
+    with serving() as server:
+        told["page"] = time.perf_counter() - began
+        png = cv2.imencode(".png", draw("oblique", seed=1, height=900, width=700))[1].tobytes()
+        path = httpx.post(f"{server.api}/upload", files={"files": ("xray.png", png)}, timeout=60).json()[0]
+        data = {"data": [{"path": path}, "gradcam", None, "", None, True]}
+        event = httpx.post(f"{server.api}/call/explain", json=data, timeout=60).json()["event_id"]
+        answer = httpx.get(f"{server.api}/call/explain/{event}", timeout=60).text
+        if not re.search(r"^event: complete", answer, re.M):
+            raise RuntimeError("the page answered with an error")
+        told["first explanation"] = time.perf_counter() - began
+        told["MiB"] = server.memory("VmHWM")
+    return {name: round(value, 2) for name, value in told.items()}
+
+
+def plot(figures: dict[str, Any]) -> None:
+    """Cost by size, by batch, by method and by clients: four small pictures."""
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3), layout="constrained")
+    for axis, (name, unit) in zip(axes, (("size", "px"), ("batch", "images in a forward")), strict=False):
+        its = figures["growth"][name]
+        axis.plot([int(key) for key in its], [1000 * value for value in its.values()], "o-", color="#0b6e99")
+        axis.set(xlabel=unit, ylabel="ms an image", ylim=0)
+    methods = {name: value for name, value in figures["methods"].items() if "," in name and "forward" not in name}
+    axes[2].barh(list(methods), list(methods.values()), color=["#0b6e99", "#b9b9b9"] * 3)
+    axes[2].set(xscale="log", xlabel="bare forwards")
+    axes[2].invert_yaxis()
+    clients = figures["clients"]
+    axes[3].plot([int(key) for key in clients], list(clients.values()), "o-", color="#0b6e99")
+    axes[3].set(xlabel="clients at once", ylabel="median seconds", ylim=0)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PLOT, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rates = {name: multiplied(dtype) for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
+    print(", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items()))
+    figures: dict[str, Any] = {"networks": {name: of_network(name, rates) for name in NETWORKS}}
+    ours = channels_last(build_network("resnet18", CLASSES).eval().requires_grad_(False))
+    figures["methods"] = of_methods(ours, plain("resnet18"))
+    figures["growth"] = growth(ours)
+    shipped = Classifier.load(ranked()[0], fastest=True)
+    figures |= {"model": shipped.card.name, "precision": shipped.precision}
+    figures["folder"] = {str(side): of_folder(shipped, side) for side in (480, 2400)}
+    for side, its in figures["folder"].items():
+        rates = f"{its['folder']:.1f} images/s, {its['share']:.0%} of the network's {its['network']:.1f}"
+        print(f"\na folder of {side} px: {rates}")
+    figures["ray"] = {str(workers): round(of_ray(workers), 2) for workers in (1, 2)}
+    print(f"\nimages/s through Ray by workers: {figures['ray']}")
+    figures["mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    figures["start"] = start_up()
+    print(f"\nseconds from the start, and MiB: {figures['start']}")
+    load = json.loads((RESULTS / "load.json").read_text(encoding="utf-8"))["figures"]["clients"]
+    figures["clients"] = {count: its["p50_s"] for count, its in load.items()}
+    plot(figures)
+    keep("cost", figures)
+
+
+if __name__ == "__main__":
+    main()
