@@ -136,6 +136,7 @@ class BatchTab:
             **quiet,
         )
         cancel(self.stop.click, running, self.stopped, [self.found, self.order], changed, **quiet)
+        self.files.upload(self.ready, self.found, self.state, **quiet)
         self.order.input(self.sorted, [self.found, self.order], [self.gallery, self.table], **quiet)
 
     def explain(self, files: list[tuple[str, str]], model: str, order: str) -> Iterator[dict[Any, Any]]:
@@ -158,6 +159,10 @@ class BatchTab:
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("X-rays could not be explained together: %s", type(error).__name__)
             yield self._nothing(text.line(text.OURS))
+
+    def ready(self, found: Sequence[Shown]) -> Any:
+        """Files are here: what asked for some goes, what was said of earlier ones stays as long as they do."""
+        return gr.skip() if found else ""
 
     def stopped(self, found: Sequence[Shown], order: str) -> dict[Any, Any]:
         return (
@@ -191,7 +196,9 @@ class BatchTab:
         titles = text.titles(self.card)
 
         def caption(row: Row) -> str:
-            return f"{titles[row.type]} {digits(percent(row.probability or 0.0))} · {_last(row.name)}"
+            # A type under a picture without a fracture would read as one.
+            kind = f"{titles[row.type]} {digits(percent(row.probability or 0.0))}"
+            return f"{say(IN_WORDS['none']) if row.fracture == 'none' else kind} · {_last(row.name)}"
 
         return [(each.picture, caption(each.row)) for each in ordered(found, order) if each.picture]
 
@@ -200,14 +207,15 @@ class BatchTab:
         rows = [each.row for each in ordered(found, order)]
         cells = [self._cells(row) for row in rows]
         if not self.told:
-            head, cells = head[:-1], [each[:-1] for each in cells]
+            head, cells = head[:-1], [each[:3] for each in cells]
         if any(notes := [row.notes if row.state == "explained" else "" for row in rows]):
-            head, cells = [*head, say("Note")], [[*each, note] for each, note in zip(cells, notes, strict=True)]
+            head = [*head, say("Note")]
+            cells = [[*each, note] if note else each for each, note in zip(cells, notes, strict=True)]
         return f"<div class='about wide'>{text.table(head, cells)}</div>"
 
     def _cells(self, row: Row) -> list[str]:
         if row.probability is None:
-            return [row.name, f"{say(row.state.capitalize())}: {say(row.notes)}", "", ""]
+            return [row.name, f"{say(row.state.capitalize())}: {say(row.notes)}"]
         word = say(confidence(row.probability).removesuffix(" confidence"))
         sure = say(", ").join((digits(percent(row.probability)), word))
         seen = next((words for finding, words in IN_WORDS.items() if finding == row.fracture), NOT_TOLD)

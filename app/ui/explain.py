@@ -146,7 +146,7 @@ class ExplainTab:
 
     def _lay_out_verdict(self) -> None:
         self.verdict = gr.HTML("", elem_id="verdict")
-        self.bars = gr.HTML("", visible="hidden")
+        self.bars = gr.HTML("", visible="hidden", elem_id="bars")
         self.types = gr.Radio([], label=label("Likeliest types"), show_label=False, container=False, elem_id="types")
         self.every = gr.Button(label("All types"), size="sm", elem_id="all-types")
         self.belief = gr.HTML("", elem_id="belief")

@@ -104,6 +104,7 @@ def theme() -> gr.themes.Base:
     return soft.set(
         block_title_background_fill_dark="*primary_700",
         block_label_background_fill_dark="*primary_700",
+        button_secondary_background_fill_hover_dark="*neutral_500",
         # What can be clicked has an edge.
         input_border_width="1px",
         input_border_color="*neutral_300",
@@ -111,10 +112,14 @@ def theme() -> gr.themes.Base:
         checkbox_label_border_width="1px",
         checkbox_label_border_color="*neutral_300",
         checkbox_label_border_color_dark="*neutral_600",
-        link_text_color_dark="*secondary_400",
-        link_text_color_hover_dark="*secondary_300",
-        link_text_color_active_dark="*secondary_400",
-        link_text_color_visited_dark="*secondary_400",
+        link_text_color="*primary_700",
+        link_text_color_hover="*primary_800",
+        link_text_color_active="*primary_700",
+        link_text_color_visited="*primary_700",
+        link_text_color_dark="*primary_400",
+        link_text_color_hover_dark="*primary_300",
+        link_text_color_active_dark="*primary_400",
+        link_text_color_visited_dark="*primary_400",
     )
 
 

@@ -62,12 +62,12 @@ LETTERS = "Outlined in amber: possible letters. Make sure they name nobody."
 LABELLED_RIGHT = "Labelled: {type}; the model is right."
 LABELLED_WRONG = "Labelled: {type}; the model is wrong."
 POINT = (
-    "Evidence at this point, in logits: {evidence}. "
-    "The mean over the model's square, plus a constant, is a type's score."
+    "Evidence at this point: {evidence}. "
+    "Averaged over all that the model sees, plus a constant, it is a type's score, in logits."
 )
 TANGENT = (
-    "Evidence at this point, in logits: {evidence}. "
-    "The mean over the model's square, plus what the map leaves out, is a type's score."
+    "Evidence at this point: {evidence}. "
+    "Averaged over all that the model sees, plus what the map leaves out, it is a type's score, in logits."
 )
 """Of maps that follow a gradient."""
 UNCALIBRATED = "Not calibrated"
@@ -105,11 +105,20 @@ def details(summary: str, body: str) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Text as an HTML table that scrolls by itself where it is too wide, also by the keyboard."""
+    """Text as an HTML table that scrolls by itself where it is too wide, also by the keyboard.
+
+    The last cell of a row that is shorter than the head takes what is left.
+    """
     columns = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(f"<tr>{_cells(row, len(head))}</tr>" for row in rows)
     rows_in_all = f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody>"
     return f"<div class='scroll' tabindex='0'><table>{rows_in_all}</table></div>"
+
+
+def _cells(row: list[str], columns: int) -> str:
+    left = columns - len(row) + 1
+    last = f"<td colspan='{left}'>" if left > 1 else "<td>"
+    return "".join(f"<td>{html.escape(cell)}</td>" for cell in row[:-1]) + f"{last}{html.escape(row[-1])}</td>"
 
 
 def titles(card: ModelCard) -> dict[str, str]:
@@ -351,7 +360,7 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
         warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())
     elif method == DEFAULT and outside >= WORTH_SAYING:
         warning = line("{share} of the evidence lies outside the X-ray.", share=digits(percent(outside)))
-    return f"{warning}{details(say('Reading aid'), f'{told}<p>{marked(READING)}</p>')}"
+    return f"{warning}{details(say('How to read it'), f'{told}<p>{marked(READING)}</p>')}"
 
 
 def legend(explanation: Explanation, method: str, colour_map: str, opacity: float, outlines: Sequence[str] = ()) -> str:

@@ -77,6 +77,22 @@ def test_orders_put_first_what_they_promise() -> None:
     }
 
 
+def test_a_picture_without_a_fracture_is_not_called_one(tab: BatchTab) -> None:
+    found = [row("a", "spiral", 0.5, "none"), row("b", "oblique", 0.2, "suspicious"), row("c", "oblique", 0.3, "")]
+    captions = [caption for _, caption in tab.sorted(found, "As sent")[tab.gallery]]
+    assert captions == ["No fracture seen · a", "Oblique fracture 20 % · b", "Oblique fracture 30 % · c"]
+
+
+def test_why_there_is_nothing_takes_the_rest_of_its_row(tab: BatchTab) -> None:
+    found = [row("a", "spiral", 0.5, "none"), Shown(Row("b", "failed", "It is damaged."))]
+    assert "<td>b</td><td colspan='3'>Failed: It is damaged.</td></tr>" in tab.sorted(found, "As sent")[tab.table]
+
+
+def test_files_that_arrive_answer_the_request_for_them(tab: BatchTab) -> None:
+    assert tab.ready(()) == ""
+    assert tab.ready([row("a", "spiral", 0.5, "none")]) == gr.skip(), "what was said of these stays beside them"
+
+
 def test_files_and_a_zip_file_become_pictures_and_a_table(tab: BatchTab, uploaded: Callable[..., Any]) -> None:
     files = uploaded(**{f"{NAME}.png": drawn(1), "day.zip": packed({"leg.png": drawn(2), "bad.png": b"no picture"})})
     final = last(tab, files)
