@@ -54,7 +54,7 @@ def _stored(path: Path) -> object:
         raise WeightsError(
             f"{path} holds more than tensors, and loading it could run what it brings. Save model.state_dict() alone."
         ) from None
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError):
+    except (SafetensorError, OSError, RuntimeError, EOFError, LookupError, ValueError):
         raise WeightsError(f"{path} is no file of weights: neither safetensors nor what torch.save writes.") from None
 
 

@@ -73,8 +73,8 @@ def _data(card: ModelCard) -> Iterator[str]:
     counts = ", ".join(f"{parts[name]['images']} {name}" for name in ("train", "validation", "test"))
     yield (
         f"{its['title']}; licence: {its['licence']}. Images: {counts}; {parts['leaked']['images']} left out as "
-        f"near-duplicates of others. {its['groups']} groups of near-duplicates ({its['duplicates']} search), "
-        "none of them on two sides. Labels are as given; nobody has checked them here."
+        f"near-duplicates of others. {its['groups']} are different ({its['duplicates']} search for near-duplicates); "
+        "near-duplicates lie on one side. Labels are as given; nobody has checked them here."
     )
 
 

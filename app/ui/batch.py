@@ -216,7 +216,8 @@ class BatchTab:
     def _cells(self, row: Row) -> list[str]:
         if row.probability is None:
             return [row.name, f"{say(row.state.capitalize())}: {say(row.notes)}"]
-        word = say(confidence(row.probability).removesuffix(" confidence"))
+        known = self.card.calibrated
+        word = say(confidence(row.probability).removesuffix(" confidence") if known else text.UNCALIBRATED)
         sure = say(", ").join((digits(percent(row.probability)), word))
         seen = next((words for finding, words in IN_WORDS.items() if finding == row.fracture), NOT_TOLD)
         return [row.name, text.titles(self.card)[row.type], sure, say(seen)]

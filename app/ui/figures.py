@@ -107,7 +107,7 @@ def reliability(card: ModelCard) -> str:
     bins = [each for each in found["bins"] if each["images"]] if found else []
     if not bins:
         return ""
-    low, high, height = 44.0, SIDE - 10, 0.86 * SIDE
+    low, high, height = 44.0, SIDE - 13, 0.86 * SIDE
 
     def place(claimed: float, true: float) -> tuple[float, float]:
         return low + claimed * (high - low), height - 38 - true * (height - 62)

@@ -42,7 +42,7 @@ class Found:
         groups: int (N,), near-duplicates share a number.
         duplicates: what counted as a near-duplicate.
         sizes: width and height of every image, int (N, 2).
-        colour: whether images are in colour.
+        coloured: how many images are in colour.
     """
 
     root: Path
@@ -50,7 +50,12 @@ class Found:
     groups: np.ndarray
     duplicates: Duplicates
     sizes: np.ndarray
-    colour: bool
+    coloured: int
+
+    @property
+    def colour(self) -> bool:
+        """Whether the model sees colours: a few tinted scans among grey images only tell where they are from."""
+        return self.coloured > len(self.data.images) / 2
 
     def parts(self) -> Counter[str]:
         """Images by part of the split that came with them; one part without a name where none did."""
@@ -78,6 +83,10 @@ class Found:
         """The whole, a line each, for people."""
         images, counts = self.data.images, np.bincount(self.data.labels, minlength=len(self.data.classes))
         yield f"{len(images):,} images of {len(self.data.classes)} classes, {'in colour' if self.colour else 'grey'}"
+        if 0 < self.coloured < len(images):
+            grey = "all are read in grey, unless the recipe's `colour` is true"
+            how = "all are read in colour, which may give grey ones away" if self.colour else grey
+            yield f"  MIXED: {self.coloured:,} of them are in colour; {how}"
         low, middle, high = (np.quantile(self.sizes, share, axis=0).astype(int) for share in (0.0, 0.5, 1.0))
         yield f"width {low[0]} to {high[0]} px, median {middle[0]}; height {low[1]} to {high[1]} px, median {middle[1]}"
         for name, count in zip(self.data.classes, counts, strict=True):
@@ -105,7 +114,10 @@ class Found:
             if count < TINY:
                 yield f"  TINY: {name} has {count} different images; what is said of it will be uncertain"
         if len(self.data.images) < FEW:
-            yield f"  FEW: {len(self.data.images)} images are hardly enough to learn from, or to judge by"
+            yield (
+                f"  FEW: {len(self.data.images)} images are hardly enough to learn from, or to judge by; "
+                "export asks for 20 that validate"
+            )
         if counts.max() > 10 * max(1, counts.min()):
             yield "  UNEVEN: the commonest class has more than ten times the images of the rarest; rare ones weigh more"
         for problem in self.data.problems[:SHOWN]:
@@ -134,8 +146,7 @@ def look(root: Path, cache: Path = CACHE) -> Found:
         with Image.open(film.path) as picture:
             sizes.append(picture.size)
             coloured += _has_colour(picture)
-    # A few tinted scans among grey images carry no more than where they are from.
-    return Found(root, data, groups, how, np.array(sizes), coloured > len(data.images) / 2)
+    return Found(root, data, groups, how, np.array(sizes), coloured)
 
 
 def _has_colour(picture: Image.Image) -> bool:

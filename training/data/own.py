@@ -64,6 +64,8 @@ def _in_folders(root: Path, problems: list[Problem]) -> Iterator[_Row]:
             within: list[Problem] = []
             pictures = pictures_in(kind, within)
             problems += [problem for problem in within if not problem.image.endswith(".txt")]
+            if not pictures:
+                problems.append(Problem(_name(kind, root), "A folder without pictures, so no class."))
             yield from (_Row(path, kind.name, part) for path in pictures)
 
 
@@ -122,9 +124,11 @@ def _classes(rows: list[_Row], root: Path) -> tuple[str, ...]:
 
     labels = sorted({row.label for row in rows}, key=key)
     if not 2 <= len(labels) <= MOST_CLASSES:
+        loose = pictures_in(root, []) if root.is_dir() else ()
+        own = f" {len(loose)} pictures lie in it itself, in no class: is it a class's folder?" if loose else ""
         raise ValueError(
             f"{root} holds {len(labels)} classes with pictures; 2 to {MOST_CLASSES} can be learnt. A class is a folder "
-            "of pictures, or a label in a CSV file with the columns path and label."
+            f"of pictures, or a label in a CSV file with the columns path and label.{own}"
         )
     return tuple(labels)
 

@@ -46,6 +46,12 @@ def export_own(run: Path, weights: Path, folds: Path | None = None, cache: Path 
     task, films, initial = load_task(run, Path(), cache)
     recipe = task.recipe
     target = weights / recipe.name
+    # First, since what is refused is not to lie where the demo finds it.
+    if not folds and (judging := len(films.split.validation)) < FEWEST:
+        raise ValueError(
+            f"{judging} validation images are too few to calibrate on; at least {FEWEST} are needed. "
+            "Cross-validate the recipe and name its folder with --folds."
+        )
     drafted = draft(run, recipe, task.network, films.as_card(), initial, target)
     write_card(drafted, target)
     found = _out_of_fold(folds, recipe) if folds else _held_out(Classifier.load(recipe.name, weights), films)
@@ -77,11 +83,6 @@ def _out_of_fold(folds: Path, recipe: Any) -> dict[str, Any]:
 
 def _held_out(classifier: Classifier, films: TypedData) -> dict[str, Any]:
     indices = films.split.validation
-    if len(indices) < FEWEST:
-        raise ValueError(
-            f"{len(indices)} validation images are too few to calibrate on; at least {FEWEST} are needed. "
-            "Cross-validate the recipe and name its folder with --folds."
-        )
     explained, logits, labels = explain_part(classifier, films, indices)
     groups = films.groups[indices]
     summary = summarise_types(logits, labels, groups, class_names(films.recipe))

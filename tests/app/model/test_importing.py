@@ -127,6 +127,17 @@ def test_a_pickled_network_is_not_run(tmp_path: Path) -> None:
     assert "holds more than tensors" in found.output
 
 
+@pytest.mark.parametrize("held", [b"brick\ngrass\ngravel\ntissue\n", b""])
+def test_a_file_of_no_weights_is_refused_in_a_sentence(tmp_path: Path, held: bytes) -> None:
+    (tmp_path / "mine.pt").write_bytes(held)
+    (tmp_path / "classes.txt").write_text("\n".join(NAMES))
+    where = ["--title", "Flowers", "--weights", str(tmp_path / "weights"), "--classes", str(tmp_path / "classes.txt")]
+    named = ["--name", "mine", "--architecture", "torchvision:resnet18"]
+    found = CliRunner().invoke(cli.cli, ["import-model", str(tmp_path / "mine.pt"), *named, *where])
+    assert found.exit_code == 1
+    assert "is no file of weights" in " ".join(found.output.split())
+
+
 def test_classes_are_read_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\ufeffdaisy\n\nwild rose \n", encoding="utf-8")
     assert read_classes(tmp_path / "classes.txt") == ("daisy", "wild rose")

@@ -18,6 +18,7 @@ from PIL import Image
 from app.batch import Row
 from app.imaging.examples import draw
 from app.model.classifier import Classifier
+from app.model.weights import ModelCard
 from app.ui import batch as tab_module
 from app.ui.batch import MOST, ORDERS, BatchTab, Shown, ordered
 from tests.app.imaging.test_archive import packed
@@ -55,6 +56,13 @@ def last(tab: BatchTab, files: list[tuple[str, str]], order: str = "As sent") ->
 
 def row(name: str, kind: str, probability: float, fracture: str) -> Shown:
     return Shown(Row(name, "explained", "", kind, probability, fracture=fracture), f"{name}.png")
+
+
+def test_nobody_calls_an_uncalibrated_probability_high(tab: BatchTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [row("a", "oblique", 0.99, "")]
+    assert "99 %, high" in tab._rows(shown, "As sent")
+    monkeypatch.setattr(ModelCard, "calibrated", False)
+    assert "99 %, Not calibrated" in tab._rows(shown, "As sent")
 
 
 def test_orders_put_first_what_they_promise() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -39,6 +40,14 @@ def test_what_a_folder_holds_is_told(leaky: Path, cache: Path) -> None:
     assert "LEAK: 1 test images have a near-duplicate in train" in told
     assert "TINY: cat has 8 different images" in told
     assert "split as given: 5 test, 12 train" in told
+
+
+def test_colour_images_among_grey_ones_are_told(leaky: Path, cache: Path) -> None:
+    found = look(leaky, cache)
+    few = "\n".join(replace(found, coloured=3).lines())
+    assert "17 images of 2 classes, grey" in few
+    assert "MIXED: 3 of them are in colour; all are read in grey" in few
+    assert "MIXED" not in "\n".join(found.lines())
 
 
 def test_a_recipe_is_written_that_can_be_read(leaky: Path, cache: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import varied
 from training.data import own
+from training.data.image import Problem
 from training.data.own import grouped, listed, load
 from training.recipe import OwnData
 
@@ -29,7 +30,7 @@ def test_a_folder_of_class_folders_is_a_data_set(tmp_path: Path) -> None:
     assert found.classes == ("class 9", "class 10", "ärger")
     assert [film.name for film in found.images][:2] == ["class 10/0.png", "class 10/1.png"]
     assert {film.part for film in found.images} == {""}
-    assert [problem.image for problem in found.problems] == ["class 9/notes.doc"]
+    assert [problem.image for problem in found.problems] == ["class 9/notes.doc", "empty"]
 
 
 def test_a_split_that_came_with_the_folders_is_kept(tmp_path: Path) -> None:
@@ -84,6 +85,16 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, rows: str, told: s
     (tmp_path / "labels.csv").write_text(rows)
     with pytest.raises(ValueError, match=told):
         listed(tmp_path / "labels.csv")
+
+
+def test_a_class_without_pictures_and_pictures_without_a_class_are_told(tmp_path: Path) -> None:
+    for number, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / "a.png", number)
+    (tmp_path / "emu").mkdir()
+    assert listed(tmp_path).problems == (Problem("emu", "A folder without pictures, so no class."),)
+    with pytest.raises(ValueError, match=r"0 classes.* 1 pictures lie in it itself"):
+        listed(tmp_path / "cat")
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

@@ -97,6 +97,13 @@ def test_the_temperature_is_found(judged: tuple[np.ndarray, np.ndarray]) -> None
     assert fit_temperature(*judged) == pytest.approx(2.0, rel=0.08)
 
 
+def test_right_answers_alone_make_nobody_certain() -> None:
+    labels = np.arange(64) % 4
+    logits = np.where(labels[:, None] == np.arange(4), 2.0, 0.0)
+    sure = softmax(logits / fit_temperature(logits, labels), axis=1).max(axis=1)
+    assert sure == pytest.approx(65 / 66, abs=0.001)
+
+
 def test_calibration_error_is_small_only_when_calibrated(judged: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = judged
     good = expected_calibration_error(softmax(logits / 2, axis=1), labels)

@@ -74,11 +74,26 @@ def recipe(discs: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def served(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    run, weights = tmp_path_factory.mktemp("own-run"), tmp_path_factory.mktemp("own-weights")
+def trained(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    run = tmp_path_factory.mktemp("own-run")
     fit(recipe, Path(), run, precision="32-true", cache=cache, progress=False)
-    export_own(run, weights, cache=cache)
+    return run
+
+
+@pytest.fixture(scope="module")
+def served(trained: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    weights = tmp_path_factory.mktemp("own-weights")
+    export_own(trained, weights, cache=cache)
     return weights
+
+
+def test_what_cannot_be_calibrated_leaves_no_model_behind(
+    trained: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.release.own.FEWEST", 61)
+    with pytest.raises(ValueError, match="60 validation images are too few"):
+        export_own(trained, tmp_path / "weights", cache=cache)
+    assert not (tmp_path / "weights").exists()
 
 
 def test_a_model_of_own_images_learns_and_is_calibrated(served: Path, discs: Path) -> None:
