@@ -66,7 +66,7 @@ METHODS: dict[str, Method] = {
         "EigenCAM", "The strongest pattern in the features, whatever the class: one map for every type.", "instant"
     ),
     "eigengradcam": Method(
-        "EigenGradCAM", "The strongest pattern in features times gradient. Its sign is mere convention.", "instant"
+        "EigenGradCAM", "The strongest pattern in features times gradient, high where features are strong.", "instant"
     ),
     "finercam": Method(
         "Finer-CAM",

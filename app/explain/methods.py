@@ -69,7 +69,7 @@ def _layers(which: slice, request: MapRequest) -> np.ndarray:
 
 _DRAWN: dict[str, Callable[[MapRequest], np.ndarray]] = {
     "gradcam": _gradcam,
-    **{name: partial(_last_layer, name) for name in cam.FORMULAS},
+    **{name: partial(_last_layer, name) for name in (*cam.FORMULAS, *cam.EIGEN)},
     "finercam": lambda r: cam.finer_cam(r.network.head, r.last, r.target, r.against),
     "ablationcam": lambda r: cam.ablation_cam(r.network.head, r.last, r.target),
     "gradcam-earlier": partial(_layers, slice(-2, -1)),

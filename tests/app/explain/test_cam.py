@@ -9,9 +9,10 @@ from pytorch_grad_cam import AblationCAM, FinerCAM
 from pytorch_grad_cam.ablation_layer import AblationLayer
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
+from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 from torch import nn
 
-from app.explain.cam import FORMULAS, ablation_cam, finer_cam, last_layer_map
+from app.explain.cam import EIGEN, FORMULAS, ablation_cam, finer_cam, last_layer_map
 from app.model.network import FractureNetwork, Logits, Pooling, build_network
 from tests.app.model.test_network import CLASSES, awake, untouched
 
@@ -43,6 +44,24 @@ def test_equals_the_package_on_the_whole_network(method: str, network: FractureN
         assert ours.min() >= 0
         stretched = scale_cam_image(scale_cam_image(ours[None], (128, 128)))[0]
         assert np.abs(stretched - theirs).max() < 1e-3
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_the_strongest_pattern_is_the_packages_and_high_where_features_are(stride: int, pixels: torch.Tensor) -> None:
+    torch.manual_seed(9)
+    network = awake(build_network("resnet18", CLASSES, stride=stride))
+    nn.init.normal_(network.head.weight, std=5.0)
+    with torch.inference_mode():
+        last, _ = network.features(pixels)
+    strength = last[0].norm(dim=0).numpy()
+    leaf = last.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(network.head(leaf)[0, 2], leaf)
+    for method, patterns in (("eigencam", last), ("eigengradcam", leaf.detach() * gradient)):
+        theirs = get_2d_projection(patterns.numpy())[0]
+        if np.corrcoef(theirs.ravel(), strength.ravel())[0, 1] < 0.0:
+            theirs = -theirs
+        ours = last_layer_map(network.head, last, 2, method)
+        assert np.abs(ours - np.maximum(theirs, 0.0)).max() < 1e-3 * np.abs(theirs).max()
 
 
 @pytest.mark.parametrize("method", list(FORMULAS))
@@ -80,7 +99,7 @@ def test_methods_that_a_linear_head_makes_grad_cam_are_the_class_map(head: Pooli
 def test_nothing_is_left_behind_and_threads_agree(network: FractureNetwork, pixels: torch.Tensor) -> None:
     with torch.inference_mode():
         last, _ = network.features(pixels)
-    serial = {method: last_layer_map(network.head, last, 2, method) for method in FORMULAS}
+    serial = {method: last_layer_map(network.head, last, 2, method) for method in (*FORMULAS, *EIGEN)}
     with pytest.raises(KeyError):
         last_layer_map(network.head, last, 2, "tea-leaves")
     with pytest.raises(IndexError):
@@ -89,7 +108,7 @@ def test_nothing_is_left_behind_and_threads_agree(network: FractureNetwork, pixe
         assert not module._forward_hooks
         assert not module._backward_hooks
     assert all(parameter.grad is None for parameter in network.parameters())
-    jobs = [method for method in FORMULAS for _ in range(4)]
+    jobs = [method for method in serial for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
         drawings = pool.map(lambda method: last_layer_map(network.head, last, 2, method), jobs)
         for method, drawn in zip(jobs, drawings, strict=True):
