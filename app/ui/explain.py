@@ -14,7 +14,7 @@ import numpy as np
 from app.errors import Cancelled, ImageError, RejectedError
 from app.explain import DEFAULT, METHODS
 from app.explain.checks import quick_checks
-from app.explain.methods import draw, heat, map_request
+from app.explain.methods import draw, map_request
 from app.explain.overlay import COLOUR_MAPS, fracture_outline, overlay, plain, scale_bar
 from app.explain.regions import evidence_at, hot_regions, number_regions
 from app.imaging import examples as library
@@ -23,7 +23,19 @@ from app.model.classifier import Classifier, presence
 from app.pipeline import explain_image
 from app.ui import text
 from app.ui.languages import in_every, label, marked, said, say
-from app.ui.session import HEAVY, HOUR, PATIENT, SCREEN, Session, cancel, model_choice, picture, progress, watched
+from app.ui.session import (
+    HEAVY,
+    HOUR,
+    PATIENT,
+    SCREEN,
+    Requests,
+    Session,
+    cancel,
+    model_choice,
+    picture,
+    progress,
+    watched,
+)
 from app.ui.take_home import TakeHome
 from app.ui.uploads import guard, on_page
 
@@ -91,6 +103,7 @@ class ExplainTab:
         self.models = {classifier.card.name: classifier for classifier in classifiers}
         self.labelled = library.held_out_images(classifiers[0].card.classes)
         self.offered = library.examples(drawn=classifiers[0].card.subject.ours)
+        self.requests = Requests()
         self.session = gr.State(None, time_to_live=HOUR)
         self.rejected = gr.State(None, time_to_live=HOUR)
         with gr.Column(elem_id="workbench"):
@@ -212,9 +225,9 @@ class ExplainTab:
         self.model.input(self.explain_again, [*states, *inputs], results, **heavy)
         changes = [self.colours.input, self.opacity.change, self.contour.input, self.fracture.input]
         chosen = [self.session, self.types, *looks]
-        gr.on([*changes, self.types.input, self.method.input], self.redraw, chosen, drawn, **LIGHT)
+        gr.on([*changes, self.types.input, self.method.select], self.redraw, chosen, drawn, **LIGHT)
         running = gr.on(
-            [self.types.input, self.method.input],
+            [self.types.input, self.method.select],
             self.draw_slowly,
             chosen,
             [*drawn, self.progress, self.stop],
@@ -370,7 +383,7 @@ class ExplainTab:
         classifier = self.models[explanation.model]
         choices, style = text.bars(classifier.card, explanation)
         # Nothing speaks for a heatmap of a picture that the model was never meant for.
-        findings = () if session.anyway else quick_checks(map_request(classifier, session.square), explanation)
+        findings = () if session.anyway else quick_checks(self.requests.of(classifier, session), explanation)
         drawn = self._drawn(session, explanation.prediction.best, looks._replace(method=DEFAULT))
         return {
             self.message: "",
@@ -391,7 +404,7 @@ class ExplainTab:
     def _drawn(self, session: Session, name: str, looks: Looks) -> Updates:
         explanation = session.explanation
         card, image = self.models[explanation.model].card, explanation.radiograph.shown()
-        shown = self._heat(session, name, looks.method)
+        shown = self.requests.heat(self.models[explanation.model], session, name, looks.method)
         painted = overlay(image, shown, colour_map=looks.colours, opacity=looks.opacity, contour=looks.contour)
         regions = hot_regions(shown)
         outlines = ["hottest"] if looks.contour and regions else []
@@ -416,16 +429,6 @@ class ExplainTab:
             self.description: text.describe(card, explanation, name, looks.method, regions),
             self.point: "",
         }
-
-    def _heat(self, session: Session, name: str, method: str) -> np.ndarray:
-        """The map on the image, float32 (H, W) in 0..1; what took time to find is kept."""
-        explanation = session.explanation
-        if method == DEFAULT:
-            return explanation.heat(name)
-        if (name, method) not in session.maps:
-            request = map_request(self.models[explanation.model], session.square, name)
-            session.maps[name, method] = draw(request, method)
-        return heat(session.maps[name, method], explanation.placement)
 
     def _nothing(self, message: str, rejected: Slices | None = None, picture: np.ndarray | None = None) -> Updates:
         """No result, and what the page says instead; what was rejected stays to be looked at."""

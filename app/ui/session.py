@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import gradio as gr
 import numpy as np
 from gradio.components import Component
 
 from app.errors import Progress
+from app.explain.methods import DEFAULT, MapRequest, draw, heat, map_request
 from app.imaging.series import Slices
-from app.model.classifier import Explanation
+from app.model.classifier import Classifier, Explanation
 from app.model.ood import Likeness
 from app.model.weights import ModelCard
 from app.ui.languages import in_every, label
@@ -147,6 +149,34 @@ def run_slowly(
     running = go.click(work, [session, *inputs], results, concurrency_id=PATIENT, concurrency_limit=2, **quiet)
     cancel(session.change, running, clear, None, results, **quiet)
     cancel(stop.click, running, lambda: line(CANCELLED), None, results[0], **quiet)
+
+
+class Requests:
+    """What was last asked about X-rays on the page: their features cost a prediction, and a method that needs no more
+    is there at once. As many as ``MOST`` are kept, and each no longer than its session."""
+
+    MOST = 4
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Session, MapRequest] = WeakKeyDictionary()
+
+    def of(self, classifier: Classifier, session: Session) -> MapRequest:
+        """A request for maps of the session's X-ray, of the type that is likeliest."""
+        request = self._kept.get(session)
+        if request is None:
+            request = self._kept[session] = map_request(classifier, session.square)
+            for other in list(self._kept)[: -self.MOST]:
+                self._kept.pop(other, None)
+        return request
+
+    def heat(self, classifier: Classifier, session: Session, name: str, method: str) -> np.ndarray:
+        """A type's map on the image, float32 (H, W) in 0..1; what took time to find is kept."""
+        if method == DEFAULT:
+            return session.explanation.heat(name)
+        if (name, method) not in session.maps:
+            request = replace(self.of(classifier, session), target=classifier.classes.index(name))
+            session.maps[name, method] = draw(request, method)
+        return heat(session.maps[name, method], session.explanation.placement)
 
 
 def cancel(
