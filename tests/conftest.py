@@ -19,9 +19,12 @@ from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 from app.model.network import build_network
 from app.model.subject import Subject
-from app.model.weights import FractureType, ModelCard, WeightsFile, write_card
+from app.model.weights import FractureType, ModelCard, WeightsFile, available, load_card, write_card
 from training.data.bone_break import CLASSES
 from training.release.export import INTENDED_USE
+
+SHIPPED = [name for name in available() if load_card(name).subject.ours]
+"""Models of this project; anybody's own may lie beside them."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

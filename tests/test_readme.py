@@ -23,8 +23,9 @@ from typer.testing import CliRunner
 
 from app.cli import cli as app_cli
 from app.imaging.examples import draw
-from app.model.weights import available, load_card, percent
+from app.model.weights import load_card, percent
 from tests.app.test_cli import free_port, served
+from tests.conftest import SHIPPED
 from tests.training.toys import JOINT
 from training.cli import cli as training_cli
 from training.data import download as downloads
@@ -99,7 +100,7 @@ def test_make_test_checks_and_tests() -> None:
 
 def _shape(line: str) -> str:
     """A line of the command line's output without the figures and types, which depend on the weights."""
-    types = "|".join(sorted((kind.name for kind in load_card(available()[0]).classes), key=len, reverse=True))
+    types = "|".join(sorted((kind.name for kind in load_card(SHIPPED[0]).classes), key=len, reverse=True))
     return re.sub(r"\d+", "N", re.sub(types, "TYPE", line))
 
 
@@ -119,7 +120,7 @@ def test_the_lines_of_python_run(xray: Path, capsys: pytest.CaptureFixture[str])
     folder = xray.parent / "explanations"
     folder.mkdir()
     exec(compile(PYTHON, "README.md", "exec"), {})
-    assert capsys.readouterr().out.strip() in {kind.name for kind in load_card(available()[0]).classes}
+    assert capsys.readouterr().out.strip() in {kind.name for kind in load_card(SHIPPED[0]).classes}
     assert {"overlay.png", "heatmap.png", "explanation.json"} <= {path.name for path in folder.iterdir()}
 
 
@@ -182,7 +183,7 @@ def test_pages_cards_and_readme_are_the_reports() -> None:
     rendered = pages(Path())
     written = [
         *(Path("docs") / f"{name}.md" for name in PAGES),
-        *(Path("weights") / name / "README.md" for name in available()),
+        *(Path("weights") / name / "README.md" for name in SHIPPED),
         *Path("weights").glob("*/sources.json"),
         Path("weights") / "data.json",
     ]
@@ -197,7 +198,7 @@ def test_figures_in_the_readmes_sentences_are_those_that_were_measured() -> None
     audit = json.loads(Path("training/data/audits/bone-break.json").read_text(encoding="utf-8"))
     shipped = re.search(r"report: headline -->\n\| (.+?) \|", README)
     assert shipped
-    card = next(card for card in map(load_card, available()) if card.title == shipped[1])
+    card = next(card for card in map(load_card, SHIPPED) if card.title == shipped[1])
     calibrated = card.metrics["cross_validation"]["expected_calibration_error"]["bins"][4]
     text = " ".join(README.split())
     assert f"{percent(leak['published']['accuracy']['value'], 1)} on a random split" in text
@@ -209,7 +210,7 @@ def test_figures_in_the_readmes_sentences_are_those_that_were_measured() -> None
     assert f"{percent(calibrated['accuracy'], 1)} carry that label" in text
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_model_cards_explain_with_their_own_model(name: str) -> None:
     text = (Path("weights") / name / "README.md").read_text(encoding="utf-8")
     for command in re.findall(r"```sh\n(.*?)\n```", text, re.S):

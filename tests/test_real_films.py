@@ -13,12 +13,12 @@ from app.cli import cli
 from app.imaging.examples import held_out_images
 from app.imaging.radiograph import read
 from app.model.classifier import Classifier
-from app.model.weights import available
+from tests.conftest import SHIPPED
 from training.evaluation.classification import evaluate
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_cards_figures_come_out_again(name: str, real_films: Path, tmp_path: Path) -> None:
     """From the committed weights and the films alone, to the last film."""
     import shutil
@@ -33,7 +33,7 @@ def test_the_cards_figures_come_out_again(name: str, real_films: Path, tmp_path:
 
 
 def test_ten_test_films_are_explained_on_the_film(real_films: Path, tmp_path: Path) -> None:
-    classifier = Classifier.load(available()[0])
+    classifier = Classifier.load(SHIPPED[0])
     films = [path for path, _ in held_out_images(classifier.card.classes, real_films)][::14]
     assert len(films) == 10
     result = CliRunner().invoke(cli, ["explain", *map(str, films), "--out", str(tmp_path)])
@@ -52,7 +52,7 @@ def test_ten_test_films_are_explained_on_the_film(real_films: Path, tmp_path: Pa
 def test_threads_and_batches_agree_on_the_shipped_model(real_films: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    classifier = Classifier.load(available()[0])
+    classifier = Classifier.load(SHIPPED[0])
     films = [read(path) for path, _ in held_out_images(classifier.card.classes, real_films)[:50]]
     serial = [classifier.explain([film])[0] for film in films]
     for one, batched in zip(serial, classifier.explain(films), strict=True):

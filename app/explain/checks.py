@@ -13,6 +13,7 @@ from app.errors import NoHeat, Progress
 from app.explain import shortcuts
 from app.explain.faithfulness import SHARES, Faithfulness, measure, measure_faithfulness
 from app.explain.methods import DEFAULT, METHODS, MapRequest, draw
+from app.explain.overlay import hottest
 from app.explain.sanity import (
     FEW,
     SAME_FOR_ANY_TYPE,
@@ -25,9 +26,9 @@ from app.explain.sanity import (
 )
 from app.explain.shortcuts import KINDS, Shortcuts
 from app.imaging.radiograph import Radiograph
-from app.model.classifier import Classifier, Explanation
+from app.model.classifier import Classifier, Explanation, presence
 from app.model.subject import OURS, Subject
-from app.model.weights import percent
+from app.model.weights import ModelCard, percent
 from app.sentence import Sentence
 
 __all__ = ["Checks", "Finding", "Hidden", "chart", "check_heatmap", "dependence", "hide", "pointing", "quick_checks"]
@@ -133,7 +134,22 @@ def quick_checks(request: MapRequest, explanation: Explanation) -> tuple[Finding
     (changed,) = stability(request, DEFAULT, found, fair_changes(request.classifier.card)[:1])
     subject = request.classifier.card.subject
     shares = shortcuts.shortcut_shares(explanation.radiograph.display(), found, explanation.placement, subject)
-    return _shortcuts(shares, subject), agreement, _same(changed)
+    meeting = _meeting(request.classifier.card, explanation)
+    return (*([meeting] if meeting else []), _shortcuts(shares, subject), agreement, _same(changed))
+
+
+def _meeting(card: ModelCard, explanation: Explanation) -> Finding | None:
+    """Whether heatmap and fracture outline agree about where; None where no fracture is seen, or nothing is hot."""
+    odds = explanation.fracture_odds()
+    hot = hottest(explanation.heat(explanation.prediction.best))
+    if odds is None or presence(explanation, card.presence) in (None, "none") or not hot.any():
+        return None
+    inside = float((odds[hot] >= 0.5).mean())
+    told = Sentence("{share} of the hottest region lies inside the outline.", share=percent(inside))
+    if inside > 0.0:
+        return Finding("good", Sentence("The hottest region and the fracture outline meet."), told)
+    apart = Sentence("The hottest region and the fracture outline do not meet: the model gives two answers.")
+    return Finding("poor", apart, told)
 
 
 def _same(changed: Stable) -> Finding:

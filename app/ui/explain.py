@@ -405,12 +405,13 @@ class ExplainTab:
         explanation = session.explanation
         card, image = self.models[explanation.model].card, explanation.radiograph.shown()
         shown = self.requests.heat(self.models[explanation.model], session, name, looks.method)
-        painted = overlay(image, shown, colour_map=looks.colours, opacity=looks.opacity, contour=looks.contour)
-        regions = hot_regions(shown)
-        outlines = ["hottest"] if looks.contour and regions else []
-        if looks.contour:
-            painted = number_regions(painted, regions)
         seen, odds = presence(explanation, card.presence), explanation.fracture_odds()
+        # Rings would mark what the verdict says is not there.
+        contour = looks.contour and seen != "none"
+        painted = overlay(image, shown, colour_map=looks.colours, opacity=looks.opacity, contour=contour)
+        regions = hot_regions(shown)
+        outlines = ["hottest"] if contour and regions else []
+        painted = number_regions(painted, regions) if contour else painted
         if looks.fracture and odds is not None and seen in ("suspicious", "definite"):
             painted = fracture_outline(painted, odds, dashed=seen == "suspicious")
             outlines.append(seen)

@@ -176,10 +176,10 @@ def verdict(
         warnings.append(notes.pop(0))
     muted = " muted" if seen == "none" or warnings else ""
     sure = confidence(probability).capitalize() if card.calibrated else UNCALIBRATED
-    found = [
-        f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>",
-        f"<p class='sure{muted}'>{said(sure)}</p>",
-    ]
+    found = [f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>"]
+    # Nobody knows how often an answer about such a picture is right.
+    if likeness != "out-of-distribution":
+        found.append(f"<p class='sure{muted}'>{said(sure)}</p>")
     if seen == "none":
         lead = f"<p class='presence none'>{said(IN_WORDS[seen])}</p><p class='if'>{said('If there is one:')}</p>"
         found = [lead, *found]
@@ -256,10 +256,8 @@ def _possible(card: ModelCard, sets: PredictionSets, prediction: Prediction) -> 
     types = [short[name].lower() for name in possible_types(prediction, sets)]
     level, listed, count = percent(sets.level), say(", ").join(types), str(len(types))
     if len(types) == len(card.classes):
-        return Sentence("{level} sure that it is any of the {count} types.", level=level, count=count)
-    if len(types) > 1:
-        return Sentence("{level} sure that it is one of {types}.", level=level, types=listed)
-    return Sentence("{level} sure that it is {type}.", level=level, type=listed)
+        return Sentence("A list that holds the right type {level} of the time: all {count}.", level=level, count=count)
+    return Sentence("A list that holds the right type {level} of the time: {types}.", level=level, types=listed)
 
 
 def _test_figures(card: ModelCard, best: str) -> Iterable[Sentence]:
@@ -315,6 +313,7 @@ def belief(findings: Sequence[Finding]) -> str:
     label = said("{passed} of {count} quick checks passed", passed=str(passed), count=str(len(findings)))
     told = (
         f"<ul class='checks'>{told}</ul><p>{said('These are the quick checks of the map of the predicted type.')} "
+        f"{said('They judge the map, not the verdict.')} "
         f"<a href='#' data-tab='tab-test'>{said('Run the full test')}</a></p>"
     )
     return (
@@ -360,7 +359,7 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
         warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())
     elif method == DEFAULT and outside >= WORTH_SAYING:
         warning = line("{share} of the evidence lies outside the X-ray.", share=digits(percent(outside)))
-    return f"{warning}{details(say('How to read it'), f'{told}<p>{marked(READING)}</p>')}"
+    return f"{warning}{details(say('Reading help'), f'{told}<p>{marked(READING)}</p>')}"
 
 
 def legend(explanation: Explanation, method: str, colour_map: str, opacity: float, outlines: Sequence[str] = ()) -> str:

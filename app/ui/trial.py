@@ -43,8 +43,8 @@ HIDING = (
     "Paint over a letter, the fracture or anything else: it is blurred away. "
     "If the verdict moves, it leant on what you hid."
 )
-STAYS = "{share} of the X-ray hidden. The verdict, {type}, stays."
-BECOMES = "{share} of the X-ray hidden. The verdict, {type}, becomes {other}."
+STAYS = "{share} of the X-ray hidden. The likeliest type, {type}, stays."
+BECOMES = "{share} of the X-ray hidden. The likeliest type, {type}, becomes {other}."
 BETTER = "The default map of {model} does not beat random maps by {measures}."
 NOT_LOADED = "There is no X-ray here yet. Press “Load the X-ray”."
 NOT_PAINTED = "Nothing is painted over yet."

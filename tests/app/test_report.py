@@ -10,9 +10,10 @@ import pytest
 
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
-from app.model.weights import ModelCard, PredictionSets, PresencePoints, available, load_card, with_interval
+from app.model.weights import ModelCard, PredictionSets, PresencePoints, load_card, with_interval
 from app.pipeline import Result, explain_image
 from app.report import LETTERS, report
+from tests.conftest import SHIPPED
 
 EVERYTHING = "".join(map(chr, [*range(1, 0x2100), *range(0x4E00, 0x4E20), 0xD800, 0x1F9B4, 0x10FFFF]))
 
@@ -52,7 +53,7 @@ def test_the_page_says_what_the_model_says(result: Result) -> None:
     assert pages(report(result)) == 1
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_figures_are_the_card_s(result: Result, name: str) -> None:
     card = load_card(name)
     found = words(report(replace(result, card=card)))
@@ -94,7 +95,7 @@ def test_any_letter_can_be_written(result: Result, caplog: pytest.LogCaptureFixt
 
 def test_the_fullest_page_is_one_page(result: Result) -> None:
     """The tallest picture, the longest names and notes, every warning: nothing meets the line at the foot."""
-    longest: ModelCard = max((load_card(name) for name in available()), key=lambda card: len(card.title))
+    longest: ModelCard = max((load_card(name) for name in SHIPPED), key=lambda card: len(card.title))
     card = longest.model_copy(
         update={
             "presence": PresencePoints(sensitive=1e3, specific=2e3),

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.model.weights import available, load_card
+from app.model.weights import load_card
+from tests.conftest import SHIPPED
 from training.recipe import Recipe, fold_of, fold_without, load_ablation, load_recipe, load_replications, load_short
 from training.studies.replications import RECIPE
 
@@ -108,7 +109,7 @@ def test_recipes_resolve_to_what_was_measured() -> None:
     assert found == SETTLED
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_cards_hold_the_recipe_of_their_name(name: str) -> None:
     theirs = Recipe.model_validate(load_card(name).recipe)
     committed = load_recipe(Path(f"training/recipes/{name}.yaml"))

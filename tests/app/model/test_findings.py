@@ -105,6 +105,6 @@ def test_a_mark_that_many_whole_hands_reach_says_so(classifier: Classifier, film
 def test_the_verdict_names_the_types_that_remain(classifier: Classifier, film: Radiograph) -> None:
     explained = classifier.explain([film])[0]
     some = classifier.card.model_copy(update={"sets": PredictionSets(score="APS", level=0.9, limit=0.5)})
-    assert "90 % sure that it is " in verdict(some, explained)
+    assert "A list that holds the right type 90 % of the time: " in verdict(some, explained)
     everything = classifier.card.model_copy(update={"sets": PredictionSets(score="LAC", level=0.9, limit=1.0)})
-    assert "90 % sure that it is any of the 10 types." in verdict(everything, explained)
+    assert "A list that holds the right type 90 % of the time: all 10." in verdict(everything, explained)

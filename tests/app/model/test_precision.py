@@ -17,7 +17,7 @@ from app.imaging.radiograph import Radiograph
 from app.model import precision
 from app.model.classifier import Classifier
 from app.model.precision import LARGEST_CHANGE, LEAST_CORRELATION, ReducedNetwork, changes, reduced
-from app.model.weights import available
+from tests.conftest import SHIPPED
 
 
 def seen(classifier: Classifier, *seeds: int) -> list[torch.Tensor]:
@@ -25,7 +25,7 @@ def seen(classifier: Classifier, *seeds: int) -> list[torch.Tensor]:
     return [classifier.pixels([classifier.boxed(Radiograph(each, window=(0, 255)))[0]]) for each in drawn]
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_say_the_same_and_draw_the_same(name: str) -> None:
     classifier = Classifier.load(name)
     again = ReducedNetwork(classifier.network)

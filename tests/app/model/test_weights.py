@@ -8,7 +8,7 @@ import torch
 
 from app.errors import WeightsError
 from app.model.weights import DEFAULT_FOLDER, available, load_card, load_network, ranked
-from tests.conftest import write_tiny_model
+from tests.conftest import SHIPPED, write_tiny_model
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_broken_card_is_refused(folder: Path) -> None:
         load_network("tiny", folder)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_load_and_are_small_enough(name: str) -> None:
     network, card = load_network(name)
     assert (DEFAULT_FOLDER / name / card.weights.file).stat().st_size <= 50_000_000

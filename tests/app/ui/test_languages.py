@@ -36,11 +36,12 @@ from app.model.classifier import (
     where_judged,
 )
 from app.model.subject import OURS, Subject
-from app.model.weights import PredictionSets, PresencePoints, available, load_card
+from app.model.weights import PredictionSets, PresencePoints, load_card
 from app.sentence import Sentence
 from app.ui import batch, compare, text, trial
 from app.ui.languages import ENGLISH, LANGUAGES, STATIC, about, in_every, label, marked, said, say, speaking, spoken
 from app.ui.page import build
+from tests.conftest import SHIPPED
 from tests.serving import PATIENCE, launch
 
 CODES = sorted(LANGUAGES)
@@ -91,7 +92,7 @@ def spelled_out() -> set[str]:
 
 def made_up() -> set[str]:
     """Sentences that are put together of parts, or that other rooms make and the page shows first."""
-    cards = [load_card(name) for name in available()]
+    cards = [load_card(name) for name in SHIPPED]
     kinds = {kind.title for card in cards for kind in card.classes}
     sure = {confidence(probability) for probability in (0.9, 0.5, 0.1)}
     places = {f"{row} {column}" for row in ("upper", "middle", "lower") for column in ("left", "right")}

@@ -29,13 +29,14 @@ from app.explain.methods import METHODS, heat, map_request
 from app.imaging.examples import draw
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
-from app.model.weights import available, load_card, with_interval
+from app.model.weights import load_card, with_interval
 from app.ui import about
 from app.ui.explain import Looks
 from app.ui.page import OFTEN, OLDEST, own_folder
 from app.ui.uploads import bound
 from tests.app.imaging.test_dicom import made, written
 from tests.app.test_pipeline import valid
+from tests.conftest import SHIPPED
 from tests.serving import PATIENCE, launch, until
 
 
@@ -391,7 +392,7 @@ def test_the_model_card_is_shown_without_what_a_page_cannot_use(classifier: Clas
 
 
 def test_the_about_page_tells_figures_and_limits() -> None:
-    for name in available():
+    for name in SHIPPED:
         card = load_card(name)
         text = about.whole_card(card)
         assert with_interval(card.metrics["test"]["accuracy"]) in text
