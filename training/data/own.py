@@ -127,8 +127,8 @@ def _classes(rows: list[_Row], root: Path) -> tuple[str, ...]:
         loose = pictures_in(root, []) if root.is_dir() else ()
         own = f" {len(loose)} pictures lie in it itself, in no class: is it a class's folder?" if loose else ""
         raise ValueError(
-            f"{root} holds {len(labels)} classes with pictures; 2 to {MOST_CLASSES} can be learnt. A class is a folder "
-            f"of pictures, or a label in a CSV file with the columns path and label.{own}"
+            f"{root} holds {len(labels)} class{'es' * (len(labels) != 1)} with pictures; 2 to {MOST_CLASSES} can be "
+            f"learnt. A class is a folder of pictures, or a label in a CSV file with the columns path and label.{own}"
         )
     return tuple(labels)
 

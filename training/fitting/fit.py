@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -44,6 +45,10 @@ from training.machines import process
 from training.recipe import Distil, Precision, Recipe, recipe_of
 
 log = logging.getLogger(__name__)
+# Lightning tells of its own products, and of each thing twice where anybody else logs.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+# A run's recipe and split lie there before its first checkpoint does.
+warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
 
 @dataclass(frozen=True)

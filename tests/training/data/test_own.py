@@ -77,7 +77,7 @@ def test_a_table_is_a_data_set(tmp_path: Path) -> None:
     [
         ("path,kind\na.png,cat\n", "needs the columns path and label"),
         ("path,label,split\na.png,cat,somewhere\n", "line 2: there is no part 'somewhere'"),
-        ("path,label\na.png,cat\n", "holds 1 classes"),
+        ("path,label\na.png,cat\n", "holds 1 class with"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, rows: str, told: str) -> None:
