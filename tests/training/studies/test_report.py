@@ -13,7 +13,6 @@ from app.model.weights import load_card, with_interval
 from benchmarks.record import keep
 from training.studies.report import model_card, report
 
-
 RATIOS = (
     "ours, prediction and ten maps in bfloat16",
     "torchvision + torch-cam, one map",
