@@ -17,7 +17,7 @@ import numpy as np
 from app.errors import ImageError
 from app.explain import overlay, regions
 from app.imaging import pixels, radiograph
-from app.imaging.dicom import OTHERS, trained_on
+from app.imaging.dicom import OTHERS, TRAINED_ON
 from app.model import classifier as judging
 from app.model.classifier import Classifier, FractureFinding
 from app.model.ood import Detector
@@ -83,7 +83,7 @@ def _words(card: ModelCard) -> dict[str, Any]:
     own = json.loads((SOURCES / "words.json").read_text(encoding="utf-8"))
     ours = {
         "rejected": judging.REJECTED,
-        "modalities": {name: what for name, what in OTHERS.items() if not trained_on(name)},
+        "modalities": dict(OTHERS),
         "likeness": dict(judging.LIKENESS_WARNINGS),
         "found": dict(judging.IN_WORDS),
         "no_evidence": overlay.NO_EVIDENCE,
@@ -151,6 +151,7 @@ def web_card(model: Classifier) -> dict[str, Any]:
             "errors": _errors(card),
             "always": say(text.always(card)),
             "words": _words(card),
+            "radiographs": sorted(TRAINED_ON),
             "limits": {
                 "bytes": radiograph.MAX_BYTES,
                 "pixels": radiograph.MAX_PIXELS,

@@ -48,6 +48,11 @@ VENDOR = {
 LICENCES = ("dcmjs/License.txt", "dcmjs-imaging/LICENSE.txt", "dcmjs-codecs/LICENSE.txt", "pako/LICENSE")
 RUNTIME_LICENCES = ("onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt")
 """Of ONNX Runtime, whose package on npm holds none; they come with the same project's package for Python."""
+POLICY = (
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; "
+    "img-src 'self' blob: data:; form-action 'none'; base-uri 'none'"
+)
+"""What the browser lets the page do: ask nothing of other servers, whatever a script may try."""
 ALONE = {
     "cross-origin-embedder-policy": "require-corp",
     "cross-origin-opener-policy": "same-origin",
@@ -192,7 +197,7 @@ def _write(target: Path, model: Classifier, files: dict[str, bytes]) -> None:
     (target / "README.md").write_text(_readme(card), encoding="utf-8")
     examples = _pictures(target, card, subject.ours)
     notice, _, more = card["intended_use"].partition(". ")
-    told = {"heading": card["heading"], "lead": card["lead"], "model": card["title"]}
+    told = {"heading": card["heading"], "lead": card["lead"], "model": card["title"], "policy": POLICY}
     told |= {"notice": notice.rstrip(".") + ".", "more_notice": more}
     told = {key: html.escape(each) for key, each in told.items()}
     told |= {"examples": examples, "examples_hidden": "" if examples else " hidden"}
@@ -211,6 +216,5 @@ def _version(target: Path) -> None:
     known = hashlib.sha256()
     for path in sorted(path for path in target.rglob("*") if path.is_file()):
         known.update(path.name.encode() + path.read_bytes())
-    told = Template(worker.read_text(encoding="utf-8"))
-    pages = json.dumps(["./", *own])
-    worker.write_text(told.safe_substitute(version=known.hexdigest()[:16], page_files=pages), encoding="utf-8")
+    told = {"version": known.hexdigest()[:16], "page_files": json.dumps(["./", *own]), "policy": POLICY}
+    worker.write_text(Template(worker.read_text(encoding="utf-8")).substitute(told), encoding="utf-8")

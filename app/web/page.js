@@ -177,7 +177,7 @@ const loading = settle()
   .then(load)
   .catch((error) => {
     console.error(error);
-    throw new Refusal(say("WebAssembly" in globalThis ? "unloadable" : "needs_support"));
+    throw new Refusal(say(globalThis.WebAssembly ? "unloadable" : "needs_support"));
   })
   .finally(() => progress(null));
 listen();

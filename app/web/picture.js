@@ -1,8 +1,8 @@
 // From the bytes of a file to a picture in grey: what app/imaging/radiograph.py does, with the browser's own decoders.
 //
-// A picture is `{height, width, grey, window, colours, notes, tinted, modality}`: grey of 8 or 16 bits, row by row; the
+// A picture is `{height, width, grey, window, colours, notes, tinted, foreign}`: grey of 8 or 16 bits, row by row; the
 // two values shown as black and white; RGB of pictures that have colours, however pale, else null; sentences on how it
-// was read; whether it is in colour; and what DICOM calls its kind.
+// was read; whether it is in colour; and whether its file says that it is no radiograph, as the first note then tells.
 
 import { readDicom } from "./dicom.js";
 import { isDeep, readDeep } from "./png.js";
@@ -64,7 +64,7 @@ export async function read(file) {
   if (!data.byteLength) throw new Refusal(say("empty"));
   const kind = kindOf(new Uint8Array(data));
   if (kind === "tiff" || kind === "unknown") throw new Refusal(say(kind));
-  const common = { window: [0, 255], notes: [], modality: "" };
+  const common = { window: [0, 255], notes: [], foreign: false };
   let found;
   if (kind === "deep") {
     found = { ...common, colours: null, tinted: false, ...(await readDeep(new Uint8Array(data))) };
@@ -72,8 +72,8 @@ export async function read(file) {
   } else {
     const image = kind === "dicom" ? await readDicom(data) : await decoded(file).catch(() => null);
     if (!image) throw new Refusal(say("damaged"));
-    const { height, width, notes = [], modality = "" } = image;
-    found = { height, width, ...common, notes, modality, ...greyOf(image.data, limits) };
+    const { height, width, notes = [], foreign = false } = image;
+    found = { height, width, ...common, notes, foreign, ...greyOf(image.data, limits) };
     if (found.tinted && !card.colour) found.notes.push(say("in_colour"));
   }
   checkSize(found.height, found.width, limits);

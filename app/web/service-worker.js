@@ -3,6 +3,12 @@
 
 const VERSION = "$version";
 const PAGE = $page_files;
+const HEADERS = {
+  "Content-Security-Policy": "$policy", // of workers too, which the page's own does not reach
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+};
 
 self.addEventListener("install", (event) => {
   const keep = async () => (await caches.open(VERSION)).addAll(PAGE.map((name) => new Request(name, { cache: "reload" })));
@@ -18,11 +24,9 @@ self.addEventListener("activate", (event) => {
 });
 
 function apart(response) {
-  const headers = new Headers(response.headers);
-  headers.set("Cross-Origin-Opener-Policy", "same-origin");
-  headers.set("Cross-Origin-Embedder-Policy", "require-corp");
-  headers.set("Cross-Origin-Resource-Policy", "same-origin");
   const { status, statusText } = response;
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
   return new Response(response.body, { status, statusText, headers });
 }
 

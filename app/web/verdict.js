@@ -33,7 +33,7 @@ export function verdict(explanation, picture, likeness) {
   const { seen, ranking, probabilities } = explanation;
   const [best] = ranking;
   const notes = [...picture.notes];
-  const warnings = [card.words.likeness[likeness], card.words.modalities[picture.modality] && notes.shift()].filter(Boolean);
+  const warnings = [card.words.likeness[likeness], picture.foreign && notes.shift()].filter(Boolean);
   const muted = seen === "none" || warnings.length ? "muted" : "";
   const words = card.calibrated ? inWords(card.confidence, probabilities[best]) : say("uncalibrated");
   const kind = element("p", `kind ${muted}`, card.classes[best].title, element("span", "", percent(probabilities[best])));
