@@ -56,7 +56,7 @@ export class Explanation {
 
   /** The heatmap of a class on a picture of some size, 0 to 1: all zero without evidence. */
   heat(c, height, width) {
-    if (!this.hasEvidence(c)) return new Float64Array(height * width);
+    if (!this.hasEvidence(c)) return new Float32Array(height * width);
     const positive = this.maps[c].map((each) => Math.max(each / this.fullColour, 0));
     return clipped(ontoImage(positive, this.h, this.w, this.place, height, width));
   }

@@ -22,23 +22,21 @@ const cubic = (far, a = -0.75) =>
 /** Where each pixel of a line of `to` takes its value from among `from`, and with what weights, `many` each. */
 function taps(from, to, kind) {
   const scale = from / to;
-  const many = { area: Math.ceil(scale) + 1, linear: 2, cubic: 4 }[kind];
+  const many = { area: Math.ceil(scale) + 2, linear: 2, cubic: 4 }[kind];
   const at = new Int32Array(to * many);
-  const weight = new Float64Array(to * many);
+  const weight = new Float32Array(to * many);
   for (let i = 0; i < to; i++) {
-    const middle = (i + 0.5) * scale - 0.5;
-    const low = Math.floor(middle);
+    const start = i * scale;
+    const middle = Math.fround((i + 0.5) * scale - 0.5);
     for (let k = 0; k < many; k++) {
-      let place, share;
+      const place = Math.floor(kind === "area" ? start : middle) + k - (kind === "cubic");
+      let share;
       if (kind === "area") {
-        const [start, end] = [i * scale, Math.min((i + 1) * scale, from)];
-        place = Math.floor(start + 1e-9) + k;
-        const inside = Math.min(end, place + 1) - Math.max(start, place);
+        const inside = Math.min(start + scale, place + 1, from) - Math.max(start, place);
         // OpenCV leaves out slivers.
-        share = inside > 1e-3 ? Math.fround(inside / (end - start)) : 0;
+        share = inside > 1e-3 ? inside / Math.min(scale, from - start) : 0;
       } else {
-        place = kind === "cubic" ? low - 1 + k : low + k;
-        share = kind === "cubic" ? cubic(Math.abs(middle - place)) : k ? middle - low : 1 - middle + low;
+        share = kind === "cubic" ? cubic(Math.abs(middle - place)) : 1 - Math.abs(middle - place);
       }
       at[i * many + k] = Math.min(Math.max(place, 0), from - 1);
       weight[i * many + k] = share;
@@ -47,7 +45,7 @@ function taps(from, to, kind) {
   return { at, weight, many };
 }
 
-/** Numbers (height, width, channels) at another size: float64. */
+/** Numbers (height, width, channels) at another size: float32, each step rounded as OpenCV's are. */
 export function resample(source, height, width, toHeight, toWidth, kind, channels = 1) {
   const across = taps(width, toWidth, kind);
   const down = taps(height, toHeight, kind);
@@ -55,31 +53,47 @@ export function resample(source, height, width, toHeight, toWidth, kind, channel
   const lines = new Map(); // of source rows resampled across, as long as they are needed
   const resampled = (row) => {
     if (lines.has(row)) return lines.get(row);
-    const found = new Float64Array(line);
+    const found = new Float32Array(line);
     for (let i = 0; i < toWidth; i++) {
       for (let k = i * across.many; k < (i + 1) * across.many; k++) {
+        if (!across.weight[k]) continue;
         const from = (row * width + across.at[k]) * channels;
-        for (let c = 0; c < channels; c++) found[i * channels + c] += across.weight[k] * source[from + c];
+        for (let c = 0; c < channels; c++) found[i * channels + c] += Math.fround(across.weight[k] * source[from + c]);
       }
     }
     for (const old of lines.keys()) if (lines.size > down.many) lines.delete(old);
     lines.set(row, found);
     return found;
   };
-  const made = new Float64Array(toHeight * line);
+  const made = new Float32Array(toHeight * line);
   for (let j = 0; j < toHeight; j++) {
     for (let k = j * down.many; k < (j + 1) * down.many; k++) {
       if (!down.weight[k]) continue;
       const row = resampled(down.at[k]);
-      for (let i = 0; i < line; i++) made[j * line + i] += down.weight[k] * row[i];
+      for (let i = 0; i < line; i++) made[j * line + i] += Math.fround(down.weight[k] * row[i]);
     }
+  }
+  return made;
+}
+
+/** Means of whole blocks of pixels, as OpenCV rounds them: of four pixels halves go up. */
+function blocks(source, width, toHeight, toWidth, channels, [high, wide]) {
+  const share = Math.fround(1 / (high * wide));
+  const made = new source.constructor(toHeight * toWidth * channels);
+  for (let i = 0; i < made.length; i++) {
+    const [row, column, c] = [Math.floor(i / channels / toWidth), Math.floor(i / channels) % toWidth, i % channels];
+    let sum = 0;
+    for (let y = row * high; y < (row + 1) * high; y++) {
+      for (let x = column * wide; x < (column + 1) * wide; x++) sum += source[(y * width + x) * channels + c];
+    }
+    made[i] = high === 2 && wide === 2 ? (sum + 2) >> 2 : round(Math.fround(sum * share));
   }
   return made;
 }
 
 /** OpenCV's way to enlarge bytes: weights of 11 bits, and the last bits of products cut off. */
 function enlarged(source, height, width, toHeight, toWidth, channels) {
-  const fixed = (line) => line.weight.map((share) => round(share * 2048));
+  const fixed = (line) => Int32Array.from(line.weight, (share) => round(share * 2048));
   const [across, down] = [taps(width, toWidth, "linear"), taps(height, toHeight, "linear")];
   const [sideways, upwards] = [fixed(across), fixed(down)];
   const made = new Uint8Array(toHeight * toWidth * channels);
@@ -105,10 +119,10 @@ export function resized(source, height, width, toHeight, toWidth, channels = 1) 
   if (height === toHeight && width === toWidth) return source;
   const shrinks = toHeight < height || toWidth < width;
   if (!shrinks && source.BYTES_PER_ELEMENT === 1) return enlarged(source, height, width, toHeight, toWidth, channels);
+  const scales = [height / toHeight, width / toWidth];
+  if (shrinks && scales.every(Number.isInteger)) return blocks(source, width, toHeight, toWidth, channels, scales);
   const found = resample(source, height, width, toHeight, toWidth, shrinks ? "area" : "linear", channels);
-  // Of four pixels halves are rounded up.
-  const halved = height === 2 * toHeight && width === 2 * toWidth;
-  return source.constructor.from(found, halved ? (value) => Math.floor(value + 0.5) : (value) => round(Math.fround(value)));
+  return source.constructor.from(found, round);
 }
 
 /** Brightness 0 to 1 of some pixels of a picture: float32. */
@@ -141,10 +155,10 @@ export function letterbox(picture, size, colour) {
   return { square, place };
 }
 
-/** A map (h, w) of the whole square laid on an image, bicubic and then linear: float64 (height, width). */
+/** A map (h, w) of the whole square laid on an image, bicubic and then linear: float32 (height, width). */
 export function ontoImage(map, h, w, place, height, width) {
   const whole = resample(map, h, w, place.size, place.size, "cubic");
-  const part = new Float64Array(place.height * place.width);
+  const part = new Float32Array(place.height * place.width);
   for (let y = 0; y < place.height; y++) {
     const start = (place.top + y) * place.size + place.left;
     part.set(whole.subarray(start, start + place.width), y * place.width);
