@@ -92,6 +92,7 @@ def _words(card: ModelCard) -> dict[str, Any]:
         "blank": radiograph.BLANK,
         "empty": _refusal(b""),
         "reading": text.READING,
+        "point": text.POINT,
         "uncalibrated": text.UNCALIBRATED,
         "failed": text.OURS,
     }

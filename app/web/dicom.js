@@ -16,10 +16,12 @@ async function load() {
   await script("vendor/dcmjs.min.js");
   await script("vendor/dcmjs-imaging.min.js");
   globalThis.dcmjs.log.setLevel?.("silent");
-  // The library asks for its decoders through eval, which the page's policy forbids: it gets them without.
+  // The library asks for its decoders through eval, which the page's policy forbids: for that call it is a fetch.
   const { eval: evaluate } = globalThis;
   globalThis.eval = () => fetch(DECODERS);
-  await globalThis.dcmjsImaging.NativePixelDecoder.initializeAsync().finally(() => (globalThis.eval = evaluate));
+  const ready = globalThis.dcmjsImaging.NativePixelDecoder.initializeAsync();
+  globalThis.eval = evaluate;
+  await ready;
   return globalThis.dcmjsImaging;
 }
 

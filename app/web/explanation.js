@@ -61,6 +61,13 @@ export class Explanation {
     return clipped(ontoImage(positive, this.h, this.w, this.place, height, width));
   }
 
+  /** A class's evidence at a point, in shares of width and height, in logits. */
+  evidenceAt(c, x, y) {
+    const { height, width } = this.place;
+    const laid = ontoImage(this.maps[c], this.h, this.w, this.place, height, width);
+    return laid[Math.floor(y * height) * width + Math.floor(x * width)];
+  }
+
   /** Odds of a fracture relative to the likeliest cell, 0 to 1, on a picture of some size. */
   fractureOdds(height, width) {
     const most = highest(this.fracture);

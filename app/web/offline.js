@@ -10,12 +10,15 @@ const controlled = () =>
     setTimeout(() => resolve(false), PATIENCE);
   });
 
-/** Whether the service worker stands behind the page; where that gives it threads, it is loaded again, once. */
-export async function settle() {
+/**
+ * Whether the service worker stands behind the page; where that gives it threads, the page is loaded again, once, unless
+ * people are `busy` with it already.
+ */
+export async function settle(busy) {
   try {
     await navigator.serviceWorker.register("service-worker.js");
     if (!(await controlled())) return false;
-    if (!crossOriginIsolated && !sessionStorage.getItem("apart")) {
+    if (!crossOriginIsolated && !busy() && !sessionStorage.getItem("apart")) {
       sessionStorage.setItem("apart", "asked for");
       location.reload();
       await new Promise(() => {});

@@ -5,7 +5,7 @@ import { Model } from "./model.js";
 import { keepTheRest, settle } from "./offline.js";
 import { paint } from "./paint.js";
 import { onScreen, read } from "./picture.js";
-import { alternative, bars, description, element, verdict, warningOf } from "./verdict.js";
+import { alternative, bars, description, element, point, verdict, warningOf } from "./verdict.js";
 import { Refusal, card, say } from "./words.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -25,16 +25,21 @@ function progress(told, share) {
 
 function message(told) {
   $("#message").hidden = told === null;
-  $("#message").textContent = told ?? "";
+  $("#message").replaceChildren(told ?? "");
 }
 
-/** Says that nothing can be told of a picture. */
-function refuse(told) {
+/** Says that nothing can be told of a picture; people may insist where there is a way. */
+function refuse(told, insist = null) {
   result = null;
   document.body.dataset.state = "refused";
   $("#bench").hidden = true;
   message(told);
-  $("#start").scrollIntoView({ block: "nearest" });
+  if (insist) {
+    $("#message").append(element("button", "", say("anyway")));
+    $("#message button").addEventListener("click", insist);
+  }
+  scrollTo({ top: 0 });
+  document.dispatchEvent(new CustomEvent("refused", { detail: told }));
 }
 
 function redraw() {
@@ -53,6 +58,7 @@ function redraw() {
   $("#legend .fracture").classList.toggle("dashed", seen === "suspicious");
   const scale = say("scale", { count: explanation.fullColour.toFixed(0) });
   Object.assign($("#legend .scale"), { ariaLabel: scale, title: scale });
+  $("#point").replaceChildren();
   $("#map").textContent = warningOf(explanation, chosen);
   $("#aid div").replaceChildren(...description(chosen, regions));
 }
@@ -75,8 +81,19 @@ function choose(chosen) {
   redraw();
 }
 
-/** The whole way of a picture, from the file to the page. */
-async function explain(file) {
+/** What stands at the point of the picture that was clicked. */
+function tellPoint({ offsetX, offsetY, target }) {
+  const scale = Math.max(target.width / target.clientWidth, target.height / target.clientHeight);
+  const [x, y] = [
+    0.5 + ((offsetX - target.clientWidth / 2) * scale) / target.width,
+    0.5 + ((offsetY - target.clientHeight / 2) * scale) / target.height,
+  ];
+  const inside = Math.min(x, y) >= 0 && Math.max(x, y) < 1;
+  $("#point").replaceChildren(...(inside ? point(result.explanation, x, y) : []));
+}
+
+/** The whole way of a picture, from the file to the page; `anyway` also where it is unlike any that the model knows. */
+async function explain(file, anyway = false) {
   const number = ++newest;
   const late = () => number !== newest;
   message(null);
@@ -92,7 +109,7 @@ async function explain(file) {
     progress(say("looking"));
     const likeness = await model.likeness(picture);
     if (late()) return;
-    if (likeness === "out-of-distribution") throw new Refusal(say("rejected"));
+    if (likeness === "out-of-distribution" && !anyway) return refuse(say("rejected"), () => explain(file, true));
     const explanation = await model.explain(picture);
     if (late()) return;
     result = { explanation, shown, chosen: explanation.ranking[0] };
@@ -109,7 +126,6 @@ async function explain(file) {
   } catch (error) {
     if (late()) return;
     refuse(error instanceof Refusal ? error.message : say("failed"));
-    document.dispatchEvent(new CustomEvent("refused", { detail: error.message }));
   } finally {
     if (!late() && loaded) progress(null);
   }
@@ -137,6 +153,7 @@ async function paste() {
 function listen() {
   document.querySelectorAll("input[type=file]").forEach(takeFrom);
   $("#another").addEventListener("click", () => $("#drop input").click());
+  $("#picture").addEventListener("click", tellPoint);
   $("#paste").hidden = !navigator.clipboard?.read;
   $("#paste").addEventListener("click", paste);
   $("#heat").addEventListener("click", () => (showHeat(!heatShown), redraw()));
@@ -173,7 +190,7 @@ async function load(kept) {
 }
 
 let loaded = false;
-const loading = settle()
+const loading = settle(() => newest > 0)
   .then(load)
   .catch((error) => {
     console.error(error);

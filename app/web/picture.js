@@ -9,20 +9,22 @@ import { isDeep, readDeep } from "./png.js";
 import { brightness, fit, resized } from "./square.js";
 import { Refusal, card, say } from "./words.js";
 
-/** Shades of grey of RGBA pixels, by OpenCV's whole numbers, and how many pixels are coloured. */
+/** Shades of grey of RGBA pixels, by OpenCV's whole numbers, and their colours where enough pixels have some. */
 function greyOf(pixels, limits) {
   const grey = new Uint8Array(pixels.length / 4);
-  const colours = new Uint8Array(3 * grey.length);
   let [pale, coloured] = [0, 0];
   for (let i = 0; i < grey.length; i++) {
-    const [red, green, blue] = [pixels[4 * i], pixels[4 * i + 1], pixels[4 * i + 2]];
+    const red = pixels[4 * i];
+    const green = pixels[4 * i + 1];
+    const blue = pixels[4 * i + 2];
     grey[i] = (red * 9798 + green * 19235 + blue * 3735 + 16384) >> 15;
-    colours.set([red, green, blue], 3 * i);
     const spread = Math.max(red, green, blue) - Math.min(red, green, blue);
     pale += spread > limits.pale * 255;
     coloured += spread > limits.chroma * 255;
   }
-  return { grey, colours: pale > limits.share * grey.length ? colours : null, tinted: coloured > limits.share * grey.length };
+  const enough = limits.share * grey.length;
+  const colours = pale > enough ? pixels.filter((_, i) => i % 4 !== 3) : null;
+  return { grey, colours, tinted: coloured > enough };
 }
 
 /** What is transparent becomes black, like the background of an X-ray. */

@@ -88,3 +88,13 @@ export function description(c, regions) {
     element("p", "", say("reading")),
   ];
 }
+
+/** The evidence at a point, in shares of width and height: the three strongest types, and the one most against. */
+export function point(explanation, x, y) {
+  const found = card.classes.map(({ short }, c) => ({ short, value: explanation.evidenceAt(c, x, y) }));
+  const sorted = found.sort((a, b) => b.value - a.value);
+  const shown = [...sorted.slice(0, 3), ...sorted.slice(3).slice(-1)];
+  const told = shown.map(({ short, value }) => `${short} ${value < 0 ? "" : "+"}${value.toFixed(1)}`);
+  const [before, after] = say("point", { evidence: "|" }).split("|");
+  return [before, element("strong", "", told.join(" · ")), after];
+}

@@ -22,6 +22,7 @@ async function start({ backend, runtime, code, networks, threads }) {
   const [binary, ...files] = await Promise.all([code, ...networks].map((name) => fetched(name, tell)));
   postMessage({ type: "starting" });
   ort = await import(runtime);
+  ort.env.logLevel = "error";
   ort.env.wasm.wasmBinary = binary;
   ort.env.wasm.numThreads = threads;
   const how = { executionProviders: [backend] };

@@ -34,6 +34,7 @@ const answer = {
   outside: it.ranking.map((c) => it.outside(c)), heat: heat.map((each) => [...each]),
   odds: fracture && [...it.fractureOdds(height, width)],
   regions: regions.map((each) => each.map((region) => ({ ...region, place: where(region) }))),
+  at: it.ranking.map((c) => it.evidenceAt(c, 0.5, 0.4)),
   sure: inWords(card.sure, probabilities[it.ranking[0]]),
 };
 """
@@ -84,7 +85,11 @@ def test_both_read_the_same(in_node: Callable[..., Any], classifier: Classifier,
     assert [ours.prediction.classes[c] for c in theirs["possible"]] == list(possible_types(ours.prediction, sets))
     assert theirs["sure"] == how_sure(ours.prediction.probability(names[0]))
     assert np.reshape(theirs["odds"], (height, width)) == pytest.approx(ours.fracture_odds(), abs=1e-5)
+    place = ours.placement
     for rank, name in enumerate(names):
+        square = cv2.resize(ours.evidence(name), (place.size, place.size), interpolation=cv2.INTER_CUBIC)
+        point = place.crop(square)[int(0.4 * place.height), place.width // 2]
+        assert theirs["at"][rank] == pytest.approx(point, abs=1e-4)
         heat = ours.heat(name)
         assert np.reshape(theirs["heat"][rank], heat.shape) == pytest.approx(heat, abs=1e-5)
         assert theirs["outside"][rank] == pytest.approx(ours.padding_share(name), abs=1e-5)

@@ -206,6 +206,8 @@ def test_an_upload_is_explained_and_another_type_shown(
     page.locator("#types label").nth(1).click()
     expect(page.locator("#picture")).to_have_attribute("aria-label", re.compile(titles[best[1]].lower()))
     assert (painted(page) != first).any()
+    page.locator("#picture").click()
+    expect(page.locator("#point")).to_contain_text("Evidence at this point, in logits: ")
     page.locator("#every").click()
     assert page.locator("#types label:visible").count() == len(shipped.classes)
     page.keyboard.press("Tab")
@@ -240,8 +242,10 @@ def test_a_photograph_and_what_is_no_picture_get_a_sentence(
 ) -> None:
     page = visit(width)
     assert upload(page, photograph)["words"] == REJECTED
-    expect(page.locator("#message")).to_have_text(REJECTED)
+    expect(page.locator("#message")).to_contain_text(REJECTED)
     expect(page.locator("#bench")).to_be_hidden()
+    assert answered(page, page.get_by_role("button", name="Explain it anyway").click)["type"] == "explained"
+    expect(page.locator("#verdict .warning")).to_contain_text("do not believe this")
     spoilt = {
         "letter.txt": b"Dear reader",
         "empty.png": b"",
