@@ -125,7 +125,7 @@ def _manifest(card: dict[str, Any]) -> str:
     return json.dumps(told, indent=1, ensure_ascii=False)
 
 
-def _readme(card: dict[str, Any]) -> str:
+def _readme(card: dict[str, Any], licence: str) -> str:
     """The front matter by which a folder is a static Space, and what it is."""
     from yaml import safe_dump
 
@@ -141,10 +141,12 @@ def _readme(card: dict[str, Any]) -> str:
         "short_description": f"{title}: in your own browser"[:LONGEST],
         "custom_headers": ALONE,
     }
+    owned = "" if card["ours"] else f"Licence of the images or weights it is made of: {licence}.\n"
     told = (
         f"# {title}\n\n{card['lead']} The model runs in the visitor's browser: no picture leaves it.\n\n"
         f"{card['intended_use']}\n\nModel: {card['title']} ({card['name']}, SHA-256 {card['sha256']}). "
         f"Written by fracture-explained {__version__}; any server that hands out files can serve this folder.\n"
+        f"{owned}"
     )
     return f"---\n{safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{told}"
 
@@ -194,7 +196,7 @@ def _write(target: Path, model: Classifier, files: dict[str, bytes]) -> None:
     card["files"] = {path.relative_to(target).as_posix(): path.stat().st_size for path in fetched}
     (target / "card.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
     (target / "manifest.webmanifest").write_text(_manifest(card), encoding="utf-8")
-    (target / "README.md").write_text(_readme(card), encoding="utf-8")
+    (target / "README.md").write_text(_readme(card, str(model.card.data.get("licence", "unknown"))), encoding="utf-8")
     examples = _pictures(target, card, subject.ours)
     notice, _, more = card["intended_use"].partition(". ")
     told = {"heading": card["heading"], "lead": card["lead"], "model": card["title"], "policy": POLICY}
