@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-hosting train-all lint format audit browser bench bench-install bench-load bench-page bench-users fuzz picture clean
+.PHONY: help demo test test-all test-hosting train-all lint format audit browser bench bench-install bench-load bench-page bench-users fuzz picture web clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -116,6 +116,12 @@ bench-users: $(VENV)/.dev ## eight users at once: same maps, time and peak memor
 
 picture: $(VENV)/.dev browser ## the README's picture, anew
 	$(BIN)/python -m docs.take_picture
+
+MODEL := resnet18-pyramid
+
+web: $(VENV)/.dev ## the demo as a page that computes in the browser, in build/web, then serve it; needs npm
+	$(BIN)/python -m app export $(MODEL) --web build/web
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/web 8000
 
 clean: ## remove what was installed and cached, never X-rays or weights
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache *.egg-info

@@ -5,6 +5,7 @@ Only what ``--help`` needs is imported up here: torch and Gradio take seconds, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -148,21 +149,50 @@ def import_model(
 @cli.command()
 def export(
     model: Annotated[str, typer.Argument(help="Name of a model")],
-    onnx: Annotated[Path, typer.Option(help="File to write")],
+    onnx: Annotated[Path | None, typer.Option(help="ONNX file to write")] = None,
+    web: Annotated[
+        Path | None, typer.Option(help="Folder to write: the page with the model in it, for any server; needs npm")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of models; the demo's own where not given")] = None,
     version: Version = False,
 ) -> None:
-    """Writes a model as one ONNX file, for programs that have neither torch nor this package."""
+    """Writes a model as one ONNX file, or as a page that computes in the visitor's browser.
+
+    Either is for programs and servers that have neither torch nor this package.
+    """
     from app.model.weights import DEFAULT_FOLDER
 
+    if onnx is None and web is None:
+        raise fail("Name what to write: --onnx FILE, or --web FOLDER.")
+    folder = weights or DEFAULT_FOLDER
     try:
-        from app.model.to_onnx import TOLERANCE, export_onnx
-
-        found = export_onnx(model, weights or DEFAULT_FOLDER, onnx)
+        if onnx is not None:
+            _write(onnx, lambda: _export_onnx(model, folder, onnx))
+        if web is not None:
+            _write(web, lambda: _export_web(model, folder, web))
     except ModuleNotFoundError as error:
         raise fail(f"That needs {error.name}. In the clone: python -m pip install '.[onnx]'.") from None
-    except WeightsError as error:
+    except (WeightsError, DeployError) as error:
         raise fail(printable(str(error))) from None
+
+
+def _write(place: Path, work: Callable[[], str]) -> None:
+    try:
+        typer.echo(work())
     except OSError as error:
-        raise fail(f"{printable(str(onnx))} cannot be written ({error.strerror or 'unknown reason'}).") from None
-    typer.echo(f"{printable(str(onnx))} is written; ONNX Runtime is {found:.0e} from torch, {TOLERANCE:g} allowed.")
+        raise fail(f"{printable(str(place))} cannot be written ({error.strerror or 'unknown reason'}).") from None
+
+
+def _export_onnx(model: str, weights: Path, file: Path) -> str:
+    from app.model.to_onnx import TOLERANCE, export_onnx
+
+    found = export_onnx(model, weights, file)
+    return f"{printable(str(file))} is written; ONNX Runtime is {found:.0e} from torch, {TOLERANCE:g} allowed."
+
+
+def _export_web(model: str, weights: Path, folder: Path) -> str:
+    from app.web_export import export_web
+
+    size = export_web(model, weights, folder)
+    place = printable(str(folder))
+    return f"{place} is written, {size / 2**20:.0f} MB. Look at it: python -m http.server --directory {place}"

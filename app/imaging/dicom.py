@@ -22,10 +22,12 @@ from app.imaging.dicom_display import show
 from app.imaging.dicom_pixels import PixelFormat, decode_pixels, pixel_format
 from app.imaging.dicom_read import elements, is_dicom, lengths, levels_of, number, numbers, word
 
-__all__ = ["CT_WINDOWS", "RADIOGRAPHS", "DicomFile", "is_dicom", "parse", "trained_on"]
+__all__ = ["CT_WINDOWS", "OTHERS", "RADIOGRAPHS", "TRAINED_ON", "DicomFile", "is_dicom", "parse", "trained_on"]
 
 RADIOGRAPHS = frozenset({"CR", "DX", "RF", "XA", "MG", "PX", "IO", "RG"})
 """Modalities of projection radiography (PS3.3 C.7.3.1.1.1)."""
+TRAINED_ON = RADIOGRAPHS | {"", "OT", "SC"}
+"""Modalities of which pictures are or may be radiographs; empty where unknown."""
 
 OTHERS = {
     "CT": "a CT slice",
@@ -162,7 +164,7 @@ def parse(data: bytes) -> DicomFile:
 
 def trained_on(modality: str) -> bool:
     """Whether pictures of a modality, empty where unknown, are or may be radiographs."""
-    return modality in RADIOGRAPHS or modality in ("", "OT", "SC")
+    return modality in TRAINED_ON
 
 
 def _notes(dataset: Dataset, modality: str, at_detector: bool) -> list[str]:

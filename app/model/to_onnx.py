@@ -2,6 +2,9 @@
 
 The graph takes letterboxed brightness and does the rest itself: normalisation, network, temperature. What a program
 must know to feed it and to name what comes out lies in the file's metadata.
+
+For a page that has to fetch it, a file may keep in float16 every weight that is the same number there, as those that
+lie in float16 on disk are.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from app import __version__
 from app.errors import WeightsError
 from app.imaging.letterbox import normalise
 from app.model.network import FractureNetwork
+from app.model.ood import MEAN, STD, Detector, DetectorCard, distances, pooled
 from app.model.weights import ModelCard, load_network
 
-__all__ = ["TOLERANCE", "export_onnx"]
+__all__ = ["TOLERANCE", "detector_onnx", "export_onnx", "model_onnx"]
 
 TOLERANCE = 1e-4
 """How far the file may be from torch: of probabilities, and of maps as a share of their largest value."""
@@ -65,18 +69,122 @@ def _metadata(card: ModelCard, network: FractureNetwork) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
-def _farthest(written: bytes, network: nn.Module, example: torch.Tensor) -> float:
-    """How far ONNX Runtime's outputs of the file are from torch's: probabilities as they are, maps by their largest."""
+class _Score(nn.Module):
+    """Brightness (N, 1 or 3, S, S) in 0..1 to the detector's score (N,)."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.extractor = detector.extractor
+        self.weight = nn.Parameter(detector.weight, requires_grad=False)
+        self.bias = detector.bias
+        self.precision = None if detector.precision is None else nn.Parameter(detector.precision, requires_grad=False)
+
+    def forward(self, brightness: torch.Tensor) -> torch.Tensor:
+        features = pooled(self.extractor, normalise(brightness, MEAN, STD))
+        if self.precision is None:
+            return features @ self.weight + self.bias
+        return distances(features, self.weight, self.precision)
+
+
+def _halved(model: Any) -> None:
+    """Keeps in float16 every weight of an ONNX model, in place, that is the same number there."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT:
+            continue
+        full = numpy_helper.to_array(weight)
+        with np.errstate(over="ignore"):
+            half = full.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), full):
+            casts.append(helper.make_node("Cast", [f"{weight.name}.half"], [weight.name], to=TensorProto.FLOAT))
+            weight.CopyFrom(numpy_helper.from_array(half, f"{weight.name}.half"))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _written(
+    name: str,
+    module: nn.Module,
+    card: ModelCard | DetectorCard,
+    outputs: list[str],
+    metadata: dict[str, str],
+    *,
+    small: bool,
+) -> tuple[bytes, float]:
+    """A module that takes brightness and gives ``outputs`` as an ONNX file, and how far ONNX Runtime is from torch."""
+    import onnx
+
+    channels = 3 if card.colour else 1
+    example = torch.rand(2, channels, card.size, card.size, generator=torch.Generator().manual_seed(0))
+    many = {key: {0: "images"} for key in (INPUT, *outputs)}
+    how: dict[str, Any] = {"input_names": [INPUT], "output_names": outputs, "dynamic_axes": many}
+    if small:
+        # Else normalisation is folded into the convolutions, whose products are no numbers of float16.
+        how |= {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The newer exporter, which torch recommends here, needs another package.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        bare = Path(folder) / "bare.onnx"
+        torch.onnx.export(module, (example,), bare, opset_version=OPSET, dynamo=False, **how)
+        model = onnx.load(bare)
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    if small:
+        _halved(model)
+    written = model.SerializeToString()
+    found = _farthest(written, module, example)
+    if not found <= TOLERANCE:
+        raise WeightsError(f"ONNX Runtime is {found:.1e} from torch on {name}, over {TOLERANCE:g}: nothing is kept.")
+    return written, found
+
+
+def _farthest(written: bytes, module: nn.Module, example: torch.Tensor) -> float:
+    """How far ONNX Runtime's outputs of the file are from torch's: the first as they are, others by their largest."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
     theirs = session.run(None, {INPUT: example.numpy()})
     with torch.inference_mode():
-        ours = [each.numpy() for each in network(example)]
+        found = module(example)
+    ours = [each.numpy() for each in (found if isinstance(found, tuple) else [found])]
     scales = [1.0, *(float(np.abs(each).max()) for each in ours[1:])]
     return max(
         float(np.abs(a - b).max()) / scale for a, b, scale in zip(ours, map(np.asarray, theirs), scales, strict=True)
     )
+
+
+def model_onnx(network: FractureNetwork, card: ModelCard, *, small: bool = False) -> tuple[bytes, float]:
+    """A model as the bytes of an ONNX file that says what torch says.
+
+    Args:
+        network: in evaluation mode, with its card.
+        small: keep weights in float16 where they are the same numbers there.
+
+    Returns:
+        The file, and how far ONNX Runtime is from torch, at most ``TOLERANCE``.
+
+    Raises:
+        WeightsError: its maps are Grad-CAM's, or the file does not say what torch says.
+        ModuleNotFoundError: onnx or onnxruntime is not installed.
+    """
+    if card.maps != "exact":
+        raise WeightsError(f"The maps of {card.name} need gradients, which an ONNX file has none of.")
+    outputs = ["probabilities", "maps", *(["fracture"] if card.places else [])]
+    module = _Standalone(network.eval(), card).eval()
+    return _written(card.name, module, card, outputs, _metadata(card, network), small=small)
+
+
+def detector_onnx(detector: Detector) -> bytes:
+    """The out-of-distribution detector as the bytes of an ONNX file, which takes brightness and gives the score.
+
+    Raises:
+        WeightsError: the file does not say what torch says.
+        ModuleNotFoundError: onnx or onnxruntime is not installed.
+    """
+    return _written("the detector", _Score(detector).eval(), detector.card, ["score"], {}, small=True)[0]
 
 
 def export_onnx(name: str, weights: Path, file: Path) -> float:
@@ -95,28 +203,7 @@ def export_onnx(name: str, weights: Path, file: Path) -> float:
         ModuleNotFoundError: onnx or onnxruntime is not installed.
         OSError: the file cannot be written.
     """
-    import onnx
-
-    network, card = load_network(name, weights)
-    if card.maps != "exact":
-        raise WeightsError(f"The maps of {name} need gradients, which an ONNX file has none of.")
-    whole = _Standalone(network.eval(), card).eval()
-    example = torch.rand(2, 3 if card.colour else 1, card.size, card.size, generator=torch.Generator().manual_seed(0))
-    outputs = ["probabilities", "maps", *(["fracture"] if card.places else [])]
-    many = {key: {0: "images"} for key in (INPUT, *outputs)}
-    how: dict[str, Any] = {"input_names": [INPUT], "output_names": outputs, "dynamic_axes": many}
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The newer exporter, which torch recommends here, needs another package.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        bare = Path(folder) / "bare.onnx"
-        torch.onnx.export(whole, (example,), bare, opset_version=OPSET, dynamo=False, **how)
-        model = onnx.load(bare)
-    for key, value in _metadata(card, network).items():
-        model.metadata_props.add(key=key, value=value)
-    written = model.SerializeToString()
-    found = _farthest(written, whole, example)
-    if not found <= TOLERANCE:
-        raise WeightsError(f"ONNX Runtime is {found:.1e} from torch on {name}, over {TOLERANCE:g}: nothing is kept.")
+    written, found = model_onnx(*load_network(name, weights))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(written)
     return found

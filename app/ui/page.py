@@ -45,9 +45,14 @@ TITLE = "Fracture types, explained"
 LEAD = "Which of {count} types of fracture an X-ray shows, and where the model looks."
 
 
+def heading(card: ModelCard) -> str:
+    """What stands over the page of a model."""
+    return "Fractures, explained" if card.subject.ours else f"{card.subject.title}, explained"
+
+
 def header(card: ModelCard) -> str:
     """What the page of a model is, and what it is not for, as HTML."""
-    title = "Fractures, explained" if card.subject.ours else f"{card.subject.title}, explained"
+    title = heading(card)
     lead = said(LEAD, count=str(len(card.classes)))
     notice = card.intended_use.partition(". ")[0].rstrip(".") + "."
     return f"""

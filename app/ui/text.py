@@ -34,19 +34,24 @@ from app.ui.languages import digits, marked, said, say
 
 __all__ = [
     "alternative",
+    "always",
     "bars",
     "belief",
     "describe",
     "details",
+    "doubt",
+    "errors_of",
     "legend",
     "line",
     "paragraphs",
     "point",
+    "record_at",
     "rejection",
     "short_titles",
     "shown",
     "shows",
     "table",
+    "test_figures",
     "titles",
     "verdict",
 ]
@@ -194,11 +199,11 @@ def verdict(
     told = "".join(f"<li>{marked(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
     return (
         f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(found)}"
-        f"{paragraphs('note', notes)}{details(_doubt(card), f'<ul>{told}</ul>')}</div>"
+        f"{paragraphs('note', notes)}{details(doubt(card), f'<ul>{told}</ul>')}</div>"
     )
 
 
-def _doubt(card: ModelCard) -> str:
+def doubt(card: ModelCard) -> str:
     """How far to trust the type, in a line."""
     test = card.metrics.get("test")
     if not test:
@@ -217,31 +222,44 @@ def _reliability(
         yield Sentence("{share} in words: {words}.", share=share, words=words)
     else:
         yield Sentence("Nobody has checked whether its probabilities are as high as they should be.")
-    if record := track_record(card, probability):
-        right, count = map(str, record)
-        judged = Sentence(where_judged(card))
-        known = Sentence(
-            "{judged} it was right on {right} of {count} X-rays when about this sure.",
-            judged=judged,
-            right=right,
-            count=count,
-        )
-        yield known if record[1] else Sentence("{judged} it was never this sure.", judged=judged)
+    if record := record_at(card, probability):
+        yield record
     if card.sets is not None:
         possible = _possible(card, card.sets, explanation.prediction)
         # The sets were calibrated on fractured images like those it learnt from, and promise nothing of others.
         only = Sentence("If this is a fracture like those it learnt from: {rest}", rest=possible)
         yield only if doubtful else possible
+    if seen is not None and (errors := errors_of(card, seen)):
+        yield errors
+    yield from test_figures(card, prediction.best)
+    yield always(card)
+
+
+def record_at(card: ModelCard, probability: float) -> Sentence | None:
+    """How often the model was right when about this sure; None where that was not measured."""
+    record = track_record(card, probability)
+    if record is None:
+        return None
+    right, count = map(str, record)
+    judged = Sentence(where_judged(card))
+    known = "{judged} it was right on {right} of {count} X-rays when about this sure."
+    if not record[1]:
+        return Sentence("{judged} it was never this sure.", judged=judged)
+    return Sentence(known, judged=judged, right=right, count=count)
+
+
+def errors_of(card: ModelCard, seen: FractureFinding) -> Sentence | None:
+    """How often such a finding is a mistake; None where that was not measured."""
     if seen == "none":
-        if (share := missed(card)) is not None:
-            yield Sentence("It misses the fracture in {share} of fractured test X-rays.", share=percent(share))
-    elif seen is not None and (alarms := false_alarms(card, seen)):
-        yield Sentence("False alarms: {alarms}.", alarms=Sentence.listed("{one}, {other}", alarms))
-    yield from _test_figures(card, prediction.best)
-    yield _always(card)
+        share = missed(card)
+        told = "It misses the fracture in {share} of fractured test X-rays."
+        return None if share is None else Sentence(told, share=percent(share))
+    alarms = false_alarms(card, seen)
+    return Sentence("False alarms: {alarms}.", alarms=Sentence.listed("{one}, {other}", alarms)) if alarms else None
 
 
-def _always(card: ModelCard) -> Sentence:
+def always(card: ModelCard) -> Sentence:
+    """What the model cannot say."""
     count = str(len(card.classes))
     if card.presence or not card.subject.finding:
         return Sentence("It always names one of {count} types.", count=count)
@@ -260,7 +278,8 @@ def _possible(card: ModelCard, sets: PredictionSets, prediction: Prediction) -> 
     return Sentence("A list that holds the right type {level} of the time: {types}.", level=level, types=listed)
 
 
-def _test_figures(card: ModelCard, best: str) -> Iterable[Sentence]:
+def test_figures(card: ModelCard, best: str) -> Iterable[Sentence]:
+    """How the model did on test images, and when it said what it says now."""
     test = card.metrics.get("test")
     if not test:
         yield Sentence("This model has not been tested on test images.")
