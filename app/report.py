@@ -227,9 +227,9 @@ def _reliability(result: Result) -> Iterator[str]:
         )
     if card.sets is not None:
         types = possible_types(prediction, card.sets)
-        which = f"any of the {len(types)} types" if len(types) == len(card.classes) else ", ".join(types)
+        which = f"all {len(types)}" if len(types) == len(card.classes) else ", ".join(types)
         like = card.subject.retell("If this is a fracture like those it learnt from")
-        yield f"{like}, {percent(card.sets.level)} sure that it is: {which}."
+        yield f"{like}: a list that holds the right type {percent(card.sets.level)} of the time: {which}."
 
 
 def _checks(result: Result) -> Iterator[str]:

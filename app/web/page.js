@@ -48,12 +48,14 @@ function redraw() {
   const [{ drawing }, { seen }] = [card, explanation];
   const heat = explanation.heat(chosen, height, width);
   const regions = hotRegions(heat, height, width, drawing);
+  // Rings would mark what the verdict says is not there.
+  const ringed = seen === "none" ? [] : regions;
   const outline = heatShown && (seen === "suspicious" || seen === "definite");
   const odds = outline ? explanation.fractureOdds(height, width) : null;
-  paint($("#picture"), shown, { heat: heatShown ? heat : null, regions, odds, dashed: seen === "suspicious" }, drawing);
+  paint($("#picture"), shown, { heat: heatShown ? heat : null, regions: ringed, odds, dashed: seen === "suspicious" }, drawing);
   $("#picture").setAttribute("aria-label", alternative(explanation, chosen, regions, heatShown));
   $("#legend").classList.toggle("off", !heatShown);
-  $("#legend .hottest").hidden = !heatShown || !regions.length;
+  $("#legend .hottest").hidden = !heatShown || !ringed.length;
   $("#legend .fracture").hidden = !outline;
   $("#legend .fracture").classList.toggle("dashed", seen === "suspicious");
   const scale = say("scale", { count: explanation.fullColour.toFixed(0) });

@@ -12,8 +12,8 @@ export function element(name, classes = "", ...inside) {
 
 function setOfTypes(explanation) {
   const types = explanation.possible.map((c) => card.classes[c].short.toLowerCase());
-  const told = { level: percent(card.sets.level), count: types.length, types: types.join(", "), type: types[0] };
-  return say(types.length === card.classes.length ? "any" : types.length > 1 ? "some" : "one", told);
+  const told = { level: percent(card.sets.level), count: types.length, types: types.join(", ") };
+  return say(types.length === card.classes.length ? "any" : "some", told);
 }
 
 /** What was measured of such a verdict, a sentence each. */
@@ -37,7 +37,8 @@ export function verdict(explanation, picture, likeness) {
   const muted = seen === "none" || warnings.length ? "muted" : "";
   const words = card.calibrated ? inWords(card.confidence, probabilities[best]) : say("uncalibrated");
   const kind = element("p", `kind ${muted}`, card.classes[best].title, element("span", "", percent(probabilities[best])));
-  const sure = element("p", "sure", words[0].toUpperCase() + words.slice(1));
+  // Nobody knows how often an answer about such a picture is right.
+  const sure = likeness !== "out-of-distribution" && element("p", "sure", words[0].toUpperCase() + words.slice(1));
   const presence = seen && element("p", `presence ${seen}`, card.words.found[seen]);
   const list = element("ul", "", ...reliability(explanation, seen, Boolean(muted)).map((each) => element("li", "", each)));
   return [
