@@ -56,8 +56,8 @@ function redraw() {
   $("#picture").setAttribute("aria-label", alternative(explanation, chosen, regions, heatShown));
   $("#legend").classList.toggle("off", !heatShown);
   $("#legend .hottest").hidden = !heatShown || !ringed.length;
-  $("#legend .fracture").hidden = !outline;
-  $("#legend .fracture").classList.toggle("dashed", seen === "suspicious");
+  $("#legend .seen").hidden = !outline;
+  $("#legend .seen").classList.toggle("dashed", seen === "suspicious");
   const scale = say("scale", { count: explanation.fullColour.toFixed(0) });
   Object.assign($("#legend .scale"), { ariaLabel: scale, title: scale });
   $("#point").replaceChildren();
@@ -127,6 +127,7 @@ async function explain(file, anyway = false) {
     document.dispatchEvent(new CustomEvent("explained", { detail: { explanation, likeness } }));
   } catch (error) {
     if (late()) return;
+    if (!(error instanceof Refusal)) console.error(error);
     refuse(error instanceof Refusal ? error.message : say("failed"));
   } finally {
     if (!late() && loaded) progress(null);
