@@ -206,7 +206,7 @@ def test_an_upload_is_explained_and_another_type_shown(
     expect(page.locator("#picture")).to_have_attribute("aria-label", re.compile(titles[best[1]].lower()))
     assert (painted(page) != first).any()
     page.locator("#picture").click()
-    expect(page.locator("#point")).to_contain_text("Evidence at this point, in logits: ")
+    expect(page.locator("#point")).to_contain_text("Evidence at this point: ")
     page.locator("#every").click()
     assert page.locator("#types label:visible").count() == len(shipped.classes)
     page.keyboard.press("Tab")
