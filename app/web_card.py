@@ -150,6 +150,7 @@ def web_card(model: Classifier) -> dict[str, Any]:
             "doubt": text.doubt(card),
             "records": _records(card),
             "errors": _errors(card),
+            "misses": say(misses) if card.presence and (misses := text.misses_of(card)) else "",
             "always": say(text.always(card)),
             "words": _words(card),
             "radiographs": sorted(TRAINED_ON),

@@ -182,12 +182,14 @@ def verdict(
     muted = " muted" if seen == "none" or warnings else ""
     sure = confidence(probability).capitalize() if card.calibrated else UNCALIBRATED
     found = [f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>"]
-    # Nobody knows how often an answer about such a picture is right.
-    if likeness != "out-of-distribution":
+    # How sure it is of none: how often it misses one. The type's confidence would be taken for that.
+    misses = misses_of(card) if seen == "none" else None
+    # Nobody knows how often an answer about a picture unlike all others is right.
+    if misses is None and likeness != "out-of-distribution":
         found.append(f"<p class='sure{muted}'>{said(sure)}</p>")
     if seen == "none":
-        lead = f"<p class='presence none'>{said(IN_WORDS[seen])}</p><p class='if'>{said('If there is one:')}</p>"
-        found = [lead, *found]
+        lead = [f"<p class='presence none'>{said(IN_WORDS[seen])}</p>", f"<p class='if'>{said('If there is one:')}</p>"]
+        found = [lead[0], *([f"<p class='sure'>{marked(misses)}</p>"] if misses else []), lead[1], *found]
     elif seen is not None:
         found.append(f"<p class='presence {seen}'>{said(IN_WORDS[seen])}</p>")
     if label is not None:
@@ -246,6 +248,12 @@ def record_at(card: ModelCard, probability: float) -> Sentence | None:
     if not record[1]:
         return Sentence("{judged} it was never this sure.", judged=judged)
     return Sentence(known, judged=judged, right=right, count=count)
+
+
+def misses_of(card: ModelCard) -> Sentence | None:
+    """The same of a finding of none, as short as it stands beside it."""
+    share = missed(card)
+    return None if share is None else Sentence("Misses {share} of fractures", share=percent(share))
 
 
 def errors_of(card: ModelCard, seen: FractureFinding) -> Sentence | None:
