@@ -39,6 +39,7 @@ __all__ = [
     "explain_batch",
     "explained",
     "gather",
+    "named",
     "row_of",
     "same",
     "tried",
@@ -196,7 +197,7 @@ def _begun(
     item: Item, wanted: dict[str, Any], folders: ResultFolders | None, pool: ThreadPoolExecutor
 ) -> Callable[[], Outcome]:
     """An image in work, or the outcome that is known without: what is read and asked for in order is done here."""
-    name = printable(os.fsencode(item.name).decode("utf-8", "replace"))
+    name = named(item.name)
 
     def found() -> Callable[[], Outcome]:
         data = item.read()
@@ -208,6 +209,11 @@ def _begun(
 
     begun = tried(name, found)
     return (lambda: begun) if isinstance(begun, Outcome) else begun
+
+
+def named(path: str) -> str:
+    """What a row calls an image: its path as one line of text, whatever bytes the file system gave."""
+    return printable(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def explained(name: str, data: bytes, called: str | None, wanted: dict[str, Any]) -> Outcome:

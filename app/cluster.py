@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -24,13 +23,13 @@ import ray
 import ray.data
 import torch
 
-from app.batch import Outcome, Row, explained, row_of, same, tried
+from app.batch import Outcome, Row, explained, named, row_of, same, tried
 from app.errors import ImageError
 from app.imaging.archive import hidden, is_picture
 from app.imaging.radiograph import MAX_BYTES
 from app.model.weights import known, load_card
 from app.pipeline import Result, load_classifier
-from app.result_folders import SUMMARY, printable
+from app.result_folders import SUMMARY, whole
 
 __all__ = ["TABLE", "explain_store"]
 
@@ -86,15 +85,16 @@ class _Store:
 
     def finished(self, name: str, sha256: str, accept: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
         """The summary of an image that is explained already, with nothing of it missing or changed; None where not."""
+
+        def read(part: str) -> bytes:
+            return self.files.cat_file(self.at(f"{name}/{part}"))
+
         try:
-            summary = json.loads(self.files.cat_file(self.at(f"{name}/{SUMMARY}")))
-            parts = summary["files"].items()
-            whole = summary["source"]["sha256"] == sha256 and all(
-                hashlib.sha256(self.files.cat_file(self.at(f"{name}/{part}"))).hexdigest() == its for part, its in parts
-            )
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            summary = json.loads(read(SUMMARY))
+            its = summary["source"]["sha256"] == sha256
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return summary if whole and accept(summary) else None
+        return summary if its and accept(summary) and whole(summary, read) else None
 
     def save(self, name: str, result: Result) -> None:
         """Writes a result, its summary last: where that lies, everything does."""
@@ -114,7 +114,7 @@ class _Worker:
         self.wanted = {**wanted, "model": load_classifier(model)}
 
     def __call__(self, given: dict[str, str]) -> dict[str, Any]:
-        told = printable(os.fsencode(given["name"]).decode("utf-8", "replace"))
+        told = named(given["name"])
         return tried(told, partial(self._outcome, given["name"], told)).row._asdict()
 
     def _outcome(self, name: str, told: str) -> Outcome:

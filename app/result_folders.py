@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
-__all__ = ["STDIN", "SUMMARY", "UNFINISHED", "ResultFolders", "Source", "folder_name", "printable"]
+__all__ = ["STDIN", "SUMMARY", "UNFINISHED", "ResultFolders", "Source", "folder_name", "printable", "whole"]
 
 SUMMARY = "explanation.json"
 UNFINISHED = "unfinished.json"
@@ -86,7 +86,7 @@ class ResultFolders:
         """
         for folder in (earlier := self._earlier.get(_key(source), [])):
             summary = _summary(folder / SUMMARY)
-            if summary and not (folder / UNFINISHED).exists() and accept(summary) and _whole(folder, summary):
+            if summary and not (folder / UNFINISHED).exists() and accept(summary) and _lies_in(folder, summary):
                 earlier.remove(folder)
                 return folder, summary
         return None
@@ -150,11 +150,15 @@ def _claimed_by(folder: Path) -> Key | None:
     return None
 
 
-def _whole(folder: Path, summary: dict[str, Any]) -> bool:
-    """Whether every part that a summary lists lies beside it as it was written."""
+def _lies_in(folder: Path, summary: dict[str, Any]) -> bool:
+    return whole(summary, lambda name: (folder / name).read_bytes())
+
+
+def whole(summary: dict[str, Any], read: Callable[[str], bytes]) -> bool:
+    """Whether every part that a summary lists lies beside it as it was written; ``read`` gives one's bytes, by name."""
     try:
         parts = summary["files"].items()
-        return all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256 for name, sha256 in parts)
+        return all(hashlib.sha256(read(name)).hexdigest() == sha256 for name, sha256 in parts)
     except (OSError, KeyError, AttributeError, TypeError):
         return False
 

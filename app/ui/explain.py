@@ -14,7 +14,7 @@ import numpy as np
 from app.errors import Cancelled, ImageError, RejectedError
 from app.explain import DEFAULT, METHODS
 from app.explain.checks import quick_checks
-from app.explain.methods import draw, map_request
+from app.explain.methods import draw
 from app.explain.overlay import COLOUR_MAPS, fracture_outline, overlay, plain, scale_bar
 from app.explain.regions import evidence_at, hot_regions, number_regions
 from app.imaging import examples as library
@@ -309,7 +309,7 @@ class ExplainTab:
         if (name, looks.method) in session.maps:
             yield self.nothing_runs()
             return
-        request = map_request(self.models[session.explanation.model], session.square, name)
+        request = self.requests.of(self.models[session.explanation.model], session, name)
         try:
             for share, found in watched(lambda watch: draw(replace(request, watch=watch), looks.method)):
                 if found is None:

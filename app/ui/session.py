@@ -160,22 +160,21 @@ class Requests:
     def __init__(self) -> None:
         self._kept: WeakKeyDictionary[Session, MapRequest] = WeakKeyDictionary()
 
-    def of(self, classifier: Classifier, session: Session) -> MapRequest:
-        """A request for maps of the session's X-ray, of the type that is likeliest."""
+    def of(self, classifier: Classifier, session: Session, name: str | None = None) -> MapRequest:
+        """A request for maps of a type on the session's X-ray; of the likeliest one where none is named."""
         request = self._kept.get(session)
         if request is None:
             request = self._kept[session] = map_request(classifier, session.square)
             for other in list(self._kept)[: -self.MOST]:
                 self._kept.pop(other, None)
-        return request
+        return request if name is None else replace(request, target=classifier.classes.index(name))
 
     def heat(self, classifier: Classifier, session: Session, name: str, method: str) -> np.ndarray:
         """A type's map on the image, float32 (H, W) in 0..1; what took time to find is kept."""
         if method == DEFAULT:
             return session.explanation.heat(name)
         if (name, method) not in session.maps:
-            request = replace(self.of(classifier, session), target=classifier.classes.index(name))
-            session.maps[name, method] = draw(request, method)
+            session.maps[name, method] = draw(self.of(classifier, session, name), method)
         return heat(session.maps[name, method], session.explanation.placement)
 
 
