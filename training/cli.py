@@ -298,14 +298,19 @@ def ablate(
     runs: Annotated[Path, typer.Option(help="Folder of the runs")] = Path("runs/ablation"),
     precision: Precise = "auto",
 ) -> None:
-    """Measure what each switch of a plan gives alone, by cross-validation; finished ones are not repeated."""
+    """Measure what each switch of a plan gives alone, by cross-validation or on a source that taught nothing."""
     chosen = load_ablation(plan)
     check_known("switch", names, chosen.switches)
     check_to_train(chosen.base, data, init)
     from training.studies import comparisons
 
-    rows = comparisons.ablate(chosen, data, runs, init, names=tuple(names or ()), precision=precision)
-    for name, row in rows.items():
+    how: dict[str, Any] = {"names": tuple(names or ()), "precision": precision}
+    if chosen.left_out:
+        for name, row in comparisons.ablate_unseen(chosen, data, runs / plan.stem, init, **how).items():
+            gained = f"against the base {row['auroc_gained']['value']:+.3f}"
+            typer.echo(f"{name}: {auroc(row['auroc'])}, {gained}; peak in box {interval(row['inside'])}")
+        return
+    for name, row in comparisons.ablate(chosen, data, runs / plan.stem, init, **how).items():
         typer.echo(f"{name}: {row['accuracy']['value']:.1%}, against the base {row['difference']['value']:+.1%}")
 
 

@@ -210,11 +210,20 @@ class Switch(_Fields):
 
 
 class Ablation(_Fields):
-    """A base recipe, the folds all are judged on, and the switches by name."""
+    """A base recipe, what all are judged on, and the switches by name."""
 
     base: Recipe
-    folds: tuple[int, ...] = Field(min_length=1)
+    folds: tuple[int, ...] = Field((), description="whose typed images judge")
+    left_out: str = Field(
+        "", exclude_if=lambda source: not source, description="a source of many that judges instead, and does not teach"
+    )
     switches: dict[str, Switch]
+
+    def model_post_init(self, _context: object) -> None:
+        if bool(self.folds) == bool(self.left_out):
+            raise ValueError("either folds or left_out says what judges")
+        if self.left_out:
+            fold_without(self.base, self.left_out)
 
     def recipe(self, name: str) -> Recipe:
         """The base with one switch thrown; the base itself where the name is "base"."""

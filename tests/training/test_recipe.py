@@ -90,6 +90,7 @@ SETTLED = {
     "tried/resnet18-128": "ef36e457552f",
     "tried/resnet18-clean": "c713819e71a3",
     "tried/resnet50v2-frozen": "cf42c4ca4a57",
+    "unseen-source": "65b83f590cf0",
     "vgg16": "256af31886a5",
 }
 """First digits of the SHA-256 of every recipe's fields as they were when its committed figures were measured."""
@@ -101,7 +102,9 @@ def test_recipes_resolve_to_what_was_measured() -> None:
         path.relative_to(folder).with_suffix("").as_posix(): load_recipe(path) for path in RECIPES
     }
     resolved |= {f"replications/{name}": recipe for name, recipe in load_replications().items()}
-    resolved |= {"cross-source": load_short(RECIPE), "ablation": load_ablation(folder / "ablation/resnet18.yaml")}
+    plans = {"ablation": "resnet18", "unseen-source": "unseen-source"}
+    resolved |= {name: load_ablation(folder / f"ablation/{file}.yaml") for name, file in plans.items()}
+    resolved["cross-source"] = load_short(RECIPE)
     found = {}
     for name, recipe in resolved.items():
         fields = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)

@@ -88,17 +88,23 @@ def learnt_sets(card: ModelCard) -> tuple[str, ...]:
     return ("bone-break", *(card.data.get("sources") or (["fracatlas"] if card.places else [])))
 
 
-def never_seen(data: Path, source: str, taught: Sequence[str], table: Path = TABLE) -> list[Lesson]:
-    """The lessons of a source, of whatever part, whose group holds no training image of the sets that are taught.
+PARTS = ("train", "validation", "test")
+
+
+def never_seen(
+    data: Path, source: str, taught: Sequence[str], table: Path = TABLE, parts: Sequence[str] = PARTS
+) -> list[Lesson]:
+    """The lessons of a source whose group holds no training image of the sets that are taught.
 
     Args:
         data: folder that holds the set.
         source: to be judged on.
         taught: sets whose training images were learnt from.
         table: of groups over all sets.
+        parts: to take them from.
     """
     learnt = {row.group for row in read_table(table) if row.set in taught and row.part in ("train", "out")}
-    found = [lesson for part in ("train", "validation", "test") for lesson in lessons(data, part, (source,), table)]
+    found = [lesson for part in parts for lesson in lessons(data, part, (source,), table)]
     return [lesson for lesson in found if lesson.group not in learnt]
 
 

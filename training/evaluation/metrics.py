@@ -105,6 +105,17 @@ def area(scores: np.ndarray, fractured: np.ndarray, groups: np.ndarray | None = 
     return resampled(lambda chosen: _area(scores[chosen], fractured[chosen]), len(scores), groups)
 
 
+def area_gained(
+    scores: np.ndarray, before: np.ndarray, fractured: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, float]:
+    """By how much one score's ``area`` is above another's on the same images; the interval is of the difference."""
+    return resampled(
+        lambda chosen: _area(scores[chosen], fractured[chosen]) - _area(before[chosen], fractured[chosen]),
+        len(scores),
+        groups,
+    )
+
+
 def _kappa(shares: np.ndarray) -> float:
     """Of a table of shares of images, (C, C), by both labels; nan where one label stands for all."""
     by_chance = float(shares.sum(axis=0) @ shares.sum(axis=1))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
@@ -88,11 +89,18 @@ def _alike(architecture: str, weights: Path) -> str | None:
     return next((name for name in ranked(weights) if load_card(name, weights).architecture == architecture), None)
 
 
+def _packaged(architecture: str) -> Path | None:
+    """The file of initial layers in the package that an architecture names, where that is installed."""
+    package = ARCHITECTURES[architecture].package
+    found = find_spec(package.replace("-", "_")) if package else None
+    return next(Path(found.origin).parent.glob("models/*.pth"), None) if found and found.origin else None
+
+
 def load_initial(network: FractureNetwork, architecture: str, file: Path | None, beside: Path | None = None) -> Initial:
     """Fills the backbone with pretrained weights as far as they go.
 
     Args:
-        architecture: a key of ``ARCHITECTURES``, for torchvision's download.
+        architecture: a key of ``ARCHITECTURES``, for its package or torchvision's download.
         file: safetensors with torchvision's names, possibly for the first stages only.
         beside: folder of models to go on from where nothing can be downloaded; none where the images they learnt from
             may be those that judge.
@@ -105,6 +113,9 @@ def load_initial(network: FractureNetwork, architecture: str, file: Path | None,
         if not file.is_file():
             raise FileNotFoundError(f"no initial layers at {file}")
         return _fill(network, load_file(file), file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    if layers := _packaged(architecture):
+        state = torch.load(layers, map_location="cpu", weights_only=True)
+        return _fill(network, state, layers.name, hashlib.sha256(layers.read_bytes()).hexdigest())
     published = ARCHITECTURES[architecture].published
     reason = f"{architecture} has none published"
     if published:

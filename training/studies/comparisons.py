@@ -2,6 +2,7 @@
 
 - ``ablate``: a base recipe and, one at a time, changes to it are cross-validated on the same folds; differences are
   paired by image.
+- ``ablate_unseen``: the same where a source that taught nothing judges.
 - ``ensemble``: members' probabilities, each at its own temperature and of every view of the image, are averaged. The
   out-of-fold figure comes from the folds that all members finished, the test figure from their seeds.
 """
@@ -16,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from app.model.classifier import Classifier
 from training import read_json, write_json
 from training.data.augmentation import averaged_views
 from training.data.bone_break import CLASSES
 from training.data.image import CACHE
-from training.evaluation.metrics import bootstrap, fit_temperature, report
+from training.data.lessons import Lesson, never_seen
+from training.evaluation.metrics import area, area_gained, bootstrap, fit_temperature, report
+from training.evaluation.presence import Answers, ask
 from training.fitting.cross_validation import (
     RESULTS,
     OutOfFold,
@@ -31,7 +35,9 @@ from training.fitting.cross_validation import (
     summarise,
     summarise_types,
 )
-from training.recipe import Ablation, Precision, Recipe
+from training.fitting.fit import fit, refuse_another, save_whole
+from training.recipe import Ablation, Precision, Recipe, fold_of, fold_without
+from training.release.export import draft_card
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +85,7 @@ def ablate(
     Raises:
         ValueError: the table holds switches of another base or other folds.
     """
-    known = read_json(results)
-    if known and (Recipe.model_validate(known["base"]), known["folds"]) != (plan.base, list(plan.folds)):
-        raise ValueError(f"{results} holds switches of another base or other folds; delete it or name another file")
+    _refuse_another(plan, results)
 
     def judged(name: str) -> OutOfFold:
         recipe, where = plan.recipe(name), runs / name
@@ -94,11 +98,88 @@ def ablate(
     for name in (*own, *(names or plan.switches)):
         says, found = own.get(name) or (plan.switches[name].says, judged(name))
         row = {"says": says, **_row(found, base)}
-        # Read again each time: another process may be at other switches of the plan.
-        rows = {**(read_json(results) or {"rows": {}})["rows"], name: row}
-        rows = {key: rows[key] for key in (*own, *plan.switches, *rows) if key in rows}
-        whole = {"folds": list(plan.folds), "base": plan.base.model_dump(mode="json"), "rows": rows}
-        write_json(results, whole)
+        rows = _add(plan, results, name, row, tuple(own))
+    return rows
+
+
+def _refuse_another(plan: Ablation, results: Path) -> None:
+    known = read_json(results)
+    if known and any(known[key] != its for key, its in _judged_by(plan).items()):
+        raise ValueError(f"{results} holds switches of another base or other folds; delete it or name another file")
+
+
+def _judged_by(plan: Ablation) -> dict[str, Any]:
+    by = {"left_out": plan.left_out} if plan.left_out else {"folds": list(plan.folds)}
+    return {**by, "base": plan.base.model_dump(mode="json")}
+
+
+def _add(plan: Ablation, results: Path, name: str, row: dict[str, Any], first: Sequence[str]) -> dict[str, Any]:
+    """Writes a row into the table and returns all rows, those named first before the plan's."""
+    # Read again each time: another process may be at other switches of the plan.
+    rows = {**(read_json(results) or {"rows": {}})["rows"], name: row}
+    rows = {key: rows[key] for key in (*first, *plan.switches, *rows) if key in rows}
+    write_json(results, {**_judged_by(plan), "rows": rows})
+    return rows
+
+
+def _of_unseen(recipe: Recipe, source: str, data: Path, run: Path, how: dict[str, Any]) -> tuple[Answers, list[Lesson]]:
+    """What a recipe's model says of a source that it did without, trained and asked unless that was done."""
+    chosen = fold_of(recipe, fold_without(recipe, source))
+    # Test images are for final figures, and what is chosen here is not one.
+    asked = never_seen(data, source, ("bone-break",), parts=("train", "validation"))
+    refuse_another(run, chosen)
+    if not (run / "unseen.npz").is_file():
+        if not (run / "effort.json").is_file():
+            fit(chosen, data, run, resume=True, progress=False, **how)
+        draft_card(run, data, run / "model" / chosen.name, how["cache"])
+        found = ask(Classifier.load(chosen.name, run / "model"), asked)
+        save_whole(run / "unseen.npz", vars(found))
+        (run / "last.ckpt").unlink(missing_ok=True)
+    with np.load(run / "unseen.npz") as stored:
+        return Answers(**stored), asked
+
+
+def ablate_unseen(
+    plan: Ablation,
+    data: Path,
+    runs: Path,
+    init: Path | None,
+    *,
+    names: tuple[str, ...] = (),
+    precision: Precision = "auto",
+    results: Path = RESULTS / "unseen_source.json",
+    cache: Path = CACHE,
+) -> dict[str, Any]:
+    """Runs what has not been run yet of a plan that leaves a source out, and writes the table after every switch.
+
+    Returns:
+        Rows by name: AUROC of whether a bone is broken and the pointing game of the map the page draws, on that
+        source's training and validation images, and both differences from the base, paired by image.
+
+    Raises:
+        ValueError: the table holds switches of another base or another source.
+    """
+    _refuse_another(plan, results)
+    how = {"init": init, "precision": precision, "cache": cache}
+    base, asked = _of_unseen(plan.base, plan.left_out, data, runs / "base", how)
+    groups, fractured, judged = (
+        np.array([getattr(each, x) for each in asked]) for x in ("group", "fractured", "presence")
+    )
+    boxed = ~np.isnan(base.inside[:, 0])
+    rows: dict[str, Any] = {}
+    for name in ("base", *(names or plan.switches)):
+        says = "base recipe" if name == "base" else plan.switches[name].says
+        found, _ = _of_unseen(plan.recipe(name), plan.left_out, data, runs / name, how)
+        inside, before = found.inside[boxed, 0], base.inside[boxed, 0]
+        row = {
+            "says": says,
+            "auroc": area(found.odds[judged], fractured[judged], groups[judged]),
+            "auroc_gained": area_gained(found.odds[judged], base.odds[judged], fractured[judged], groups[judged]),
+            "inside": bootstrap(inside, groups[boxed]),
+            "inside_gained": bootstrap(inside - before, groups[boxed]),
+            "minutes": read_json(runs / name / "effort.json")["minutes"],
+        }
+        rows = _add(plan, results, name, row, ("base",))
     return rows
 
 

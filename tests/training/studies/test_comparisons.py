@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.toys import JOINT
+from tests.training.toys import JOINT, MANY
 from training.fitting.cross_validation import read_folds
-from training.recipe import Ablation, Switch
-from training.studies.comparisons import ablate, averaged, ensemble
+from training.recipe import Ablation, Many, Switch, load_ablation
+from training.studies.comparisons import ablate, ablate_unseen, averaged, ensemble
 
 
 @pytest.mark.slow
@@ -41,6 +41,35 @@ def test_switches_are_paired_by_image_and_not_repeated(drawn_atlas: Path, tmp_pa
     again = ablate(plan, drawn_atlas, tmp_path / "runs", None, names=("alone",), **options)
     assert again == rows
     assert (tmp_path / "runs" / "alone" / "fold0" / "judged.npz").stat().st_mtime_ns == judged
+
+
+@pytest.mark.slow
+def test_switches_are_judged_on_a_source_that_taught_nothing(many_data: Path, tmp_path: Path, cache: Path) -> None:
+    other = Switch(says="another seed", changes={"seed": 1})
+    plan = Ablation(base=MANY, left_out="veda", switches={"other": other})
+    options = {"precision": "32-true", "results": tmp_path / "unseen.json", "cache": cache}
+    rows = ablate_unseen(plan, many_data, tmp_path / "runs", None, **options)
+    assert list(rows) == ["base", "other"]
+    assert rows["base"]["auroc_gained"]["value"] == rows["base"]["inside_gained"]["value"] == 0.0
+    gained = rows["other"]["auroc"]["value"] - rows["base"]["auroc"]["value"]
+    assert rows["other"]["auroc_gained"]["value"] == pytest.approx(gained)
+    learnt = json.loads((tmp_path / "runs/other/sources.json").read_text())
+    assert "veda" not in learnt
+    assert rows["base"]["inside"]["n"] > 0
+    stored = (tmp_path / "runs/base/unseen.npz").stat().st_mtime_ns
+    assert ablate_unseen(plan, many_data, tmp_path / "runs", None, **options) == rows
+    assert (tmp_path / "runs/base/unseen.npz").stat().st_mtime_ns == stored
+
+
+def test_a_plan_says_what_judges_and_its_changes_keep_the_rest() -> None:
+    plan = load_ablation(Path("training/recipes/ablation/unseen-source.yaml"))
+    with pytest.raises(ValueError, match="either folds or left_out"):
+        Ablation(base=JOINT, switches={})
+    with pytest.raises(ValueError, match="cannot leave out"):
+        Ablation(base=JOINT, left_out="veda", switches={})
+    base, less = plan.base.many, plan.recipe("no-jpeg").many
+    assert isinstance(base, Many)
+    assert less == base.model_copy(update={"signature": base.signature.model_copy(update={"jpeg": 0.0})})
 
 
 def test_members_who_agree_say_together_what_they_say_alone(repository: Path) -> None:
