@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -18,8 +17,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
-from PIL import Image
 
 from app.document import OOD, SCHEMA, Document, Fracture, Map, Model, PredictedType, SourceImage, Square, Type
 from app.errors import ChoiceError, ImageError, Progress
@@ -195,12 +194,18 @@ class Result:
 def png(picture: np.ndarray) -> bytes:
     """A picture, uint8 (H, W), (H, W, 3) or (H, W, 4) or uint16 (H, W), as a file.
 
-    At the lowest level of compression, a quarter of the time for a tenth more bytes (measured on drawings to 2880 x
-    2304).
+    zlib looks for runs of bytes alone, which takes half the time of its lowest level for a file as large; a smooth map,
+    (H, W, 4), is told by its differences from cell to cell (measured on drawings to 2400 x 2000).
     """
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    flags = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    if picture.ndim == 3:
+        smooth = picture.shape[2] == 4
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA if smooth else cv2.COLOR_RGB2BGR)
+        # Naming a level makes OpenCV write differences.
+        flags = [cv2.IMWRITE_PNG_COMPRESSION, 1, *flags] if smooth else flags
+    done, data = cv2.imencode(".png", picture, flags)
+    assert done
+    return data.tobytes()
 
 
 def _square(placement: Placement) -> Square:

@@ -22,6 +22,7 @@ from app.model import classifier as judging
 from app.model.classifier import Classifier, FractureFinding
 from app.model.ood import Detector
 from app.model.weights import ModelCard
+from app.sentence import Sentence
 from app.ui import text
 from app.ui.languages import about, say
 from app.ui.page import LEAD, heading
@@ -73,8 +74,8 @@ def _records(card: ModelCard) -> list[str]:
     return [say(each) for each in found if each is not None]
 
 
-def _errors(card: ModelCard) -> dict[str, str]:
-    found = {seen: text.errors_of(card, seen) for seen in FINDINGS} if card.presence else {}
+def _errors(card: ModelCard, how: Callable[[ModelCard, FractureFinding], Sentence | None]) -> dict[str, str]:
+    found = {seen: how(card, seen) for seen in FINDINGS} if card.presence else {}
     return {seen: say(told) for seen, told in found.items() if told is not None}
 
 
@@ -149,8 +150,8 @@ def web_card(model: Classifier) -> dict[str, Any]:
             "sure": _steps(judging.how_sure),
             "doubt": text.doubt(card),
             "records": _records(card),
-            "errors": _errors(card),
-            "misses": say(misses) if card.presence and (misses := text.misses_of(card)) else "",
+            "errors": _errors(card, text.errors_of),
+            "wrong": _errors(card, text.wrong_in_short),
             "always": say(text.always(card)),
             "words": _words(card),
             "radiographs": sorted(TRAINED_ON),

@@ -87,6 +87,11 @@ def _through(backbone: nn.Module, parts: Sequence[str], features: torch.Tensor) 
     return features
 
 
+def _along(layers: nn.Sequential, begin: int, end: int, features: torch.Tensor) -> torch.Tensor:
+    """Through some of the layers, each under its own name, by which a stage is found."""
+    return _through(layers, [str(index) for index in range(begin, end)], features)
+
+
 class _PreActivationBlock(nn.Module):
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -202,9 +207,9 @@ class PyramidMobileNetV2(_Pyramid):
 
     def ends(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As of ``_Pyramid``."""
-        second = self.features[:7](pixels)
-        third = self.features[7:14](second)
-        return second, third, self.features[14:](third)
+        second = _along(self.features, 0, 7, pixels)
+        third = _along(self.features, 7, 14, second)
+        return second, third, _along(self.features, 14, 19, third)
 
 
 class PyramidEfficientNetLite(_Pyramid, EfficientNetLite):
@@ -223,9 +228,9 @@ class PyramidEfficientNetLite(_Pyramid, EfficientNetLite):
     def ends(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As of ``_Pyramid``."""
         (fine, _), (middle, _), _ = self.stages
-        second = self._blocks[: fine + 1](self.stem(pixels))
-        third = self._blocks[fine + 1 : middle + 1](second)
-        return second, third, self.head(self._blocks[middle + 1 :](third))
+        second = _along(self._blocks, 0, fine + 1, self.stem(pixels))
+        third = _along(self._blocks, fine + 1, middle + 1, second)
+        return second, third, self.head(_along(self._blocks, middle + 1, len(self._blocks), third))
 
 
 class PyramidResNet50(PreActivationResNet50):

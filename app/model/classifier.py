@@ -30,6 +30,7 @@ __all__ = [
     "FractureFinding",
     "Prediction",
     "confidence",
+    "false_alarm",
     "false_alarms",
     "how_sure",
     "missed",
@@ -379,6 +380,16 @@ def missed(card: ModelCard) -> float | None:
     return 1.0 - figures["sensitive"]["sensitivity"]["value"] if figures else None
 
 
+def false_alarm(card: ModelCard, seen: FractureFinding) -> float | None:
+    """Share of normal test images that are called ``seen`` or worse, 0 to 1; None where that was not measured."""
+    figures = card.metrics.get("presence")
+    return 1.0 - figures[_point(seen)]["specificity"]["value"] if figures else None
+
+
+def _point(seen: FractureFinding) -> str:
+    return "specific" if seen == "definite" else "sensitive"
+
+
 def other_sources(card: ModelCard) -> dict[str, Any]:
     """Figures of the sources with fractured and normal images beside the first, by name.
 
@@ -393,13 +404,12 @@ def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
 
     Of all of the test set, of the region and of the source that it never learnt from where there are most of them.
     """
-    figures = card.metrics.get("presence")
-    if not figures:
+    share, point = false_alarm(card, seen), _point(seen)
+    if share is None:
         return []
-    point = "specific" if seen == "definite" else "sensitive"
-    share = percent(1.0 - figures[point]["specificity"]["value"])
-    found = [Sentence("{share} of normal test X-rays", share=share)]
-    regions = [(region, its[point]["specificity"]) for region, its in figures.get("by_region", {}).items()]
+    found = [Sentence("{share} of normal test X-rays", share=percent(share))]
+    by_region = card.metrics["presence"].get("by_region", {})
+    regions = [(region, its[point]["specificity"]) for region, its in by_region.items()]
     alarms = [(1.0 - its["value"], region) for region, its in regions if its and its["n"] >= ENOUGH]
     if len(alarms) > 1:
         most, region = max(alarms)

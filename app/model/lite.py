@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional
 
 EPSILON, MOMENTUM = 1e-3, 0.01
@@ -30,14 +30,17 @@ def _wide(channels: int, width: float) -> int:
     return found + 8 if found < 0.9 * wish else found
 
 
-class _Same(nn.Conv2d):
-    """A convolution padded as TensorFlow does: what is odd goes to the right and the bottom."""
+@fx.wrap
+def _padded(features: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
+    """Padded as TensorFlow does before a convolution: what is odd goes to the right and the bottom."""
+    missing = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in features.shape[:1:-1]]
+    around = [part for total in missing for part in (total // 2, total - total // 2)]
+    return functional.pad(features, around) if any(around) else features
 
+
+class _Same(nn.Conv2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        missing = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in input.shape[:1:-1]]
-        around = [part for total in missing for part in (total // 2, total - total // 2)]
-        return super().forward(functional.pad(input, around) if any(around) else input)
+        return super().forward(_padded(input, self.kernel_size[0], self.stride[0]))
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -29,6 +29,8 @@ from app.errors import WeightsError
 from app.imaging.letterbox import letterbox, normalise
 from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import Radiograph
+from app.model.network import channels_last
+from app.model.precision import fused
 
 __all__ = [
     "FOLDER",
@@ -40,6 +42,7 @@ __all__ = [
     "pooled",
     "real_images_kept",
     "stage_features",
+    "stored",
 ]
 
 Likeness = Literal["in-distribution", "unusual", "out-of-distribution"]
@@ -114,6 +117,26 @@ def distances(features: torch.Tensor, mean: torch.Tensor, precision: torch.Tenso
     return ((apart @ precision) * apart).sum(dim=1).clamp(min=0.0).sqrt()
 
 
+def stored(folder: Path) -> tuple[DetectorCard, dict[str, torch.Tensor]] | None:
+    """The card under a folder and what it names, in float32: the layers of ``backbone``, and what they are weighed by.
+
+    Raises:
+        WeightsError: the card cannot be used, or the weights are missing or others than it says.
+    """
+    path = folder / FOLDER / "detector.json"
+    if not path.is_file():
+        return None
+    try:
+        card = DetectorCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise WeightsError(f"The card of the out-of-distribution detector ({path}) cannot be used: {error}") from None
+    file = path.with_name(card.file)
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != card.sha256:
+        raise WeightsError(f"The out-of-distribution detector ({file}) is missing or damaged. Download it again.")
+    state = {key: its.float() if its.is_floating_point() else its for key, its in load(file.read_bytes()).items()}
+    return card, state
+
+
 class Detector:
     """Tells what is out of distribution.
 
@@ -146,23 +169,14 @@ class Detector:
         Raises:
             WeightsError: the card cannot be used, or the weights are missing or others than it says.
         """
-        path = folder / FOLDER / "detector.json"
-        if not path.is_file():
+        if (found := stored(folder)) is None:
             return None
-        try:
-            card = DetectorCard.model_validate_json(path.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise WeightsError(
-                f"The card of the out-of-distribution detector ({path}) cannot be used: {error}"
-            ) from None
-        file = path.with_name(card.file)
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != card.sha256:
-            raise WeightsError(f"The out-of-distribution detector ({file}) is missing or damaged. Download it again.")
-        state = {key: its.float() if its.is_floating_point() else its for key, its in load(file.read_bytes()).items()}
+        card, state = found
         weight, bias, precision = state.pop("weight"), float(state.pop("bias")), state.pop("precision", None)
         network = backbone()
         network.load_state_dict(state)
-        return cls(network, weight, bias, card, precision)
+        # What answers one image after the other needs no normalisation of its own.
+        return cls(channels_last(fused(network.eval())), weight, bias, card, precision)
 
     def scores(self, squares: np.ndarray) -> np.ndarray:
         """Log odds, with reference set and other pictures weighing alike, of being no radiograph; or the distance.

@@ -21,7 +21,7 @@ from torch.fx.experimental.optimization import fuse
 
 from app.model.network import Evidence, FractureNetwork, channels_last
 
-__all__ = ["LARGEST_CHANGE", "LEAST_CORRELATION", "Precision", "ReducedNetwork", "changes", "reduced"]
+__all__ = ["LARGEST_CHANGE", "LEAST_CORRELATION", "Precision", "ReducedNetwork", "changes", "fused", "reduced"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -51,7 +51,7 @@ class ReducedNetwork(nn.Module):
     def __init__(self, network: FractureNetwork) -> None:
         super().__init__()
         self.network = network
-        self.body = channels_last(_fused(network.body))
+        self.body = channels_last(fused(network.body))
         first = tuple(f"{name}." for name in network.stages[:1])
         for name, module in list(self.body.named_modules()):
             if isinstance(module, nn.Conv2d) and (module.in_channels == 3 or name.startswith(first)):
@@ -65,7 +65,7 @@ class ReducedNetwork(nn.Module):
         return self.network.evidence(features.float())
 
 
-def _fused(body: nn.Module) -> nn.Module:
+def fused(body: nn.Module) -> nn.Module:
     """A copy in which convolutions do the work of the normalisation behind them, where the graph can be traced."""
     try:
         return fuse(body)

@@ -21,7 +21,7 @@ from app.pipeline import png
 from app.result_folders import Source, folder_name, printable
 from app.ui import text
 from app.ui.languages import digits, in_every, label, said, say
-from app.ui.session import HOUR, PATIENT, cancel, gallery, model_choice, progress
+from app.ui.session import HOUR, PATIENT, cancel, gallery, model_choice, progress, stoppable
 from app.ui.uploads import guard, hand_out
 
 __all__ = ["MOST", "BatchTab", "Shown", "ordered", "refusal"]
@@ -113,7 +113,7 @@ class BatchTab:
         self.model = model_choice([classifier.card for classifier in classifiers], "batch-model")
         with gr.Row():
             self.go = gr.Button(label("Explain all"), variant="primary", elem_id="batch-go", min_width=140)
-            self.stop = gr.Button(label("Stop"), elem_id="batch-stop", min_width=140)
+            self.stop = gr.Button(label("Stop"), visible=False, elem_id="batch-stop", min_width=140)
 
     def _lay_out_results(self) -> None:
         with gr.Row():
@@ -128,14 +128,14 @@ class BatchTab:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         changed = [self.state, self.found, self.results, self.gallery, self.table, self.csv, self.zip]
         running = self.go.click(
-            self.explain,
+            stoppable(self.explain, self.stop),
             [self.files, self.model, self.order],
-            changed,
+            [*changed, self.stop],
             concurrency_id=PATIENT,
             concurrency_limit=2,
             **quiet,
         )
-        cancel(self.stop.click, running, self.stopped, [self.found, self.order], changed, **quiet)
+        cancel(self.stop.click, running, self.stopped, [self.found, self.order], [*changed, self.stop], **quiet)
         self.files.upload(self.ready, self.found, self.state, **quiet)
         self.order.input(self.sorted, [self.found, self.order], [self.gallery, self.table], **quiet)
 
@@ -165,9 +165,9 @@ class BatchTab:
         return gr.skip() if found else ""
 
     def stopped(self, found: Sequence[Shown], order: str) -> dict[Any, Any]:
-        return (
-            self._done(found, order, f"{said(text.CANCELLED)} ") if found else self._nothing(text.line(text.CANCELLED))
-        )
+        cancelled = text.line(text.CANCELLED)
+        left = self._done(found, order, f"{said(text.CANCELLED)} ") if found else self._nothing(cancelled)
+        return {**left, self.stop: gr.update(visible=False)}
 
     def sorted(self, found: Sequence[Shown], order: str) -> dict[Any, Any]:
         if not found:

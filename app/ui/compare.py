@@ -149,7 +149,7 @@ class CompareTab:
         )
         with gr.Row():
             self.go = gr.Button(label("Compare methods"), variant="primary", elem_id="compare-go")
-            self.stop = gr.Button(label("Stop"), elem_id="compare-stop")
+            self.stop = gr.Button(label("Stop"), visible=False, elem_id="compare-stop")
 
     def _lay_out_results(self, default: str) -> None:
         self.state = gr.HTML("", elem_id="compare-state")

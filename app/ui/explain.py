@@ -410,7 +410,7 @@ class ExplainTab:
         contour = looks.contour and seen != "none"
         painted = overlay(image, shown, colour_map=looks.colours, opacity=looks.opacity, contour=contour)
         regions = hot_regions(shown)
-        outlines = ["hottest"] if contour and regions else []
+        outlines = ["none"] if seen == "none" else ["hottest"] if contour and regions else []
         painted = number_regions(painted, regions) if contour else painted
         if looks.fracture and odds is not None and seen in ("suspicious", "definite"):
             painted = fracture_outline(painted, odds, dashed=seen == "suspicious")

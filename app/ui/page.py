@@ -85,12 +85,12 @@ def _build(classifiers: Sequence[Classifier], card: ModelCard) -> tuple[gr.Block
         gr.HTML(in_every(lambda: header(card)))
         with gr.Tabs():
             with gr.Tab(label("Explain")):
-                session = ExplainTab(classifiers).session
+                explain = ExplainTab(classifiers)
                 api.build(classifiers)
             with gr.Tab(label("Compare")):
-                CompareTab(classifiers, session)
-            with gr.Tab(label("Test"), elem_id="tab-test"):
-                drawings = TestTab(classifiers, session).drawings
+                CompareTab(classifiers, explain.session)
+            with gr.Tab(label("Test"), elem_id="tab-test") as tab:
+                drawings = TestTab(classifiers, explain.session, explain.requests, tab).drawings
             with gr.Tab(label("Batch")):
                 BatchTab(classifiers)
             with gr.Tab(label("About"), elem_classes="english"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -37,6 +38,7 @@ __all__ = [
     "picture",
     "progress",
     "run_slowly",
+    "stoppable",
     "type_choice",
     "watched",
 ]
@@ -126,8 +128,12 @@ def model_choice(cards: Sequence[ModelCard], elem_id: str) -> gr.Dropdown:
     )
 
 
+Work = Callable[..., Iterator[dict[Any, Any]]]
+"""A handler that yields what changes, by component."""
+
+
 def run_slowly(
-    work: Callable[..., Iterator[dict[Any, Any]]],
+    work: Work,
     session: gr.State,
     inputs: Sequence[Component],
     results: Sequence[Component],
@@ -138,17 +144,33 @@ def run_slowly(
     """Binds slow work to a button, and another button that stops it.
 
     Args:
-        work: yields what changes, by component.
+        work: the handler.
         session: its first input.
         inputs: its other inputs.
         results: its outputs, a line of text first.
-        go, stop: the buttons.
+        go, stop: the buttons; the second is there while work runs.
         clear: empties the results: what was found of another X-ray must not stand beside this one.
     """
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    running = go.click(work, [session, *inputs], results, concurrency_id=PATIENT, concurrency_limit=2, **quiet)
-    cancel(session.change, running, clear, None, results, **quiet)
-    cancel(stop.click, running, lambda: line(CANCELLED), None, results[0], **quiet)
+    patient: dict[str, Any] = {"concurrency_id": PATIENT, "concurrency_limit": 2, **quiet}
+    running = go.click(stoppable(work, stop), [session, *inputs], [*results, stop], **patient)
+    over = {stop: gr.update(visible=False)}
+    cancel(session.change, running, lambda: {**clear(), **over}, None, [*results, stop], **quiet)
+    cancel(stop.click, running, lambda: {results[0]: line(CANCELLED), **over}, None, [results[0], stop], **quiet)
+
+
+def stoppable(
+    work: Callable[..., Iterator[dict[Any, Any]]], stop: gr.Button
+) -> Callable[..., Iterator[dict[Any, Any]]]:
+    """The same work, with the button that stops it on the page while it runs."""
+
+    @wraps(work)
+    def shown(*values: Any) -> Iterator[dict[Any, Any]]:
+        yield {stop: gr.update(visible=True)}
+        yield from work(*values)
+        yield {stop: gr.update(visible=False)}
+
+    return shown
 
 
 class Requests:

@@ -19,6 +19,7 @@ from app.model.classifier import (
     FractureFinding,
     Prediction,
     confidence,
+    false_alarm,
     false_alarms,
     how_sure,
     missed,
@@ -54,6 +55,7 @@ __all__ = [
     "test_figures",
     "titles",
     "verdict",
+    "wrong_in_short",
 ]
 
 OURS = "Something went wrong on our side, and nothing about the X-ray was written down. Please try again."
@@ -182,16 +184,17 @@ def verdict(
     muted = " muted" if seen == "none" or warnings else ""
     sure = confidence(probability).capitalize() if card.calibrated else UNCALIBRATED
     found = [f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>"]
-    # How sure it is of none: how often it misses one. The type's confidence would be taken for that.
-    misses = misses_of(card) if seen == "none" else None
+    # How far to believe a finding: how often it is wrong. The type's confidence would be taken for that.
+    wrong = wrong_in_short(card, seen) if seen else None
+    finding = [f"<p class='presence {seen}'>{said(IN_WORDS[seen])}</p>"] if seen else []
+    finding += [f"<p class='sure'>{marked(wrong)}</p>"] if wrong else []
     # Nobody knows how often an answer about a picture unlike all others is right.
-    if misses is None and likeness != "out-of-distribution":
+    if not (seen == "none" and wrong) and likeness != "out-of-distribution":
         found.append(f"<p class='sure{muted}'>{said(sure)}</p>")
     if seen == "none":
-        lead = [f"<p class='presence none'>{said(IN_WORDS[seen])}</p>", f"<p class='if'>{said('If there is one:')}</p>"]
-        found = [lead[0], *([f"<p class='sure'>{marked(misses)}</p>"] if misses else []), lead[1], *found]
-    elif seen is not None:
-        found.append(f"<p class='presence {seen}'>{said(IN_WORDS[seen])}</p>")
+        found = [*finding, f"<p class='if'>{said('If there is one:')}</p>", *found]
+    else:
+        found += finding
     if label is not None:
         word, sentence = ("right", LABELLED_RIGHT) if label == best else ("wrong", LABELLED_WRONG)
         labelled = f"<strong>{html.escape(names[label])}</strong>"
@@ -250,10 +253,13 @@ def record_at(card: ModelCard, probability: float) -> Sentence | None:
     return Sentence(known, judged=judged, right=right, count=count)
 
 
-def misses_of(card: ModelCard) -> Sentence | None:
-    """The same of a finding of none, as short as it stands beside it."""
-    share = missed(card)
-    return None if share is None else Sentence("Misses {share} of fractures", share=percent(share))
+def wrong_in_short(card: ModelCard, seen: FractureFinding) -> Sentence | None:
+    """How often such a finding is a mistake, as short as it stands beside it; None where that was not measured."""
+    if seen == "none":
+        share = missed(card)
+        return None if share is None else Sentence("Misses {share} of fractures", share=percent(share))
+    share = false_alarm(card, seen)
+    return None if share is None else Sentence("Also in {share} of normal X-rays", share=percent(share))
 
 
 def errors_of(card: ModelCard, seen: FractureFinding) -> Sentence | None:
@@ -337,15 +343,15 @@ def belief(findings: Sequence[Finding]) -> str:
         for found in findings
     )
     passed = sum(found.kind == "good" for found in findings)
-    label = said("{passed} of {count} quick checks passed", passed=str(passed), count=str(len(findings)))
+    label = said("Heatmap: {passed} of {count} checks passed", passed=str(passed), count=str(len(findings)))
     told = (
         f"<ul class='checks'>{told}</ul><p>{said('These are the quick checks of the map of the predicted type.')} "
         f"{said('They judge the map, not the verdict.')} "
         f"<a href='#' data-tab='tab-test'>{said('Run the full test')}</a></p>"
     )
     return (
-        f"<details class='belief'><summary>{said('Heatmap checks')} "
-        f"<span class='dots' role='img' aria-label='{label}'>{dots}</span></summary>{told}</details>"
+        f"<details class='belief'><summary>{label} <span class='dots' aria-hidden='true'>{dots}</span></summary>"
+        f"{told}</details>"
     )
 
 
@@ -393,14 +399,16 @@ def legend(explanation: Explanation, method: str, colour_map: str, opacity: floa
     """The colour bar of the overlay, and what its outlines mean; methods but the default have no common unit.
 
     Args:
-        outlines: what is outlined: "hottest", "definite" or "suspicious".
+        outlines: what is outlined: "hottest", "definite" or "suspicious"; "none" where no fracture is seen.
     """
     colours = ", ".join(f"rgb{colour}" for colour in gradient(colour_map, opacity))
     logits = digits(f"{explanation.full_colour:.0f}")
     unit = said("{count} logits", count=logits) if method == DEFAULT else said("this map's own maximum")
     scale = said("Colour scale of the heatmap: from none to {unit}", unit=unit)
+    words = {"hottest": "hottest", "none": "The heat is no finding."}
     rings = "".join(
-        f"<span class='ring {each}'>{said('hottest' if each == 'hottest' else 'fracture')}</span>" for each in outlines
+        f"<span class='{'aside' if each == 'none' else f'ring {each}'}'>{said(words.get(each, 'fracture'))}</span>"
+        for each in outlines
     )
     return (
         f"<div class='legend' role='img' aria-label='{scale}' title='{unit}'><span>{said('none')}</span>"

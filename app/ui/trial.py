@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from app.errors import Cancelled, NoHeat
-from app.explain.checks import Checks, Hidden, chart, check_heatmap, hide
+from app.explain.checks import PARTS, Checks, Hidden, chart, check_heatmap, hide
 from app.explain.faithfulness import lost_to_random, measured
 from app.explain.methods import DEFAULT, METHODS, heat, map_request
 from app.explain.overlay import as_picture, overlay
@@ -20,7 +20,18 @@ from app.model.weights import percent
 from app.ui import text
 from app.ui.about import page, prose
 from app.ui.languages import digits, in_every, label, marked, said, say, subject
-from app.ui.session import HEAVY, HOUR, Session, gallery, progress, run_slowly, type_choice, watched
+from app.ui.session import (
+    HEAVY,
+    HOUR,
+    Requests,
+    Session,
+    gallery,
+    picture,
+    progress,
+    run_slowly,
+    type_choice,
+    watched,
+)
 from app.ui.uploads import bound
 
 __all__ = ["TestTab", "warnings"]
@@ -46,7 +57,6 @@ HIDING = (
 STAYS = "{share} of the X-ray hidden. The likeliest type, {type}, stays."
 BECOMES = "{share} of the X-ray hidden. The likeliest type, {type}, becomes {other}."
 BETTER = "The default map of {model} does not beat random maps by {measures}."
-NOT_LOADED = "There is no X-ray here yet. Press “Load the X-ray”."
 NOT_PAINTED = "Nothing is painted over yet."
 
 
@@ -108,9 +118,12 @@ class TestTab:
     Args:
         classifiers: the models, the default first.
         session: holds the X-ray of the first tab.
+        requests: what was asked about X-rays there.
+        tab: that this lays itself out in.
     """
 
-    def __init__(self, classifiers: Sequence[Classifier], session: gr.State) -> None:
+    def __init__(self, classifiers: Sequence[Classifier], session: gr.State, requests: Requests, tab: gr.Tab) -> None:
+        self.requests = requests
         self.models = {classifier.card.name: classifier for classifier in classifiers}
         self.card = classifiers[0].card
         # The X-ray on the first tab may change while another one is being painted over.
@@ -123,21 +136,23 @@ class TestTab:
             tested = label("How heatmaps are tested, and how every method did")
             with gr.Accordion(tested, open=False), gr.Column(elem_classes="english"):
                 prose(page("faithfulness"))
-        self._bind(session)
+        self._bind(session, tab)
 
     def _lay_out_test(self) -> None:
-        with gr.Row():
-            self.method = gr.Dropdown(
-                [(label(how.title), name) for name, how in METHODS.items()],
-                value=DEFAULT,
-                label=label("Method"),
-                elem_id="test-method",
-                min_width=240,
-            )
-            self.target = type_choice(self.card, "Type", "the predicted type", "test-target")
-        with gr.Row():
-            self.go = gr.Button(label("Test this heatmap"), variant="primary", elem_id="test-go")
-            self.stop = gr.Button(label("Stop"), elem_id="test-stop")
+        with gr.Row(elem_id="test-setup"):
+            with gr.Column(scale=2, min_width=220):
+                self.tested = picture("test-picture", "")
+            with gr.Column(scale=5, min_width=300):
+                self.method = gr.Dropdown(
+                    [(label(how.title), name) for name, how in METHODS.items()],
+                    value=DEFAULT,
+                    label=label("Method"),
+                    elem_id="test-method",
+                )
+                self.target = type_choice(self.card, "Type", "the predicted type", "test-target")
+                with gr.Row():
+                    self.go = gr.Button(label("Test this heatmap"), variant="primary", elem_id="test-go")
+                    self.stop = gr.Button(label("Stop"), visible=False, elem_id="test-stop")
         self.state = gr.HTML("", elem_id="test-state")
         self.findings = gr.HTML("", elem_id="test-findings")
         self.shuffled = gr.HTML("")
@@ -145,10 +160,6 @@ class TestTab:
 
     def _lay_out_hiding(self) -> None:
         gr.HTML(in_every(lambda: _part(2, "Hide a region", HIDING)))
-        with gr.Row():
-            self.load = gr.Button(label("Load the X-ray"), elem_id="hide-load")
-            self.again = gr.Button(label("Predict without it"), variant="primary", elem_id="hide-go")
-        self.moved = gr.HTML("", elem_id="hide-moved")
         with gr.Row(elem_id="hiding"):
             self.canvas = gr.ImageEditor(
                 type="numpy",
@@ -164,11 +175,18 @@ class TestTab:
             )
             self.drawings = bound(self.canvas)
             self.after = gallery("hide-after", 2)
+        self.again = gr.Button(label("Predict without it"), variant="primary", elem_id="hide-go")
+        self.moved = gr.HTML("", elem_id="hide-moved")
 
-    def _bind(self, session: gr.State) -> None:
+    def _bind(self, session: gr.State, tab: gr.Tab) -> None:
         results = [self.state, self.findings, self.shuffled, self.maps]
         run_slowly(self.test, session, [self.method, self.target], results, self.go, self.stop, self._cleared)
-        self.load.click(self.load_xray, session, [self.painted, self.canvas, self.moved], api_visibility="private")
+        light: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        chosen = [session, self.method, self.target]
+        gr.on([tab.select, self.method.select, self.target.select], self.show, chosen, self.tested, **light)
+        # Another X-ray to paint on once somebody looks; what is painted on this one stays.
+        tab.select(lambda its: its, session, self.painted, **light)
+        self.painted.change(self.load_xray, self.painted, [self.canvas, self.after, self.moved], **light)
         inputs = [self.painted, self.canvas, self.target]
         self.again.click(self.predict_without, inputs, [self.after, self.moved], **HEAVY)
 
@@ -190,7 +208,7 @@ class TestTab:
                 )
             ):
                 checks = done
-                yield self._cleared(progress(share, said("Testing {method}", method=title)))
+                yield self._cleared(progress(share, self._doing(share, title)))
             if checks is not None:
                 kind = text.titles(self.card)[target].lower()
                 told = said("{method} for {type}.", method=title, type=html.escape(kind))
@@ -206,6 +224,25 @@ class TestTab:
             log.error("a heatmap could not be tested: %s", type(error).__name__)
             yield self._cleared(text.line(text.OURS))
 
+    def _doing(self, share: float, title: str) -> str:
+        """Which of the tests runs, in words."""
+        number = sum(share >= part for part in PARTS[:-1])
+        if not number:
+            return said("Testing {method}", method=title)
+        question = said(list(QUESTIONS)[number - 1])
+        return said("{number} of {count}: {question}", number=str(number), count=str(len(QUESTIONS)), question=question)
+
+    def show(self, session: Session | None, method: str, target: str) -> Any:
+        """The heatmap that would be tested; the X-ray alone where that takes more than a moment."""
+        if session is None:
+            return None
+        explanation = session.explanation
+        image, name = explanation.radiograph.shown(), target or explanation.prediction.best
+        if METHODS[method].cost != "instant" or METHODS[method].contrasts:
+            return as_picture(image)
+        found = self.requests.heat(self.models[explanation.model], session, name, method)
+        return overlay(image, found, contour=False)
+
     def _maps(self, session: Session, checks: Checks) -> list[tuple[np.ndarray, str]]:
         image, placement = session.explanation.radiograph.shown(), session.explanation.placement
         shown = [(say("the map"), checks.found)]
@@ -215,14 +252,12 @@ class TestTab:
         return [(overlay(image, heat(found, placement), contour=False), caption) for caption, found in shown]
 
     def load_xray(self, session: Session | None) -> dict[Any, Any]:
-        if session is None:
-            return {self.painted: None, self.canvas: None, self.moved: text.line(text.NO_XRAY)}
-        image = as_picture(session.explanation.radiograph.shown())
-        return {self.painted: session, self.canvas: image, self.moved: ""}
+        image = None if session is None else as_picture(session.explanation.radiograph.shown())
+        return {self.canvas: image, self.after: [], self.moved: ""}
 
     def predict_without(self, session: Session | None, layers: list[np.ndarray], target: str) -> dict[Any, Any]:
         if session is None:
-            return {self.after: [], self.moved: text.line(NOT_LOADED)}
+            return {self.after: [], self.moved: text.line(text.NO_XRAY)}
         try:
             # Both from what is on the screen, so that nothing but the paint differs.
             image = session.explanation.radiograph.shown()

@@ -84,6 +84,7 @@ def guard(component: Component, read: Callable[[Any], Any] | None = None) -> Non
 
     Args:
         component: changed in place; a subclass would do, but Gradio writes a stub file beside every module with one.
+            No handler may answer with an update of it, not even to skip it: Gradio then makes it anew, unguarded.
         read: what is made of the payload; the component's own reading where not given.
     """
     own = read or component.preprocess

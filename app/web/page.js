@@ -57,6 +57,7 @@ function redraw() {
   $("#legend").classList.toggle("off", !heatShown);
   $("#legend .hottest").hidden = !heatShown || !ringed.length;
   $("#legend .seen").hidden = !outline;
+  $("#legend .aside").hidden = !heatShown || seen !== "none";
   $("#legend .seen").classList.toggle("dashed", seen === "suspicious");
   const scale = say("scale", { count: explanation.fullColour.toFixed(0) });
   Object.assign($("#legend .scale"), { ariaLabel: scale, title: scale });

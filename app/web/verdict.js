@@ -37,15 +37,15 @@ export function verdict(explanation, picture, likeness) {
   const muted = seen === "none" || warnings.length ? "muted" : "";
   const words = card.calibrated ? inWords(card.confidence, probabilities[best]) : say("uncalibrated");
   const kind = element("p", `kind ${muted}`, card.classes[best].title, element("span", "", percent(probabilities[best])));
-  // How sure it is of none: how often it misses one. The type's confidence would be taken for that.
-  const misses = seen === "none" && card.misses;
+  // How far to believe a finding: how often it is wrong. The type's confidence would be taken for that.
+  const wrong = seen && card.wrong[seen];
   // Nobody knows how often an answer about a picture unlike all others is right.
-  const sure = !misses && likeness !== "out-of-distribution" && element("p", "sure", words[0].toUpperCase() + words.slice(1));
-  const presence = seen && element("p", `presence ${seen}`, card.words.found[seen]);
+  const sure = !(seen === "none" && wrong) && likeness !== "out-of-distribution" && element("p", "sure", words[0].toUpperCase() + words.slice(1));
+  const finding = [seen && element("p", `presence ${seen}`, card.words.found[seen]), wrong && element("p", "sure", wrong)];
   const list = element("ul", "", ...reliability(explanation, seen, Boolean(muted)).map((each) => element("li", "", each)));
   return [
     ...warnings.map((each) => element("p", "warning", each)),
-    ...(seen === "none" ? [presence, misses && element("p", "sure", misses), element("p", "if", say("if")), kind, sure] : [kind, sure, presence]),
+    ...(seen === "none" ? [...finding, element("p", "if", say("if")), kind, sure] : [kind, sure, ...finding]),
     ...notes.map((each) => element("p", "note", each)),
     element("details", "", element("summary", "", card.doubt), list),
   ].filter(Boolean);

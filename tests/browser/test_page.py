@@ -532,9 +532,9 @@ def test_methods_are_compared_and_scores_add_up(visit: Callable[[int], Page], dr
 
 
 def fetched(page: Page) -> Locator:
-    """The canvas with the film on it; once it has drawn it, it sends the server what it shows, and takes paint."""
+    """The Test tab's canvas with the X-ray on it; it then sends the server what it shows, and takes paint."""
     with page.expect_response(lambda answer: answer.url.endswith("/gradio_api/upload")):
-        page.locator("#hide-load").click()
+        open_tab(page, "Test")
     canvas = page.locator("#hide-canvas canvas").first
     expect(canvas).to_be_visible()
     return canvas
@@ -547,19 +547,27 @@ def test_a_map_is_put_on_trial_and_a_region_hidden(
     monkeypatch.setattr("app.explain.checks.measure_faithfulness", partial(measure_faithfulness, random=2))
     monkeypatch.setattr("app.explain.sanity.REPEATS", dict.fromkeys(REPEATS, 1))
     page = visit(1280)
-    explained(page, drawing)
     open_tab(page, "Test")
+    page.locator("#hide-go").click()
+    expect(page.locator("#hide-moved")).to_contain_text("No X-ray yet")
+    expect(page.locator("#test-stop")).to_be_hidden()
+    open_tab(page, "Explain")
+    explained(page, drawing)
+    canvas = fetched(page)
+    shown(page, "#test-picture")
     page.locator("#test-go").click()
+    expect(page.locator("#test-stop")).to_be_visible()
     expect(page.locator(".findings li")).to_have_count(4)
+    expect(page.locator("#test-stop")).to_be_hidden()
     expect(page.locator(".charts svg")).to_have_count(2)
     expect(page.locator("#test-maps button img")).to_have_count(7)
-    page.locator("#hide-go").click()
-    expect(page.locator("#hide-moved")).to_contain_text("no X-ray here yet")
-    box = fetched(page).bounding_box()
-    assert box is not None
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def hidden() -> bool:
+        # The button below it may have scrolled it away.
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box is not None
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         # A canvas that is not ready yet drops the stroke, and tells nobody when it is.
         page.mouse.move(*middle)
         page.mouse.down()
@@ -598,18 +606,16 @@ def test_slow_methods_can_be_stopped(
 def test_the_new_tabs_fit_a_phone(visit: Callable[[int], Page], drawing: Path) -> None:
     page = visit(390)
     explained(page, drawing)
-    for name, go, done in (
-        ("Compare", "#compare-go", "#compare-sums table"),
-        ("Test", "#test-go", ".findings li"),
-    ):
-        open_tab(page, name)
-        page.locator(go).click()
-        expect(page.locator(done).first).to_be_visible()
-        if name == "Test":
-            canvas = fetched(page).bounding_box()
-            assert canvas is not None
-            assert canvas["height"] > 200
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    open_tab(page, "Compare")
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-sums table").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    canvas = fetched(page).bounding_box()
+    assert canvas is not None
+    assert canvas["height"] > 200
+    page.locator("#test-go").click()
+    expect(page.locator(".findings li").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("width", [1280, 390])
