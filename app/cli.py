@@ -25,6 +25,7 @@ from app.explain import DEFAULT, METHODS
 from app.result_folders import STDIN, ResultFolders, printable
 
 if TYPE_CHECKING:
+    from app.batch import Row
     from app.model.classifier import Classifier
     from app.pipeline import OpenedImage, Result
 
@@ -159,7 +160,7 @@ def explain(
 @cli.command()
 def batch(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders and zip files with X-rays")],
-    out: Annotated[str, typer.Option(help="Folder to write, one folder an image inside it, and results.csv")],
+    out: Annotated[str, typer.Option(help="Folder to write, one folder an image inside it, and the table")],
     model: Model = None,
     method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
     anyway: Anyway = False,
@@ -171,12 +172,13 @@ def batch(
         Literal["local", "ray"], typer.Option(help="ray: many machines, from one folder or store to another")
     ] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine where not given")] = None,
+    table: Annotated[Literal["csv", "parquet"], typer.Option(help="Kind of the table; Ray writes parquet")] = "csv",
     version: Version = False,
 ) -> None:
-    """Explains many X-rays: a folder for each, and a table of all, results.csv; exits 1 if one failed.
+    """Explains many X-rays: a folder for each, and a table of all; exits 1 if one failed.
 
     Broken off and called again, it goes on where it stopped: what was done of the same bytes with the same settings is
-    not done again. Ray writes results.parquet, and gives each X-ray a folder under its own path.
+    not done again. Ray gives each X-ray a folder under its own path.
     """
     if method not in METHODS:
         raise fail(f"There is no method '{method}'. Known: {', '.join(METHODS)}.")
@@ -188,13 +190,15 @@ def batch(
         return
     if address:
         raise fail("--address is of a Ray cluster, so it needs --engine ray.")
+    if table == "parquet" and find_spec("pyarrow") is None:
+        raise fail("--table parquet needs pyarrow. In the clone: python -m pip install '.[ray]'.")
     place = Path(out)
     folders = _folders(place)
     workers = workers or _processors()
     classifier = _load(model, precision)
     import torch
 
-    from app.batch import RESULTS, as_csv, explain_batch, gather
+    from app.batch import explain_batch, gather
 
     # Images side by side keep processors busier than threads inside of one.
     torch.set_num_threads(max(1, _processors() // workers))
@@ -207,13 +211,21 @@ def batch(
             told = row.top_three if row.state == "explained" else f"{row.state}. {row.notes}"
             pace = _pace(len(rows), len(items), time.monotonic() - began)
             typer.echo(f"{len(rows)}/{len(items)} {row.name}: {told} ({pace})", err=True)
-    unfinished = place / f".{RESULTS}"
-    try:
-        unfinished.write_bytes(as_csv(rows))
-        unfinished.replace(place / RESULTS)
-    except OSError as error:
-        raise fail(f"{RESULTS} cannot be written ({error.strerror or 'unknown reason'}).") from None
+    _write_table(place / f"results.{table}", rows)
     _tell_states(Counter(row.state for row in rows))
+
+
+def _write_table(file: Path, rows: list[Row]) -> None:
+    if file.suffix == ".csv":
+        from app.batch import as_csv as written
+    else:
+        from app.parquet import as_parquet as written
+    unfinished = file.with_name(f".{file.name}")
+    try:
+        unfinished.write_bytes(written(rows))
+        unfinished.replace(file)
+    except OSError as error:
+        raise fail(f"{file.name} cannot be written ({error.strerror or 'unknown reason'}).") from None
 
 
 def _tell_states(states: Counter[str]) -> None:
@@ -262,7 +274,7 @@ def _pace(done: int, count: int, seconds: float) -> str:
 
 def _folders(out: Path) -> ResultFolders:
     try:
-        return ResultFolders(out, reserved=["results.csv"])
+        return ResultFolders(out, reserved=["results.csv", "results.parquet"])
     except FileExistsError:
         raise fail(f"{printable(str(out))}: cannot write there (it is a file, not a folder).") from None
     except (OSError, ValueError) as error:

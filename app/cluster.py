@@ -23,20 +23,18 @@ import ray
 import ray.data
 import torch
 
-from app.batch import Outcome, Row, explained, named, row_of, same, tried
+from app.batch import Outcome, explained, named, row_of, same, tried
 from app.errors import ImageError
 from app.imaging.archive import hidden, is_picture
 from app.imaging.radiograph import MAX_BYTES
 from app.model.weights import known, load_card
+from app.parquet import SCHEMA
 from app.pipeline import Result, load_classifier
 from app.result_folders import SUMMARY, whole
 
 __all__ = ["TABLE", "explain_store"]
 
 TABLE = "results.parquet"
-SCHEMA = pyarrow.schema(
-    [(name, pyarrow.float64() if name == "probability" else pyarrow.string()) for name in Row._fields]
-)
 ROWS = 1000
 """Written to the table at a time."""
 BLOCKS = 8

@@ -162,6 +162,20 @@ def test_the_command_line_writes_a_folder_an_image_and_a_table(call: list[str], 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["=cmd", "arm", "arm-2", "leg", "results.csv"]
 
 
+def test_the_table_may_be_parquet_with_the_same_rows(call: list[str], tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    runner.invoke(app_cli.cli, [*call, "--table", "parquet"])
+    rows = parquet.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    assert {row["name"]: row["state"] for row in rows} == ROWS
+    assert all((row["probability"] is None) == (row["state"] != "explained") for row in rows)
+    assert not (tmp_path / "out" / "results.csv").exists()
+    # What is done is known again, whatever table it went into.
+    runner.invoke(app_cli.cli, call)
+    csv = {row["name"]: row for row in table((tmp_path / "out" / "results.csv").read_bytes())}
+    for row in rows:
+        assert row["top_three"] == csv[row["name"]]["top_three"]
+
+
 def test_an_image_called_like_the_table_is_not_in_its_way(call: list[str], given: Path, tmp_path: Path) -> None:
     (given / "Results.csv.png").write_bytes(drawn(9))
     runner.invoke(app_cli.cli, call)
