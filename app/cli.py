@@ -255,7 +255,10 @@ def _on_ray(source: str, out: str, **wanted: Any) -> Counter[str]:
         raise fail(f"{printable(source)}: there is no such folder.") from None
     except WeightsError as error:
         raise fail(str(error)) from None
-    except (ValueError, ImportError, ConnectionError) as error:  # of an address that fsspec or Ray does not know
+    except ConnectionError as error:
+        asked = "If the cluster asks for a token, set RAY_AUTH_MODE=token."
+        raise fail(f"{printable(str(error).partition(chr(10))[0])}. {asked}") from None
+    except (ValueError, ImportError) as error:  # of an address that fsspec or Ray does not know
         raise fail(printable(str(error).partition("\n")[0])) from None
     except OSError as error:
         raise fail(f"{printable(out)}: cannot write there ({error.strerror or 'unknown reason'}).") from None
