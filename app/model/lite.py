@@ -106,6 +106,8 @@ class EfficientNetLite(nn.Module):
         self._blocks = nn.Sequential(*blocks)
         self._conv_head = nn.Conv2d(before, HEAD, 1, bias=False)
         self._bn1 = _norm(HEAD)
+        # By its name what the head says is found, after it is clipped.
+        self.act = nn.ReLU6()
         self.stages = (ends[2], ends[4], (ends[6][0], HEAD))
 
     def stem(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -114,4 +116,8 @@ class EfficientNetLite(nn.Module):
 
     def head(self, features: torch.Tensor) -> torch.Tensor:
         """Features of the last block to (N, 1280, H / 32, W / 32)."""
-        return functional.relu6(self._bn1(self._conv_head(features)))
+        return self.act(self._bn1(self._conv_head(features)))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels as of ``stem`` to features (N, 1280, H / 32, W / 32)."""
+        return self.head(self._blocks(self.stem(pixels)))

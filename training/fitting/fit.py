@@ -89,9 +89,8 @@ def _alike(architecture: str, weights: Path) -> str | None:
     return next((name for name in ranked(weights) if load_card(name, weights).architecture == architecture), None)
 
 
-def _packaged(architecture: str) -> Path | None:
-    """The file of initial layers in the package that an architecture names, where that is installed."""
-    package = ARCHITECTURES[architecture].package
+def packaged(package: str) -> Path | None:
+    """The file of initial layers in a package of the package index; None where that is not installed."""
     found = find_spec(package.replace("-", "_")) if package else None
     return next(Path(found.origin).parent.glob("models/*.pth"), None) if found and found.origin else None
 
@@ -113,7 +112,7 @@ def load_initial(network: FractureNetwork, architecture: str, file: Path | None,
         if not file.is_file():
             raise FileNotFoundError(f"no initial layers at {file}")
         return _fill(network, load_file(file), file.name, hashlib.sha256(file.read_bytes()).hexdigest())
-    if layers := _packaged(architecture):
+    if layers := packaged(ARCHITECTURES[architecture].package):
         state = torch.load(layers, map_location="cpu", weights_only=True)
         return _fill(network, state, layers.name, hashlib.sha256(layers.read_bytes()).hexdigest())
     published = ARCHITECTURES[architecture].published

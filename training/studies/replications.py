@@ -10,6 +10,7 @@ performance of a deep learning model to detect pneumonia in chest radiographs").
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 
 from app.imaging.letterbox import normalise
-from app.model.backbones import ARCHITECTURES, CustomCNN
+from app.model.backbones import CustomCNN, PatchAttentionFusion
+from app.model.lite import HEAD, EfficientNetLite
 from app.model.network import channels_last
 from app.model.ood import MEAN, STD
 from training import read_json, write_json
@@ -39,6 +41,7 @@ from training.data.image import CACHE, squares
 from training.data.multi_region import LISTED, external_set
 from training.data.splits import Sides, committed, leak_free, published
 from training.evaluation.metrics import area, bootstrap
+from training.fitting.fit import packaged
 from training.recipe import REPLICATIONS, ReplicationRecipe, ShortRecipe, load_replications, load_short
 
 Number = Literal["32-true", "bf16-mixed"]
@@ -50,9 +53,10 @@ def _custom_cnn(classes: int, dropout: float) -> nn.Sequential:
 
 
 def _attention_fusion(classes: int, dropout: float) -> nn.Sequential:
-    entry = ARCHITECTURES["efficientnet-b3-attention"]
-    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(entry.channels, classes))
-    return nn.Sequential(entry.backbone(32), *head)
+    body = PatchAttentionFusion(EfficientNetLite(2))
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+    head = nn.Linear(HEAD + body.WIDTH, classes)
+    return nn.Sequential(OrderedDict(body=body, pooled=pooled, head=head))
 
 
 def _resnet(build: Callable[[], models.ResNet], classes: int, dropout: float) -> models.ResNet:
@@ -68,15 +72,18 @@ NETWORKS: dict[str, Callable[[int, float], nn.Module]] = {
     "resnet50": partial(_resnet, models.resnet50),
     "mobilenet-v2": lambda classes, dropout: models.mobilenet_v2(num_classes=classes, dropout=dropout),
     "convnext-tiny": lambda classes, dropout: models.convnext_tiny(num_classes=classes, stochastic_depth_prob=dropout),
-    "efficientnet-b3-attention": _attention_fusion,
+    "efficientnet-lite2-attention": _attention_fusion,
 }
+
+
+INSIDE = ("features.", "body.features.")
 
 
 def load_initial(network: nn.Module, file: Path | None) -> str:
     """Fills a network with what a file of pretrained layers has for it.
 
     Args:
-        file: safetensors with torchvision's names; random weights where absent.
+        file: safetensors with torchvision's names, or a package's layers; random weights where absent.
 
     Returns:
         What training starts from, in words.
@@ -87,9 +94,9 @@ def load_initial(network: nn.Module, file: Path | None) -> str:
     if file is None:
         return "from scratch"
     own = network.state_dict()
-    state = load_file(file)
-    # Files of MobileNet's features may hold the names inside `features`.
-    named = {name if name in own else f"features.{name}": tensor for name, tensor in state.items()}
+    state = torch.load(file, "cpu", weights_only=True) if file.suffix == ".pth" else load_file(file)
+    # Files may hold the names inside the convolutions.
+    named = {f"{inside}{name}": tensor for name, tensor in state.items() for inside in ("", *INSIDE)}
     usable = {k: v.to(own[k].dtype) for k, v in named.items() if k in own and v.shape == own[k].shape}
     if not usable:
         raise ValueError(f"{file.name} holds nothing for this network")
@@ -230,7 +237,9 @@ def run(
 
 
 def initial_layers(recipe: ShortRecipe, init: Path | None) -> Path | None:
-    """The file of initial layers a recipe wants: ``init`` itself, or the one in it that is named so."""
+    """The file of initial layers a recipe wants: a package's, ``init`` itself, or the one in it that is named so."""
+    if layers := packaged(recipe.initial):
+        return layers
     if init is None or not recipe.initial:
         return None
     return next(iter(sorted(init.glob(f"{recipe.initial}*.safetensors"))), None) if init.is_dir() else init
@@ -255,7 +264,8 @@ def replicate(name: str, data: Path, init: Path | None, *, only: str | None = No
     pixels = squares([film.path for film in dataset.images], recipe.size)
     labels = dataset.labels
     # Depthwise convolutions in bf16 are slow on processors.
-    precision: Number = "32-true" if recipe.network == "mobilenet-v2" else "bf16-mixed"
+    depthwise = recipe.network in ("mobilenet-v2", "efficientnet-lite2-attention")
+    precision: Number = "32-true" if depthwise else "bf16-mixed"
     for kind, deal in (("published", published), ("leak_free", leak_free)):
         if only in (None, kind):
             sides = deal(dataset, recipe.protocol, known[0], recipe.judged)
