@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-hosting train-all lint format audit browser bench bench-install bench-load bench-page bench-users fuzz picture web clean
+.PHONY: help demo test test-all test-hosting train train-all lint format audit browser bench bench-install bench-load bench-page bench-users fuzz picture web clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -71,19 +71,32 @@ SEEDS := 3
 INIT :=
 TRAIN := $(BIN)/python -m training
 
+RECIPE = training/recipes/$(MODEL).yaml
+FROM = $(INIT:%=--init %)
+
+train: $(VENV)/.dev ## MODEL anew from X-rays in FRACTURE_DATA, the default where none is named; needs no network
+	$(TRAIN) cross-validate $(RECIPE) $(FROM)
+	$(TRAIN) seeds $(RECIPE) $(FROM) --count 1
+	$(TRAIN) export runs/seeds/$(MODEL)/seed0 --folds runs/folds/$(MODEL)
+	$(TRAIN) evaluate $(MODEL)
+	$(TRAIN) localise $(MODEL)
+	$(TRAIN) presence $(MODEL)
+	$(TRAIN) precision $(MODEL)
+	$(TRAIN) report
+
 train-all: $(VENV)/.dev ## every recipe from X-rays in FRACTURE_DATA to the report, with layers from INIT; what is finished stays
 	for name in $(RECIPES); do \
 		recipe="training/recipes/$$name.yaml"; \
-		$(TRAIN) cross-validate $$recipe $(INIT:%=--init %) && \
-		$(TRAIN) cross-validate $$recipe $(INIT:%=--init %) --whole && \
-		$(TRAIN) seeds $$recipe $(INIT:%=--init %) --count $(SEEDS) && \
+		$(TRAIN) cross-validate $$recipe $(FROM) && \
+		$(TRAIN) cross-validate $$recipe $(FROM) --whole && \
+		$(TRAIN) seeds $$recipe $(FROM) --count $(SEEDS) && \
 		$(TRAIN) export runs/seeds/$$name/seed0 --folds runs/folds/$$name && \
 		$(TRAIN) evaluate $$name && \
 		$(TRAIN) localise $$name && \
 		$(TRAIN) presence $$name && \
 		$(TRAIN) faithfulness $$name || exit 1; \
 	done
-	if [ -d "$${FRACTURE_DATA:-data}/other-pictures" ]; then $(TRAIN) ood $(INIT:%=--init %); fi
+	if [ -d "$${FRACTURE_DATA:-data}/other-pictures" ]; then $(TRAIN) ood $(FROM); fi
 	$(TRAIN) ensemble $(RECIPES:%=training/recipes/%.yaml)
 	$(TRAIN) report
 

@@ -67,12 +67,20 @@ def test_without_any_source_random_is_said_loudly(
         raise URLError("no network")
 
     monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
-    network = build_network("resnet18", 10)
+    network = build_network("mobilenet-v2", 10)
     with caplog.at_level(logging.WARNING):
-        initial = load_initial(network, "resnet18", None)
+        initial = load_initial(network, "mobilenet-v2", None)
     assert initial.source == "random"
     assert "RANDOM" in caplog.text
     assert set(initial.fresh) == {name for name, _ in network.body.named_parameters()}
+    caplog.clear()
+    network = build_network("resnet18-pyramid", 10, stride=8)
+    with caplog.at_level(logging.WARNING):
+        initial = load_initial(network, "resnet18-pyramid", None)
+    assert initial.source == "ImageNet layers of detector.safetensors"
+    assert not caplog.text
+    fresh = {"layer4", "lateral2", "lateral3", "lateral4", "smooth", "norm"}
+    assert {name.split(".")[0] for name in initial.fresh} == fresh
 
 
 def test_the_download_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
