@@ -26,6 +26,7 @@ from app.sentence import Sentence
 from app.ui import text
 from app.ui.languages import about, say
 from app.ui.page import LEAD, heading
+from app.ui.painted import DIMMED
 from app.ui.session import SCREEN
 
 __all__ = ["SOURCES", "web_card"]
@@ -177,5 +178,7 @@ def web_card(model: Classifier) -> dict[str, Any]:
                 "edge": overlay.CONTOUR_EDGE,
                 "fracture": overlay.FRACTURE_COLOUR,
                 "legend": overlay.gradient("inferno", OPACITY),
+                "dimmed": DIMMED,
+                "legend_dimmed": overlay.gradient("inferno", DIMMED * OPACITY),
             },
         }

@@ -156,10 +156,10 @@ def _same(changed: Stable) -> Finding:
     """Whether one change leaves the map as it was."""
     steady = changed.correlation >= STABLE
     if changed.title == "mirrored":
-        same = Sentence("The mirrored X-ray gives the same map.")
+        same = Sentence("The mirrored X-ray gives a similar map.")
         other = Sentence("The mirrored X-ray gives another map.")
     else:
-        same = Sentence("The slightly turned X-ray gives the same map.")
+        same = Sentence("The slightly turned X-ray gives a similar map.")
         other = Sentence("The slightly turned X-ray gives another map.")
     return Finding(
         "good" if steady else "mixed" if changed.correlation > 0.0 else "poor",

@@ -14,13 +14,13 @@ import gradio as gr
 from app.batch import RESULTS, Outcome, Row, as_csv, explain_batch, gather
 from app.bundle import pack
 from app.errors import ImageError
-from app.explain.overlay import overlay
 from app.model.classifier import IN_WORDS, Classifier, confidence
 from app.model.weights import percent
 from app.pipeline import png
 from app.result_folders import Source, folder_name, printable
 from app.ui import text
 from app.ui.languages import digits, in_every, label, said, say
+from app.ui.painted import paint
 from app.ui.session import HOUR, PATIENT, cancel, gallery, model_choice, progress, stoppable
 from app.ui.uploads import guard, hand_out
 
@@ -106,7 +106,6 @@ class BatchTab:
         self.files = gr.File(
             label=label("Up to {most} X-rays, or a zip", most=MOST),
             file_count="multiple",
-            height=190,
             elem_id="batch-files",
         )
         guard(self.files, _named)
@@ -193,12 +192,13 @@ class BatchTab:
         }
 
     def _pictures(self, found: Sequence[Shown], order: str) -> list[tuple[str, str]]:
-        titles = text.titles(self.card)
+        titles = text.short_titles(self.card)
 
         def caption(row: Row) -> str:
-            # A type under a picture without a fracture would read as one.
             kind = f"{titles[row.type]} {digits(percent(row.probability or 0.0))}"
-            return f"{say(IN_WORDS['none']) if row.fracture == 'none' else kind} · {_last(row.name)}"
+            # A type under a picture without a fracture would read as one.
+            told = [_finding(row.fracture)] if row.fracture == "none" else [_finding(row.fracture), kind]
+            return " · ".join(each for each in (*told, _last(row.name)) if each)
 
         return [(each.picture, caption(each.row)) for each in ordered(found, order) if each.picture]
 
@@ -219,8 +219,10 @@ class BatchTab:
         known = self.card.calibrated
         word = say(confidence(row.probability).removesuffix(" confidence") if known else text.UNCALIBRATED)
         sure = say(", ").join((digits(percent(row.probability)), word))
-        seen = next((words for finding, words in IN_WORDS.items() if finding == row.fracture), NOT_TOLD)
-        return [row.name, text.titles(self.card)[row.type], sure, say(seen)]
+        kind = text.titles(self.card)[row.type]
+        if row.fracture == "none":
+            kind = say("if there is one: {type}", type=kind.lower())
+        return [row.name, kind, sure, _finding(row.fracture) or say(NOT_TOLD)]
 
 
 def _shown(outcome: Outcome) -> Shown:
@@ -228,8 +230,13 @@ def _shown(outcome: Outcome) -> Shown:
     if outcome.result is None:
         return Shown(outcome.row)
     small = replace(outcome.result, explanation=outcome.result.explanation.at_screen_size(SIDE))
-    drawn = overlay(small.explanation.radiograph.shown(), small.heat)
-    return Shown(outcome.row, hand_out("overlay.png", png(drawn)))
+    drawn = paint(small.explanation, small.card, small.heat)
+    return Shown(outcome.row, hand_out("overlay.png", png(drawn.picture)))
+
+
+def _finding(fracture: str) -> str:
+    """Whether a fracture is seen, in words; empty where the model does not tell."""
+    return next((say(words) for finding, words in IN_WORDS.items() if finding == fracture), "")
 
 
 def _done_of(done: int, count: int) -> str:

@@ -15,14 +15,15 @@ from app.errors import Cancelled, ImageError, RejectedError
 from app.explain import DEFAULT, METHODS
 from app.explain.checks import quick_checks
 from app.explain.methods import draw
-from app.explain.overlay import COLOUR_MAPS, fracture_outline, overlay, plain, scale_bar
-from app.explain.regions import evidence_at, hot_regions, number_regions
+from app.explain.overlay import COLOUR_MAPS, plain
+from app.explain.regions import evidence_at
 from app.imaging import examples as library
 from app.imaging.series import OWN_WINDOW, Slices, gather
-from app.model.classifier import Classifier, presence
+from app.model.classifier import Classifier
 from app.pipeline import explain_image
 from app.ui import text
 from app.ui.languages import in_every, label, marked, said, say
+from app.ui.painted import paint
 from app.ui.session import (
     HEAVY,
     HOUR,
@@ -153,6 +154,7 @@ class ExplainTab:
                 min_width=130,
             )
             self.stop = gr.Button(label("Stop"), visible=False, size="sm", elem_id="method-stop", min_width=70)
+            label("Show heat")
             self.hold = gr.Button(label("Hide heat"), size="sm", elem_id="hold", min_width=120)
             self.another = gr.Button(label("New X-ray"), size="sm", elem_id="another", min_width=100)
         self.point = gr.HTML("", elem_id="point")
@@ -403,20 +405,10 @@ class ExplainTab:
 
     def _drawn(self, session: Session, name: str, looks: Looks) -> Updates:
         explanation = session.explanation
-        card, image = self.models[explanation.model].card, explanation.radiograph.shown()
-        shown = self.requests.heat(self.models[explanation.model], session, name, looks.method)
-        seen, odds = presence(explanation, card.presence), explanation.fracture_odds()
-        # Rings would mark what the verdict says is not there.
-        contour = looks.contour and seen != "none"
-        painted = overlay(image, shown, colour_map=looks.colours, opacity=looks.opacity, contour=contour)
-        regions = hot_regions(shown)
-        outlines = ["none"] if seen == "none" else ["hottest"] if contour and regions else []
-        painted = number_regions(painted, regions) if contour else painted
-        if looks.fracture and odds is not None and seen in ("suspicious", "definite"):
-            painted = fracture_outline(painted, odds, dashed=seen == "suspicious")
-            outlines.append(seen)
-        if explanation.radiograph.spacing is not None:
-            painted = scale_bar(painted, explanation.radiograph.spacing)
+        model = self.models[explanation.model]
+        card, heat = model.card, self.requests.heat(model, session, name, looks.method)
+        how: dict[str, Any] = {"colours": looks.colours, "contour": looks.contour, "fracture": looks.fracture}
+        painted, regions, outlines, opacity = paint(explanation, card, heat, opacity=looks.opacity, **how)
         alt = text.alternative(card, name, regions)
         drawn = on_page("heatmap.png", painted)
         # Files are forgotten a little before the session is.
@@ -424,7 +416,7 @@ class ExplainTab:
         return {
             self.painted: gr.update(value=drawn, alt_text=alt),
             self.slider: (under, drawn),
-            self.legend: text.legend(explanation, looks.method, looks.colours, looks.opacity, outlines),
+            self.legend: text.legend(card, explanation, name, looks.method, looks.colours, opacity, outlines),
             # The quick checks are of this one map.
             self.belief: gr.update(visible=(name, looks.method) == (explanation.prediction.best, DEFAULT)),
             self.description: text.describe(card, explanation, name, looks.method, regions),

@@ -148,7 +148,9 @@
   const pair = () => document.querySelector("#pair");
   const hide = (hidden) => {
     pair()?.classList.toggle("bare", hidden);
-    document.querySelector("#hold")?.setAttribute("aria-pressed", hidden);
+    const button = document.querySelector("#hold");
+    const told = hidden ? "Show heat" : "Hide heat";
+    if (button) button.textContent = (foreign && words[told]) || told;
   };
   const HELD = 400;
   let pressed;

@@ -183,18 +183,15 @@ def verdict(
         warnings.append(notes.pop(0))
     muted = " muted" if seen == "none" or warnings else ""
     sure = confidence(probability).capitalize() if card.calibrated else UNCALIBRATED
-    found = [f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>"]
     # How far to believe a finding: how often it is wrong. The type's confidence would be taken for that.
     wrong = wrong_in_short(card, seen) if seen else None
     finding = [f"<p class='presence {seen}'>{said(IN_WORDS[seen])}</p>"] if seen else []
     finding += [f"<p class='sure'>{marked(wrong)}</p>"] if wrong else []
+    found = [f"<p class='if'>{said('If there is one:')}</p>"] if seen == "none" else []
+    found.append(f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>")
     # Nobody knows how often an answer about a picture unlike all others is right.
     if not (seen == "none" and wrong) and likeness != "out-of-distribution":
         found.append(f"<p class='sure{muted}'>{said(sure)}</p>")
-    if seen == "none":
-        found = [*finding, f"<p class='if'>{said('If there is one:')}</p>", *found]
-    else:
-        found += finding
     if label is not None:
         word, sentence = ("right", LABELLED_RIGHT) if label == best else ("wrong", LABELLED_WRONG)
         labelled = f"<strong>{html.escape(names[label])}</strong>"
@@ -202,9 +199,10 @@ def verdict(
     if image.modality and mark_boxes(image.display()):
         notes.append(LETTERS)
     told = "".join(f"<li>{marked(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
+    found.append(details(doubt(card), f"<ul>{told}</ul>"))
     return (
-        f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(found)}"
-        f"{paragraphs('note', notes)}{details(doubt(card), f'<ul>{told}</ul>')}</div>"
+        f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(finding)}"
+        f"<div class='which'>{''.join(found)}</div>{paragraphs('note', notes)}</div>"
     )
 
 
@@ -259,7 +257,7 @@ def wrong_in_short(card: ModelCard, seen: FractureFinding) -> Sentence | None:
         share = missed(card)
         return None if share is None else Sentence("Misses {share} of fractures", share=percent(share))
     share = false_alarm(card, seen)
-    return None if share is None else Sentence("Also in {share} of normal X-rays", share=percent(share))
+    return None if share is None else Sentence("Wrong on {share} of normal X-rays", share=percent(share))
 
 
 def errors_of(card: ModelCard, seen: FractureFinding) -> Sentence | None:
@@ -343,7 +341,7 @@ def belief(findings: Sequence[Finding]) -> str:
         for found in findings
     )
     passed = sum(found.kind == "good" for found in findings)
-    label = said("Heatmap: {passed} of {count} checks passed", passed=str(passed), count=str(len(findings)))
+    label = said("Heatmap: {passed} of {count} quick checks passed", passed=str(passed), count=str(len(findings)))
     told = (
         f"<ul class='checks'>{told}</ul><p>{said('These are the quick checks of the map of the predicted type.')} "
         f"{said('They judge the map, not the verdict.')} "
@@ -395,8 +393,18 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
     return f"{warning}{details(say('Reading help'), f'{told}<p>{marked(READING)}</p>')}"
 
 
-def legend(explanation: Explanation, method: str, colour_map: str, opacity: float, outlines: Sequence[str] = ()) -> str:
-    """The colour bar of the overlay, and what its outlines mean; methods but the default have no common unit.
+def legend(
+    card: ModelCard,
+    explanation: Explanation,
+    name: str,
+    method: str,
+    colour_map: str,
+    opacity: float,
+    outlines: Sequence[str] = (),
+) -> str:
+    """Which type's heatmap is shown, its colour bar, and what its outlines mean.
+
+    Methods but the default have no common unit.
 
     Args:
         outlines: what is outlined: "hottest", "definite" or "suspicious"; "none" where no fracture is seen.
@@ -405,12 +413,13 @@ def legend(explanation: Explanation, method: str, colour_map: str, opacity: floa
     logits = digits(f"{explanation.full_colour:.0f}")
     unit = said("{count} logits", count=logits) if method == DEFAULT else said("this map's own maximum")
     scale = said("Colour scale of the heatmap: from none to {unit}", unit=unit)
-    words = {"hottest": "hottest", "none": "The heat is no finding."}
+    words = {"hottest": "hottest", "none": "Colour does not mean a fracture."}
     rings = "".join(
         f"<span class='{'aside' if each == 'none' else f'ring {each}'}'>{said(words.get(each, 'fracture'))}</span>"
         for each in outlines
     )
     return (
-        f"<div class='legend' role='img' aria-label='{scale}' title='{unit}'><span>{said('none')}</span>"
-        f"<i style='background: linear-gradient(to right, {colours})'></i><span>{said('strong')}</span>{rings}</div>"
+        f"<div class='legend'><strong>{html.escape(short_titles(card)[name])}:</strong>"
+        f"<span class='scale' role='img' aria-label='{scale}' title='{unit}'>{said('none')}"
+        f"<i style='background: linear-gradient(to right, {colours})'></i>{said('strong')}</span>{rings}</div>"
     )

@@ -15,8 +15,8 @@ from app.explain.checks import PARTS, Checks, Hidden, chart, check_heatmap, hide
 from app.explain.faithfulness import lost_to_random, measured
 from app.explain.methods import DEFAULT, METHODS, heat, map_request
 from app.explain.overlay import as_picture, overlay
-from app.model.classifier import Classifier
-from app.model.weights import percent
+from app.model.classifier import IN_WORDS, Classifier, presence
+from app.model.weights import ModelCard, percent
 from app.ui import text
 from app.ui.about import page, prose
 from app.ui.languages import digits, in_every, label, marked, said, say, subject
@@ -46,7 +46,7 @@ QUESTIONS = {
     "Does it lie on a shortcut?": "A letter, an edge or nothing at all.",
 }
 """What the tests ask of a heatmap, and how."""
-LEAD = "Four tests of one heatmap. It may pass all four and the verdict still be wrong."
+LEAD = "Four tests of one heatmap, in about a minute. It may pass all four and the verdict still be wrong."
 SHUFFLED = (
     "From the head down, each with its rank correlation with the map, whatever its sign. No colour: no heat is left."
 )
@@ -55,6 +55,7 @@ HIDING = (
     "If the verdict moves, it leant on what you hid."
 )
 STAYS = "{share} of the X-ray hidden. The likeliest type, {type}, stays."
+FINDING_BECOMES = "“{finding}” becomes “{other}”."
 BECOMES = "{share} of the X-ray hidden. The likeliest type, {type}, becomes {other}."
 BETTER = "The default map of {model} does not beat random maps by {measures}."
 NOT_PAINTED = "Nothing is painted over yet."
@@ -99,8 +100,9 @@ def warnings(classifiers: Sequence[Classifier]) -> str:
     return "".join(told)
 
 
-def hidden_table(found: Hidden, titles: dict[str, str], target: str) -> str:
+def hidden_table(found: Hidden, card: ModelCard, target: str) -> str:
     """What hiding a region changed, as HTML."""
+    titles = text.titles(card)
     before, after = found.before.prediction, found.after.prediction
     names = dict.fromkeys([*before.ranking[:5], after.best, target])
     shares = [[digits(percent(each.probability(name))) for each in (before, after)] for name in names]
@@ -108,6 +110,12 @@ def hidden_table(found: Hidden, titles: dict[str, str], target: str) -> str:
     sentence = STAYS if after.best == before.best else BECOMES
     kinds = {"type": titles[before.best].lower(), "other": titles[after.best].lower()}
     words = say(sentence, share=digits(percent(found.share)), **kinds)
+    seen = [presence(each, card.presence) for each in (found.before, found.after)]
+    if seen[0] is not None and seen[1] is not None:
+        findings = [say(IN_WORDS[each]) for each in seen if each]
+        rows = [[say("Fracture"), *findings], *rows]
+        if seen[0] != seen[1]:
+            words = f"{say(FINDING_BECOMES, finding=findings[0], other=findings[1])} {words}"
     told = f"<p class='line'><strong>{html.escape(words)}</strong></p>"
     return f"<div class='about'>{told}{text.table([say('Type'), say('Before'), say('After')], rows)}</div>"
 
@@ -161,22 +169,24 @@ class TestTab:
     def _lay_out_hiding(self) -> None:
         gr.HTML(in_every(lambda: _part(2, "Hide a region", HIDING)))
         with gr.Row(elem_id="hiding"):
-            self.canvas = gr.ImageEditor(
-                type="numpy",
-                image_mode="RGBA",
-                sources=[],
-                layers=False,
-                transforms=[],
-                brush=gr.Brush(default_size=24, colors=["#f59e0b"], color_mode="fixed"),
-                show_label=False,
-                height=420,
-                elem_id="hide-canvas",
-                buttons=[],
-            )
-            self.drawings = bound(self.canvas)
-            self.after = gallery("hide-after", 2)
-        self.again = gr.Button(label("Predict without it"), variant="primary", elem_id="hide-go")
-        self.moved = gr.HTML("", elem_id="hide-moved")
+            with gr.Column(min_width=300):
+                self.canvas = gr.ImageEditor(
+                    type="numpy",
+                    image_mode="RGBA",
+                    sources=[],
+                    layers=False,
+                    transforms=[],
+                    brush=gr.Brush(default_size=24, colors=["#f59e0b"], color_mode="fixed"),
+                    show_label=False,
+                    height=420,
+                    elem_id="hide-canvas",
+                    buttons=[],
+                )
+                self.drawings = bound(self.canvas)
+                self.again = gr.Button(label("Predict without it"), variant="primary", elem_id="hide-go")
+            with gr.Column(min_width=300):
+                self.moved = gr.HTML("", elem_id="hide-moved")
+                self.after = gallery("hide-after", 2)
 
     def _bind(self, session: gr.State, tab: gr.Tab) -> None:
         results = [self.state, self.findings, self.shuffled, self.maps]
@@ -269,7 +279,7 @@ class TestTab:
                 (overlay(each.radiograph.shown(), each.heat(target, found.full_colour)), caption)
                 for each, caption in ((found.before, say("before")), (found.after, say("after, same scale")))
             ]
-            return {self.after: pictures, self.moved: hidden_table(found, text.titles(self.card), target)}
+            return {self.after: pictures, self.moved: hidden_table(found, self.card, target)}
         except Exception as error:  # noqa: BLE001 - whatever it is, the page stays usable
             log.error("a region could not be hidden: %s", type(error).__name__)
             return {self.after: [], self.moved: text.line(text.OURS)}

@@ -45,11 +45,13 @@ function refuse(told, insist = null) {
 function redraw() {
   const { explanation, shown, chosen } = result;
   const { width, height } = shown;
-  const [{ drawing }, { seen }] = [card, explanation];
+  const { seen } = explanation;
+  // Bright heat, and rings, would mark what the verdict says is not there.
+  const dimmed = seen === "none";
+  const drawing = { ...card.drawing, opacity: card.drawing.opacity * (dimmed ? card.drawing.dimmed : 1) };
   const heat = explanation.heat(chosen, height, width);
   const regions = hotRegions(heat, height, width, drawing);
-  // Rings would mark what the verdict says is not there.
-  const ringed = seen === "none" ? [] : regions;
+  const ringed = dimmed ? [] : regions;
   const outline = heatShown && (seen === "suspicious" || seen === "definite");
   const odds = outline ? explanation.fractureOdds(height, width) : null;
   paint($("#picture"), shown, { heat: heatShown ? heat : null, regions: ringed, odds, dashed: seen === "suspicious" }, drawing);
@@ -57,7 +59,10 @@ function redraw() {
   $("#legend").classList.toggle("off", !heatShown);
   $("#legend .hottest").hidden = !heatShown || !ringed.length;
   $("#legend .seen").hidden = !outline;
-  $("#legend .aside").hidden = !heatShown || seen !== "none";
+  $("#legend .aside").hidden = !heatShown || !dimmed;
+  $("#legend strong").textContent = `${card.classes[chosen].short}:`;
+  const colours = card.drawing[dimmed ? "legend_dimmed" : "legend"].map((colour) => `rgb(${colour.join(" ")})`).join(", ");
+  $("#legend i").style.background = `linear-gradient(to right, ${colours})`;
   $("#legend .seen").classList.toggle("dashed", seen === "suspicious");
   const scale = say("scale", { count: explanation.fullColour.toFixed(0) });
   Object.assign($("#legend .scale"), { ariaLabel: scale, title: scale });
@@ -175,8 +180,6 @@ function listen() {
       if (kind === "drop" && event.dataTransfer.files.length) explain(event.dataTransfer.files[0]);
     });
   }
-  const colours = card.drawing.legend.map((colour) => `rgb(${colour.join(" ")})`).join(", ");
-  $("#legend i").style.background = `linear-gradient(to right, ${colours})`;
 }
 
 async function load(kept) {

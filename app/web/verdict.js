@@ -43,11 +43,13 @@ export function verdict(explanation, picture, likeness) {
   const sure = !(seen === "none" && wrong) && likeness !== "out-of-distribution" && element("p", "sure", words[0].toUpperCase() + words.slice(1));
   const finding = [seen && element("p", `presence ${seen}`, card.words.found[seen]), wrong && element("p", "sure", wrong)];
   const list = element("ul", "", ...reliability(explanation, seen, Boolean(muted)).map((each) => element("li", "", each)));
+  const lead = seen === "none" && element("p", "if", say("if"));
+  const more = element("details", "", element("summary", "", card.doubt), list);
   return [
     ...warnings.map((each) => element("p", "warning", each)),
-    ...(seen === "none" ? [...finding, element("p", "if", say("if")), kind, sure] : [kind, sure, ...finding]),
+    ...finding,
+    element("div", "which", ...[lead, kind, sure, more].filter(Boolean)),
     ...notes.map((each) => element("p", "note", each)),
-    element("details", "", element("summary", "", card.doubt), list),
   ].filter(Boolean);
 }
 

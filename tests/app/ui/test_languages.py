@@ -262,7 +262,9 @@ def test_the_verdict_is_in_one_language(classifier: Classifier, film: Radiograph
     best = explained.prediction.best
     with speaking(code):
         told = text.verdict(card, explained, best, "unusual")
-        told += text.bars(card, explained)[1] + text.legend(explained, "gradcam", "inferno", 0.6)
+        for outlines in (["none"], ["hottest", "definite"]):
+            told += text.legend(card, explained, best, "gradcam", "inferno", 0.6, outlines)
+        told += text.bars(card, explained)[1]
         told += text.describe(card, explained, best, "gradcam", []) + text.point(card, {best: 0.5})
         told += text.rejection(REJECTED) + text.line(text.OURS)
         choices = [words for words, _ in text.bars(card, explained)[0]]
