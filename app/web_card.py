@@ -88,6 +88,7 @@ def _words(card: ModelCard) -> dict[str, Any]:
         "modalities": dict(OTHERS),
         "likeness": dict(judging.LIKENESS_WARNINGS),
         "found": dict(judging.IN_WORDS),
+        "outlined": dict(text.OUTLINED),
         "no_evidence": overlay.NO_EVIDENCE,
         "in_colour": pixels.IN_COLOUR,
         "damaged": radiograph.DAMAGED,

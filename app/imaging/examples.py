@@ -60,7 +60,7 @@ def examples(folder: Path = EXAMPLES, *, drawn: bool = True) -> list[Example]:
     for seed, kind in enumerate(BREAKS):
         path = place / f"drawing-{kind}.png"
         cv2.imwrite(str(path), draw(kind, seed=seed))
-        made.append(Example(path, f"drawn: {kind}", "drawings by code, no patients; the model knows real X-rays only"))
+        made.append(Example(path, f"drawn: {kind}", "drawings by code, no patients; answers on them may be wrong"))
     return made
 
 

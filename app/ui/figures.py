@@ -154,17 +154,19 @@ def pointing(maps: dict[str, Any], sources: Sequence[dict[str, Any]]) -> str:
 
 
 def shares(question: str, finding: str, rows: Sequence[Share]) -> str:
-    """Shares between nothing and all, a dot each with its interval as a line."""
+    """Shares between nothing and all, a dot each with its interval as a line; what several are of is said once."""
     low, high = 8.0, SIDE - 8
-    width, y = high - low, 0.0
+    width, y, above = high - low, 0.0, ""
     parts, told = [], []
     for row in rows:
         words = f"{percent(row.share['value'])} of {row.share['n']:,}"
-        parts += [label(0, y + 13, row.what), label(SIDE, y + 13, words, anchor="end")]
         told.append(f"{row.what}, {', '.join(row.of)}: {with_interval(row.share)}")
-        for line in row.of:
-            y += 15
-            parts.append(label(0, y + 13, line, kind="soft"))
+        parts.append(label(SIDE, y + 13, words, anchor="end"))
+        lines = [*([(row.what, "strong")] if row.what != above else []), *((line, "soft") for line in row.of)]
+        for number, (line, kind) in enumerate(lines):
+            y += 15 * (number > 0)
+            parts.append(label(0, y + 13, line, kind=kind))
+        above = row.what
         y += 24
         start, end, dot = (low + row.share[each] * width for each in ("low", "high", "value"))
         parts += [

@@ -187,10 +187,11 @@ def verdict(
     wrong = wrong_in_short(card, seen) if seen else None
     finding = [f"<p class='presence {seen}'>{said(IN_WORDS[seen])}</p>"] if seen else []
     finding += [f"<p class='sure'>{marked(wrong)}</p>"] if wrong else []
-    found = [f"<p class='if'>{said('If there is one:')}</p>"] if seen == "none" else []
-    found.append(f"<p class='kind{muted}'>{html.escape(names[best])} <span>{digits(percent(probability))}</span></p>")
+    # Beside a finding, only the type's name is left to say.
+    name = f"{said('Type:')} {html.escape(short_titles(card)[best].lower())}" if seen else html.escape(names[best])
+    found = [f"<p class='kind{muted}'><b>{name}</b> <span>{digits(percent(probability))}</span></p>"]
     # Nobody knows how often an answer about a picture unlike all others is right.
-    if not (seen == "none" and wrong) and likeness != "out-of-distribution":
+    if likeness != "out-of-distribution":
         found.append(f"<p class='sure{muted}'>{said(sure)}</p>")
     if label is not None:
         word, sentence = ("right", LABELLED_RIGHT) if label == best else ("wrong", LABELLED_WRONG)
@@ -199,7 +200,11 @@ def verdict(
     if image.modality and mark_boxes(image.display()):
         notes.append(LETTERS)
     told = "".join(f"<li>{marked(each)}</li>" for each in _reliability(card, explanation, seen, bool(muted)))
-    found.append(details(doubt(card), f"<ul>{told}</ul>"))
+    if seen == "none":
+        # A type and its share would be taken for the chance of such a fracture.
+        found = [details(say("If there is one: which type?"), f"{''.join(found)}<ul>{told}</ul>")]
+    else:
+        found.append(details(doubt(card), f"<ul>{told}</ul>"))
     return (
         f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(finding)}"
         f"<div class='which'>{''.join(found)}</div>{paragraphs('note', notes)}</div>"
@@ -210,7 +215,7 @@ def doubt(card: ModelCard) -> str:
     """How far to trust the type, in a line."""
     test = card.metrics.get("test")
     if not test:
-        return say("How reliable is this?")
+        return say("How reliable?")
     return say("Right type in {share} of test X-rays", share=digits(percent(test["accuracy"]["value"])))
 
 
@@ -332,25 +337,20 @@ def bars(card: ModelCard, explanation: Explanation) -> tuple[list[tuple[str, str
 
 
 def belief(findings: Sequence[Finding]) -> str:
-    """Quick checks of the heatmap: a dot each, and what they found on demand."""
+    """Quick checks of the heatmap: how many it passed, and what they found on demand."""
     if not findings:
         return ""
-    dots = "".join(f"<i class='{found.kind}' title='{said(found.words)}'></i>" for found in findings)
     told = "".join(
         f"<li class='{found.kind}'>{marked(found.words)} <small>{marked(found.figures)}</small></li>"
         for found in findings
     )
-    passed = sum(found.kind == "good" for found in findings)
-    label = said("Heatmap: {passed} of {count} quick checks passed", passed=str(passed), count=str(len(findings)))
+    passed, count = str(sum(found.kind == "good" for found in findings)), str(len(findings))
+    summary = said("Map checks (not verdict): {passed} of {count}", passed=passed, count=count)
     told = (
         f"<ul class='checks'>{told}</ul><p>{said('These are the quick checks of the map of the predicted type.')} "
-        f"{said('They judge the map, not the verdict.')} "
         f"<a href='#' data-tab='tab-test'>{said('Run the full test')}</a></p>"
     )
-    return (
-        f"<details class='belief'><summary>{label} <span class='dots' aria-hidden='true'>{dots}</span></summary>"
-        f"{told}</details>"
-    )
+    return f"<details class='belief'><summary>{summary}</summary>{told}</details>"
 
 
 def point(card: ModelCard, evidence: dict[str, float]) -> str:
@@ -389,8 +389,17 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
     if method == DEFAULT and not explanation.has_evidence(name):
         warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())
     elif method == DEFAULT and outside >= WORTH_SAYING:
-        warning = line("{share} of the evidence lies outside the X-ray.", share=digits(percent(outside)))
-    return f"{warning}{details(say('Reading help'), f'{told}<p>{marked(READING)}</p>')}"
+        warning = line("{share} of evidence off the X-ray.", share=digits(percent(outside)))
+    return f"{warning}{details(say('Help'), f'{told}<p>{marked(READING)}</p>')}"
+
+
+OUTLINED = {
+    "hottest": "hottest",
+    "definite": "sees a fracture",
+    "suspicious": "suspects a fracture",
+    "none": "Colour does not mean a fracture.",
+}
+"""What an outline means, or that there is none."""
 
 
 def legend(
@@ -413,13 +422,14 @@ def legend(
     logits = digits(f"{explanation.full_colour:.0f}")
     unit = said("{count} logits", count=logits) if method == DEFAULT else said("this map's own maximum")
     scale = said("Colour scale of the heatmap: from none to {unit}", unit=unit)
-    words = {"hottest": "hottest", "none": "Colour does not mean a fracture."}
     rings = "".join(
-        f"<span class='{'aside' if each == 'none' else f'ring {each}'}'>{said(words.get(each, 'fracture'))}</span>"
+        f"<span class='{'aside' if each == 'none' else f'ring {each}'}'>{said(OUTLINED[each])}</span>"
         for each in outlines
     )
+    kind = short_titles(card)[name]
+    title = said("If {type}:", type=html.escape(kind.lower())) if "none" in outlines else f"{html.escape(kind)}:"
     return (
-        f"<div class='legend'><strong>{html.escape(short_titles(card)[name])}:</strong>"
+        f"<div class='legend'><strong>{title}</strong>"
         f"<span class='scale' role='img' aria-label='{scale}' title='{unit}'>{said('none')}"
         f"<i style='background: linear-gradient(to right, {colours})'></i>{said('strong')}</span>{rings}</div>"
     )

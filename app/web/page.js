@@ -60,7 +60,9 @@ function redraw() {
   $("#legend .hottest").hidden = !heatShown || !ringed.length;
   $("#legend .seen").hidden = !outline;
   $("#legend .aside").hidden = !heatShown || !dimmed;
-  $("#legend strong").textContent = `${card.classes[chosen].short}:`;
+  const type = card.classes[chosen].short;
+  $("#legend strong").textContent = dimmed ? say("if_type", { type: type.toLowerCase() }) : `${type}:`;
+  $("#legend .seen").textContent = card.words.outlined[seen] ?? "";
   const colours = card.drawing[dimmed ? "legend_dimmed" : "legend"].map((colour) => `rgb(${colour.join(" ")})`).join(", ");
   $("#legend i").style.background = `linear-gradient(to right, ${colours})`;
   $("#legend .seen").classList.toggle("dashed", seen === "suspicious");

@@ -6,7 +6,7 @@ import { card, percent, say } from "./words.js";
 /** An element with its classes and what it holds: text, elements, or nothing. */
 export function element(name, classes = "", ...inside) {
   const made = Object.assign(document.createElement(name), { className: classes });
-  made.append(...inside.filter((each) => each !== null && each !== undefined));
+  made.append(...inside.filter((each) => each !== null && each !== undefined && each !== false));
   return made;
 }
 
@@ -36,19 +36,24 @@ export function verdict(explanation, picture, likeness) {
   const warnings = [card.words.likeness[likeness], picture.foreign && notes.shift()].filter(Boolean);
   const muted = seen === "none" || warnings.length ? "muted" : "";
   const words = card.calibrated ? inWords(card.confidence, probabilities[best]) : say("uncalibrated");
-  const kind = element("p", `kind ${muted}`, card.classes[best].title, element("span", "", percent(probabilities[best])));
+  // Beside a finding, only the type's name is left to say.
+  const name = seen ? `${say("type")} ${card.classes[best].short.toLowerCase()}` : card.classes[best].title;
+  const kind = element("p", `kind ${muted}`, element("b", "", name), element("span", "", percent(probabilities[best])));
   // How far to believe a finding: how often it is wrong. The type's confidence would be taken for that.
   const wrong = seen && card.wrong[seen];
   // Nobody knows how often an answer about a picture unlike all others is right.
-  const sure = !(seen === "none" && wrong) && likeness !== "out-of-distribution" && element("p", "sure", words[0].toUpperCase() + words.slice(1));
+  const sure = likeness !== "out-of-distribution" && element("p", "sure", words[0].toUpperCase() + words.slice(1));
   const finding = [seen && element("p", `presence ${seen}`, card.words.found[seen]), wrong && element("p", "sure", wrong)];
   const list = element("ul", "", ...reliability(explanation, seen, Boolean(muted)).map((each) => element("li", "", each)));
-  const lead = seen === "none" && element("p", "if", say("if"));
-  const more = element("details", "", element("summary", "", card.doubt), list);
+  // A type and its share would be taken for the chance of such a fracture.
+  const which =
+    seen === "none"
+      ? [element("details", "", element("summary", "", say("if")), kind, sure, list)]
+      : [kind, sure, element("details", "", element("summary", "", card.doubt), list)];
   return [
     ...warnings.map((each) => element("p", "warning", each)),
     ...finding,
-    element("div", "which", ...[lead, kind, sure, more].filter(Boolean)),
+    element("div", "which", ...which.filter(Boolean)),
     ...notes.map((each) => element("p", "note", each)),
   ].filter(Boolean);
 }

@@ -243,7 +243,7 @@ def test_files_of_the_server_are_nobodys_to_read(tmp_path: Path, classifier: Cla
         page.close()
 
 
-PERSONAL = ("Doe^", "Doe-", "Doe's", "4711", "19700101", "Elsewhere")
+PERSONAL = ("Doe^", "Doe-", "Doe's", "secret-", "19700101", "Elsewhere")
 """Each of at least four letters, or the bytes of some picture would hold one by chance."""
 
 
