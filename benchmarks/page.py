@@ -82,6 +82,8 @@ def visit(address: str, images: list[Path]) -> dict[str, list[float]]:
         for image in images:
             found["upload"].append(waited(page, lambda image=image: page.set_input_files(FIELD, str(image))))
             other = page.locator("#types label:not(.selected)").first
+            if not other.is_visible():  # no fracture is seen
+                page.locator("#all-types").click()
             found["type"].append(waited(page, other.click, SAID))
             page.locator("#method input").click()
             found["method"].append(waited(page, page.get_by_role("option", name=METHOD, exact=True).click))

@@ -134,7 +134,7 @@
   document.addEventListener("click", (event) => {
     const on = (place) => event.target.closest?.(place);
     if (on("#another")) document.querySelector("#files")?.click();
-    if (on("#types, #another, #examples")) hide(false);
+    if (on("#types")) hide(false);
     if (on("#all-types")) document.querySelector("#types")?.classList.toggle("all");
     if (on("#examples button, #random-xray")) window.scrollTo({ top: 0 });
     const link = on("a[data-tab]");
@@ -152,6 +152,16 @@
     const told = hidden ? "Show heat" : "Hide heat";
     if (button) button.textContent = (foreign && words[told]) || told;
   };
+  // Where no fracture is seen, heat would be taken for one: it waits until it is asked for.
+  let judged;
+  const judge = () => {
+    const verdict = document.querySelector("#verdict .verdict");
+    // What is opened in it changes it too, but not what it says.
+    if (!verdict || !pair() || verdict.textContent === judged) return;
+    judged = verdict.textContent;
+    hide(Boolean(verdict.querySelector(".presence.none")));
+  };
+  new MutationObserver(judge).observe(document.body, { childList: true, subtree: true });
   const HELD = 400;
   let pressed;
   const press = () => {

@@ -128,7 +128,8 @@ async function explain(file, anyway = false) {
     $("#verdict").replaceChildren(...verdict(explanation, picture, likeness));
     $("#types").replaceChildren($("#types legend"), ...bars(explanation, choose));
     $("#every").hidden = card.classes.length <= 3;
-    showHeat(true);
+    // Where no fracture is seen, heat would be taken for one: it waits until it is asked for.
+    showHeat(explanation.seen !== "none");
     showEvery(false);
     redraw();
     scrollTo({ top: 0 });

@@ -120,6 +120,28 @@ def test_heat_is_hidden_while_held_and_a_point_tells_its_evidence(visit: Callabl
     expect(page.locator("#test-go")).to_be_visible()
 
 
+def test_where_no_fracture_is_seen_heat_and_types_wait_until_they_are_asked_for(
+    visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("text", "painted"):
+        monkeypatch.setattr(f"app.ui.{place}.presence", lambda *_: "none")
+    page = visit(1280)
+    explained(page, drawing)
+    heat = page.locator("#painted img").first
+    expect(heat).to_have_css("opacity", "0")
+    expect(page.locator("#hold")).to_have_text("Show heat")
+    expect(page.locator("#types label").first).to_be_hidden()
+    page.locator("#verdict summary").click()
+    expect(page.locator("#verdict .kind")).to_be_visible()
+    expect(heat, "what is opened is no other verdict").to_have_css("opacity", "0")
+    page.locator("#hold").evaluate(CLICK)
+    expect(heat).to_have_css("opacity", "1")
+    expect(page.locator("#legend")).to_contain_text("Colour does not mean a fracture.")
+    page.locator("#all-types").click()
+    page.locator("#types label").nth(1).click()
+    expect(page.locator("#hold")).to_have_text("Hide heat")
+
+
 @pytest.mark.slow
 def test_another_method_draws_the_heatmap_and_a_slow_one_can_be_stopped(
     visit: Callable[[int], Page], drawing: Path, monkeypatch: pytest.MonkeyPatch
