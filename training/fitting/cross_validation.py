@@ -315,9 +315,13 @@ def record(found: OutOfFold, recipe: Recipe, run: Path, results: Path = RESULTS)
     Returns:
         The summary, and of the recipe what tells it from others.
     """
+    title = ARCHITECTURES[recipe.architecture].title
+    if recipe.frozen:
+        # What is built on the stages that the probe reads is none of its.
+        title = title.partition(",")[0]
     written = {
         "recipe": recipe.name,
-        "title": f"{ARCHITECTURES[recipe.architecture].title}, {recipe.size} px"
+        "title": f"{title}, {recipe.size} px"
         + (", training labels cleaned" if recipe.clean else "")
         + (", frozen features, logistic regression" if recipe.frozen else ""),
         "epochs": recipe.head_epochs + recipe.tune_epochs,
