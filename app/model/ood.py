@@ -42,7 +42,6 @@ __all__ = [
     "pooled",
     "real_images_kept",
     "stage_features",
-    "stored",
 ]
 
 Likeness = Literal["in-distribution", "unusual", "out-of-distribution"]
@@ -117,26 +116,6 @@ def distances(features: torch.Tensor, mean: torch.Tensor, precision: torch.Tenso
     return ((apart @ precision) * apart).sum(dim=1).clamp(min=0.0).sqrt()
 
 
-def stored(folder: Path) -> tuple[DetectorCard, dict[str, torch.Tensor]] | None:
-    """The card under a folder and what it names, in float32: the layers of ``backbone``, and what they are weighed by.
-
-    Raises:
-        WeightsError: the card cannot be used, or the weights are missing or others than it says.
-    """
-    path = folder / FOLDER / "detector.json"
-    if not path.is_file():
-        return None
-    try:
-        card = DetectorCard.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise WeightsError(f"The card of the out-of-distribution detector ({path}) cannot be used: {error}") from None
-    file = path.with_name(card.file)
-    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != card.sha256:
-        raise WeightsError(f"The out-of-distribution detector ({file}) is missing or damaged. Download it again.")
-    state = {key: its.float() if its.is_floating_point() else its for key, its in load(file.read_bytes()).items()}
-    return card, state
-
-
 class Detector:
     """Tells what is out of distribution.
 
@@ -157,6 +136,8 @@ class Detector:
         precision: torch.Tensor | None = None,
     ) -> None:
         self.extractor = stage_features(network.requires_grad_(False), ("layer3",))
+        # The same, with the normalisation in the convolutions: a fifth faster.
+        self._quick = stage_features(channels_last(fused(network.eval())), ("layer3",))
         self.weight = weight
         self.bias = bias
         self.card = card
@@ -169,14 +150,23 @@ class Detector:
         Raises:
             WeightsError: the card cannot be used, or the weights are missing or others than it says.
         """
-        if (found := stored(folder)) is None:
+        path = folder / FOLDER / "detector.json"
+        if not path.is_file():
             return None
-        card, state = found
+        try:
+            card = DetectorCard.model_validate_json(path.read_text(encoding="utf-8"))
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise WeightsError(
+                f"The card of the out-of-distribution detector ({path}) cannot be used: {error}"
+            ) from None
+        file = path.with_name(card.file)
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != card.sha256:
+            raise WeightsError(f"The out-of-distribution detector ({file}) is missing or damaged. Download it again.")
+        state = {key: its.float() if its.is_floating_point() else its for key, its in load(file.read_bytes()).items()}
         weight, bias, precision = state.pop("weight"), float(state.pop("bias")), state.pop("precision", None)
         network = backbone()
         network.load_state_dict(state)
-        # What answers one image after the other needs no normalisation of its own.
-        return cls(channels_last(fused(network.eval())), weight, bias, card, precision)
+        return cls(network, weight, bias, card, precision)
 
     def scores(self, squares: np.ndarray) -> np.ndarray:
         """Log odds, with reference set and other pictures weighing alike, of being no radiograph; or the distance.
@@ -196,7 +186,7 @@ class Detector:
         """What is scored of squares, as of ``scores``: float32 (N, D)."""
         pixels = torch.from_numpy(squares)
         pixels = pixels.permute(0, 3, 1, 2) if pixels.ndim == 4 else pixels[:, None]
-        return pooled(self.extractor, normalise(pixels, MEAN, STD)).numpy()
+        return pooled(self._quick, normalise(pixels, MEAN, STD)).numpy()
 
     def likeness(self, radiograph: Radiograph) -> Likeness:
         """Whether an image is like those of the reference set; one in colour, as few are, on the stricter bound."""

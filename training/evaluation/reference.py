@@ -15,7 +15,7 @@ from safetensors.torch import save
 from sklearn.covariance import LedoitWolf
 
 from app.imaging.radiograph import Radiograph
-from app.model.ood import FOLDER, Detector, DetectorCard, backbone, distances, stored
+from app.model.ood import FOLDER, Detector, DetectorCard, distances
 from app.model.weights import shipped
 from training import write_json
 from training.data.datamodule import TypedData
@@ -57,11 +57,9 @@ def write_detector(films: TypedData, target: Path) -> DetectorCard | None:
     Returns:
         The detector's card; None where the layers it looks with, those of the shipped detector, are not there.
     """
-    known, found = Detector.load(shipped("weights")), stored(shipped("weights"))
-    if known is None or found is None:
+    known = Detector.load(shipped("weights"))
+    if known is None:
         return None
-    names = backbone().state_dict()
-    layers = {name: value for name, value in found[1].items() if name in names}
     recipe = films.recipe
     reference = np.sort(np.concatenate([films.split.train, films.split.validation]))
     paths = [film.path for film in films.images]
@@ -84,7 +82,8 @@ def write_detector(films: TypedData, target: Path) -> DetectorCard | None:
             for name, made in _made(recipe.colour).items()
         },
     }
-    state = {name: value.half() if value.is_floating_point() else value for name, value in layers.items()}
+    layers = known.extractor.state_dict().items()
+    state = {name: value.half() if value.is_floating_point() else value for name, value in layers}
     blob = save({**state, "weight": mean, "bias": torch.tensor(0.0), "precision": precision})
     card = DetectorCard(
         file=FILE,

@@ -34,7 +34,7 @@ from torchvision import models
 
 from app.model.backbones import ARCHITECTURES
 from app.model.network import FractureNetwork, build_network, channels_last
-from app.model.ood import stored
+from app.model.ood import Detector
 from app.model.weights import load_card, load_network, ranked, shipped
 from training import aside, read_json
 from training.data.bone_break import CLASSES
@@ -128,9 +128,11 @@ def load_initial(network: FractureNetwork, architecture: str, file: Path | None,
         log.info("%s; going on from the backbone of %s instead", reason, name)
         theirs, card = load_network(name, beside)
         return _fill(network, theirs.body.state_dict(), f"the backbone of {name}", card.weights.sha256)
-    if (ARCHITECTURES[architecture].layers_of or architecture) == "resnet18" and (found := stored(shipped("weights"))):
+    if (ARCHITECTURES[architecture].layers_of or architecture) == "resnet18" and (
+        found := Detector.load(shipped("weights"))
+    ):
         log.info("%s; going on from the ImageNet layers that the repository holds instead", reason)
-        return _fill(network, found[1], f"ImageNet layers of {found[0].file}", found[0].sha256)
+        return _fill(network, found.extractor.state_dict(), f"ImageNet layers of {found.card.file}", found.card.sha256)
     log.warning(
         "NO PRETRAINED LAYERS: %s. Training starts from RANDOM weights and will be far worse; give a local file with "
         "--init.",
