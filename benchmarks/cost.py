@@ -47,6 +47,7 @@ from app.model.classifier import Classifier
 from app.model.network import FractureNetwork, build_network, channels_last
 from app.model.precision import ReducedNetwork
 from app.model.weights import ranked
+from app.pipeline import explain_image, open_image, png
 from app.result_folders import ResultFolders
 from benchmarks.load import serving
 from benchmarks.record import RESULTS, keep
@@ -244,6 +245,28 @@ def of_folder(shipped: Classifier, side: int) -> dict[str, float]:
     return {"folder": folder, "network": best, "share": folder / best}
 
 
+def of_image(shipped: Classifier, side: int) -> dict[str, float]:
+    """Shares of the time that one image of a folder takes on one thread, by what is done with it."""
+    data = cv2.imencode(".png", draw("oblique", seed=1, height=side, width=side * 4 // 5))[1].tobytes()
+    took: dict[str, list[float]] = {}
+    kept: dict[str, Any] = {}
+
+    def timed(part: str, work: Callable[[], Any]) -> None:
+        began = time.perf_counter()
+        kept[part] = work()
+        took.setdefault(part, []).append(time.perf_counter() - began)
+
+    for _ in range(ROUNDS):
+        timed("decoding", lambda: open_image(data).radiograph)
+        timed("detector", lambda: shipped.check(kept["decoding"], anyway=True))
+        timed("network", lambda: shipped.explain([kept["decoding"]]))
+        result = explain_image(kept["decoding"], model=shipped, anyway=True)
+        timed("drawing", lambda result=result: (result.overlay(), result.heatmap()))
+        timed("PNG", lambda: [png(picture) for picture in kept["drawing"]])
+    medians = {part: statistics.median(times) for part, times in took.items()}
+    return {part: round(each / sum(medians.values()), 3) for part, each in medians.items()}
+
+
 def of_ray(workers: int) -> float:
     """Images a second through Ray on this machine, once its workers have begun."""
     times: list[float] = []
@@ -307,6 +330,8 @@ def main() -> None:
     shipped = Classifier.load(ranked()[0], fastest=True)
     figures |= {"model": shipped.card.name, "precision": shipped.precision}
     figures["folder"] = {str(side): of_folder(shipped, side) for side in (480, 2400)}
+    figures["image"] = {str(side): of_image(shipped, side) for side in (480, 2400)}
+    print(f"\nshares of an image's time: {figures['image']}")
     for side, its in figures["folder"].items():
         rates = f"{its['folder']:.1f} images/s, {its['share']:.0%} of the network's {its['network']:.1f}"
         print(f"\na folder of {side} px: {rates}")

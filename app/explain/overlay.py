@@ -7,6 +7,8 @@ the scale, so a weak map looks weak. Pictures are RGB uint8 (H, W, 3), images ui
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -71,6 +73,14 @@ def _colours(heat: np.ndarray, colour_map: str) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(levels, COLOUR_MAPS[colour_map]), cv2.COLOR_BGR2RGB)
 
 
+def _heated(heat: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Rectangles that together hold all heat: most of a large image is bare, and painting takes longer than looking."""
+    for rows in strips(*heat.shape):
+        found = np.flatnonzero(heat[rows].any(axis=0))
+        if len(found):
+            yield rows, slice(int(found[0]), int(found[-1]) + 1)
+
+
 def overlay(
     image: np.ndarray,
     heat: np.ndarray,
@@ -93,11 +103,10 @@ def overlay(
     """
     if image.shape[:2] != heat.shape:
         raise ValueError(f"image {image.shape} and heat {heat.shape} differ in shape")
-    mixed = np.empty((*heat.shape, 3), np.uint8)
-    colours = image if image.ndim == 3 else image[:, :, None]
-    for rows in strips(*heat.shape):
-        paint = (opacity * np.clip(heat[rows], 0.0, 1.0))[:, :, None]
-        mixed[rows] = np.round(colours[rows] * (1.0 - paint) + _colours(heat[rows], colour_map) * paint)
+    mixed = as_picture(image).copy()
+    for part in _heated(heat):
+        paint = (opacity * np.clip(heat[part], 0.0, 1.0))[:, :, None]
+        mixed[part] = np.round(mixed[part] * (1.0 - paint) + _colours(heat[part], colour_map) * paint)
     if contour:
         outlines, _ = cv2.findContours(hottest(heat).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         width = max(1, round(max(heat.shape) / 320))
@@ -128,9 +137,10 @@ def difference(image: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -
 def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:
     """The heat alone, transparent where there is none: float32 (H, W) in 0..1 to RGBA uint8 (H, W, 4)."""
     drawn = np.empty((*heat.shape, 4), np.uint8)
-    for rows in strips(*heat.shape):
-        drawn[rows, :, :3] = _colours(heat[rows], colour_map)
-        drawn[rows, :, 3] = np.round(np.clip(heat[rows], 0.0, 1.0) * 255.0)
+    drawn[...] = (*_colours(np.zeros((1, 1), np.float32), colour_map)[0, 0], 0)
+    for part in _heated(heat):
+        drawn[(*part, slice(3))] = _colours(heat[part], colour_map)
+        drawn[(*part, 3)] = np.round(np.clip(heat[part], 0.0, 1.0) * 255.0)
     return drawn
 
 
