@@ -146,7 +146,8 @@ class LessonTask(FractureTypes):
         rest = [p for n, p in self.named_parameters() if not n.startswith(("network.body.", "teacher.network."))]
         new = [body[name] for name in body if name in self.fresh]
         groups: list[dict] = [{"params": rest + new, "lr": recipe.head_rate}]
-        for name in body.keys() - self.fresh:
+        # In the network's order: a checkpoint names no parameter, and another process orders a set otherwise.
+        for name in (each for each in body if each not in self.fresh):
             factor = next((rate for prefix, rate in rates.items() if name.startswith(prefix)), 1.0)
             groups.append({"params": [body[name]], "lr": factor * recipe.body_rate})
         optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)

@@ -100,6 +100,15 @@ def test_early_layers_learn_at_lower_rates_and_new_ones_at_the_heads() -> None:
     assert len(rate) == len(list(task.network.parameters()))
 
 
+def test_parameters_are_optimised_in_an_order_that_every_process_has() -> None:
+    """A checkpoint tells whose state is whose by its place alone, and sets are ordered anew in every process."""
+    task = a_task()
+    optimiser = task.configure_optimizers()["optimizer"]  # ty: ignore[invalid-argument-type]
+    names = {id(parameter): name for name, parameter in task.network.body.named_parameters()}
+    known = [names[id(group["params"][0])] for group in optimiser.param_groups[1:]]
+    assert known == [name for name in names.values() if name not in task.fresh]
+
+
 def test_a_pause_is_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LessonTask, "trainer", SimpleNamespace(callback_metrics={}))
     task = a_task(limit=6000.0)
