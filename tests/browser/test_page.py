@@ -656,6 +656,7 @@ def test_many_films_are_explained_sorted_and_taken_home(
     page.locator("#batch-go").click()
     expect(page.locator("#batch-state")).to_contain_text("4 X-rays: 3 explained, 1 failed.")
     captions = page.locator("#batch-gallery .caption-label")
+    expect(captions).to_have_count(3)
     shares = [int(re.findall(r"(\d+) %", caption)[0]) for caption in captions.all_inner_texts()]
     assert len(shares) == 3
     assert shares == sorted(shares)
