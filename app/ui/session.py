@@ -159,9 +159,7 @@ def run_slowly(
     cancel(stop.click, running, lambda: {results[0]: line(CANCELLED), **over}, None, [results[0], stop], **quiet)
 
 
-def stoppable(
-    work: Callable[..., Iterator[dict[Any, Any]]], stop: gr.Button
-) -> Callable[..., Iterator[dict[Any, Any]]]:
+def stoppable(work: Work, stop: gr.Button) -> Work:
     """The same work, with the button that stops it on the page while it runs."""
 
     @wraps(work)
