@@ -122,11 +122,11 @@ def _add(plan: Ablation, results: Path, name: str, row: dict[str, Any], first: S
     return rows
 
 
-def _of_unseen(recipe: Recipe, source: str, data: Path, run: Path, how: dict[str, Any]) -> tuple[Answers, list[Lesson]]:
+def _of_unseen(
+    recipe: Recipe, source: str, asked: Sequence[Lesson], data: Path, run: Path, how: dict[str, Any]
+) -> Answers:
     """What a recipe's model says of a source that it did without, trained and asked unless that was done."""
     chosen = fold_of(recipe, fold_without(recipe, source))
-    # Test images are for final figures, and what is chosen here is not one.
-    asked = never_seen(data, source, ("bone-break",), parts=("train", "validation"))
     refuse_another(run, chosen)
     if not (run / "unseen.npz").is_file():
         if not (run / "effort.json").is_file():
@@ -136,7 +136,7 @@ def _of_unseen(recipe: Recipe, source: str, data: Path, run: Path, how: dict[str
         save_whole(run / "unseen.npz", vars(found))
         (run / "last.ckpt").unlink(missing_ok=True)
     with np.load(run / "unseen.npz") as stored:
-        return Answers(**stored), asked
+        return Answers(**stored)
 
 
 def ablate_unseen(
@@ -161,7 +161,9 @@ def ablate_unseen(
     """
     _refuse_another(plan, results)
     how = {"init": init, "precision": precision, "cache": cache}
-    base, asked = _of_unseen(plan.base, plan.left_out, data, runs / "base", how)
+    # Test images are for final figures, and what is chosen here is not one.
+    asked = never_seen(data, plan.left_out, ("bone-break",), parts=("train", "validation"))
+    base = _of_unseen(plan.base, plan.left_out, asked, data, runs / "base", how)
     groups, fractured, judged = (
         np.array([getattr(each, x) for each in asked]) for x in ("group", "fractured", "presence")
     )
@@ -169,7 +171,7 @@ def ablate_unseen(
     rows: dict[str, Any] = {}
     for name in ("base", *(names or plan.switches)):
         says = "base recipe" if name == "base" else plan.switches[name].says
-        found, _ = _of_unseen(plan.recipe(name), plan.left_out, data, runs / name, how)
+        found = _of_unseen(plan.recipe(name), plan.left_out, asked, data, runs / name, how)
         inside, before = found.inside[boxed, 0], base.inside[boxed, 0]
         row = {
             "says": says,
