@@ -12,9 +12,12 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -27,6 +30,7 @@ from app.result_folders import STDIN, ResultFolders, printable
 if TYPE_CHECKING:
     from app.batch import Row
     from app.model.classifier import Classifier
+    from app.model.engines import Choice
     from app.pipeline import OpenedImage, Result
 
 LOOPBACK = "127.0.0.1"
@@ -40,19 +44,30 @@ Model = Annotated[
 Anyway = Annotated[bool, typer.Option("--anyway", help="Explain pictures unlike any X-ray as well")]
 
 
-Precise = Annotated[
-    Literal["auto", "float32"],
-    typer.Option("--precision", help="auto: bfloat16 where that is faster here and changes next to nothing"),
-]
+ENGINE = "What computes predictions. auto: the fastest here, of those installed, that changes next to nothing"
 
 
-def _load(model: str | None, precision: str = "float32") -> Classifier:
-    from app.pipeline import load_classifier
-
+@contextmanager
+def _told() -> Generator[None]:
+    """Says what is wrong with models or the engine, instead of a traceback."""
     try:
-        return load_classifier(model, fastest=precision == "auto")
+        yield
     except WeightsError as error:
         raise fail(str(error)) from None
+    except ModuleNotFoundError as error:
+        from app.model.engines import EXTRAS
+
+        extra = next((name for name, packages in EXTRAS.items() if error.name in packages), None)
+        if extra is None:
+            raise
+        raise fail(f"--engine {extra} needs {error.name}. In the clone: python -m pip install '.[{extra}]'.") from None
+
+
+def _load(model: str | None, engine: Choice = "torch") -> Classifier:
+    from app.pipeline import load_classifier
+
+    with _told():
+        return load_classifier(model, engine=engine)
 
 
 def _check_port(host: str, port: int) -> None:
@@ -87,7 +102,7 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 7860,
     model: Model = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too, by the Model Context Protocol")] = False,
-    precision: Precise = "auto",
+    engine: Annotated[Literal["auto", "torch", "onnx", "openvino"], typer.Option(help=ENGINE)] = "auto",
     version: Version = False,
 ) -> None:
     """Serves the demo; so does naming no command."""
@@ -101,15 +116,19 @@ def serve(
     # The page asks nothing of other servers.
     os.environ["no_proxy"] = "*"
     _check_temp_folder()
-    from app.model.classifier import Classifier
+    from app.model.classifier import Classifier, prepare
     from app.model.weights import together
     from app.ui.page import launch
 
+    with _told():
+        classifiers = Classifier.load_all([model] if model else together())
+        if engine == "auto":
+            # Nobody waits for measurements: until they are made, torch answers.
+            Thread(target=prepare, args=(classifiers, engine), daemon=True).start()
+        else:
+            prepare(classifiers, engine)
     try:
-        classifiers = Classifier.load_all([model] if model else together(), fastest=precision == "auto")
         launch(classifiers, host=host, port=port, mcp=mcp)
-    except WeightsError as error:
-        raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"The page on {host}:{port} could not be served: {error.strerror or error}") from None
 
@@ -164,13 +183,13 @@ def batch(
     model: Model = None,
     method: Annotated[str, typer.Option(help=f"How to explain: {', '.join(METHODS)}")] = DEFAULT,
     anyway: Anyway = False,
-    precision: Precise = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Images in work at a time; one a processor where not given")
     ] = None,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="ray: many machines, from one folder or store to another")
-    ] = "local",
+        Literal["auto", "torch", "onnx", "openvino", "ray"],
+        typer.Option(help=f"{ENGINE}; ray: many machines, from one folder or store to another"),
+    ] = "auto",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine where not given")] = None,
     table: Annotated[Literal["csv", "parquet"], typer.Option(help="Kind of the table; Ray writes parquet")] = "csv",
     version: Version = False,
@@ -194,14 +213,15 @@ def batch(
         raise fail("--table parquet needs pyarrow. In the clone: python -m pip install '.[ray]'.")
     place = Path(out)
     folders = _folders(place)
-    workers = workers or _processors()
-    classifier = _load(model, precision)
     import torch
 
     from app.batch import explain_batch, gather
+    from app.model.engines import processors
 
+    workers = workers or processors()
     # Images side by side keep processors busier than threads inside of one.
-    torch.set_num_threads(max(1, _processors() // workers))
+    torch.set_num_threads(max(1, processors() // workers))
+    classifier = _load(model, engine)
     rows = []
     with gather(inputs, leave_out=place) as items:
         began = time.monotonic()
@@ -262,11 +282,6 @@ def _on_ray(source: str, out: str, **wanted: Any) -> Counter[str]:
         raise fail(printable(str(error).partition("\n")[0])) from None
     except OSError as error:
         raise fail(f"{printable(out)}: cannot write there ({error.strerror or 'unknown reason'}).") from None
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pace(done: int, count: int, seconds: float) -> str:

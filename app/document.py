@@ -10,13 +10,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.classifier import FractureFinding
+from app.model.engines import Engine
 from app.model.ood import Likeness
 from app.model.precision import Precision
 
 __all__ = ["OOD", "SCHEMA", "Document", "Fracture", "Map", "Model", "PredictedType", "SourceImage", "Square", "Type"]
 
 
-SCHEMA: Literal[2] = 2
+SCHEMA: Literal[3] = 3
 """Version of the layout, for programs that read what earlier versions wrote."""
 
 
@@ -43,6 +44,7 @@ class Model(_Part):
     name: str
     title: str
     sha256: str = Field(description="of its weights", pattern=r"^[0-9a-f]{64}$")
+    engine: Engine = Field(description="what computed the prediction and exact maps")
     precision: Precision = Field(
         description="in which its backbone was computed; bfloat16 moves a probability by half a point at most"
     )
@@ -114,7 +116,7 @@ class Map(_Part):
 class Document(_Part):
     """The explanation of one X-ray. For study, not for diagnosis."""
 
-    schema_version: Literal[2] = Field(alias="schema", description="version of this layout")
+    schema_version: Literal[3] = Field(alias="schema", description="version of this layout")
     notice: str
     source: SourceImage
     model: Model

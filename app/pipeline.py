@@ -37,8 +37,8 @@ from app.model.classifier import (
     possible_types,
     presence,
 )
+from app.model.engines import Choice
 from app.model.ood import Likeness
-from app.model.precision import Precision
 from app.model.weights import ModelCard, known
 from app.result_folders import SUMMARY, UNFINISHED, Source
 
@@ -85,7 +85,6 @@ class Result:
         target: the type that is explained.
         against: the type it is told from, by methods that need one.
         method: a key of ``METHODS``.
-        precision: in which the backbone was computed.
         square: the image as the model saw it, float32 (S, S) in 0..1.
         found: the method's map over the square, float32 (h, w), at least 0; None for the default method, whose map is
             the explanation's.
@@ -98,7 +97,6 @@ class Result:
     target: str
     against: str | None
     method: str
-    precision: Precision
     square: np.ndarray
     found: np.ndarray | None
 
@@ -151,7 +149,13 @@ class Result:
                 modality=radiograph.modality or None,
                 notes=list(radiograph.notes),
             ),
-            model=Model(name=card.name, title=card.title, sha256=card.weights.sha256, precision=self.precision),
+            model=Model(
+                name=card.name,
+                title=card.title,
+                sha256=card.weights.sha256,
+                engine=explanation.engine,
+                precision=explanation.precision,
+            ),
             ood=self.ood,
             fracture=Fracture(
                 finding=self.finding, words=card.subject.retell(IN_WORDS[self.finding]) if self.finding else None
@@ -288,7 +292,15 @@ def explain_image(
         found = methods.draw(request, method)
         other = classifier.classes[request.against] if contrasts else None
     return Result(
-        explanation, classifier.card, opened.source, ood, target, other, method, classifier.precision, boxed[0], found
+        explanation=explanation,
+        card=classifier.card,
+        source=opened.source,
+        ood=ood,
+        target=target,
+        against=other,
+        method=method,
+        square=boxed[0],
+        found=found,
     )
 
 
@@ -297,13 +309,13 @@ def _warning(classifier: Classifier, likeness: Likeness | None) -> str | None:
     return classifier.card.subject.retell(words) if words else None
 
 
-def load_classifier(name: str | None = None, *, fastest: bool = False) -> Classifier:
+def load_classifier(name: str | None = None, *, engine: Choice = "torch") -> Classifier:
     """A model by name, the best one where none is given; the one asked for last is kept.
 
     Raises:
-        WeightsError: there is none, or it cannot be used; see ``Classifier.load``, also for ``fastest``.
+        WeightsError: there is none, or it cannot be used; see ``Classifier.load``, also for ``engine``.
     """
-    return _loaded(name or known()[0], fastest=fastest)
+    return _loaded(name or known()[0], engine=engine)
 
 
 _loaded = lru_cache(maxsize=1)(Classifier.load)

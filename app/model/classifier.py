@@ -15,9 +15,10 @@ from app.errors import RejectedError
 from app.imaging.examples import BREAKS, draw
 from app.imaging.letterbox import Placement, letterbox, normalise
 from app.imaging.radiograph import Radiograph
+from app.model.engines import Choice, Engine, Prepared, chosen, like
 from app.model.network import FractureNetwork, channels_last
 from app.model.ood import Detector, Likeness
-from app.model.precision import Precision, ReducedNetwork, reduced
+from app.model.precision import Precision
 from app.model.subject import OURS
 from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_network, percent
 from app.sentence import Sentence
@@ -36,6 +37,7 @@ __all__ = [
     "missed",
     "other_sources",
     "possible_types",
+    "prepare",
     "presence",
     "track_record",
     "where_judged",
@@ -104,6 +106,8 @@ class Explanation:
         fracture: float32 (h, w), logits of a fracture lying in each cell; None from models without a fracture map.
         typical_evidence: of the model, from its card; the least that is drawn in full colour.
         model: name of the model.
+        engine: what computed all this.
+        precision: in which the backbone was computed.
     """
 
     radiograph: Radiograph
@@ -114,6 +118,8 @@ class Explanation:
     fracture: np.ndarray | None
     typical_evidence: float
     model: str
+    engine: Engine = "torch"
+    precision: Precision = "float32"
 
     def evidence(self, name: str) -> np.ndarray:
         """A class's map, float32 (h, w), in logits."""
@@ -225,8 +231,8 @@ class Classifier:
         network: in evaluation mode.
         card: the one the network was made for.
         detector: tells what is no radiograph; without one nothing is rejected.
-        reduced: the network in bfloat16, to predict and to draw exact maps with; what needs gradients, or asks many
-            times, asks the network itself.
+        prepared: the network ready for an engine, to predict and to draw exact maps with; what needs gradients, or
+            asks many times, asks the network itself.
     """
 
     def __init__(
@@ -234,54 +240,48 @@ class Classifier:
         network: FractureNetwork,
         card: ModelCard,
         detector: Detector | None = None,
-        reduced: ReducedNetwork | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         self.network = channels_last(network)
-        self.reduced = reduced
+        self.prepared = prepared
         self.card = card
         self.detector = detector
         self.classes = tuple(kind.name for kind in card.classes)
 
     @classmethod
-    def load(cls, name: str, folder: Path = DEFAULT_FOLDER, *, fastest: bool = False) -> Classifier:
+    def load(cls, name: str, folder: Path = DEFAULT_FOLDER, *, engine: Choice = "torch") -> Classifier:
         """One model, and the detector beside it; otherwise as ``load_all``.
 
         Raises:
             WeightsError: the model or the detector cannot be used.
         """
-        return cls.load_all([name], folder, fastest=fastest)[0]
+        return cls.load_all([name], folder, engine=engine)[0]
 
     @classmethod
     def load_all(
-        cls, names: Sequence[str], folder: Path = DEFAULT_FOLDER, *, fastest: bool = False
+        cls, names: Sequence[str], folder: Path = DEFAULT_FOLDER, *, engine: Choice = "torch"
     ) -> list[Classifier]:
         """Several models; those of X-rays without a detector of their own share the one beside them.
 
         Args:
             names: folders under ``folder``.
-            fastest: predict in bfloat16 where that is faster on this machine and changes next to nothing.
+            engine: what computes predictions, as of ``prepare``.
 
         Raises:
-            WeightsError: a model or a detector cannot be used.
+            WeightsError: a model, a detector or the engine cannot be used.
+            ModuleNotFoundError: the engine is not installed.
         """
         shared = Detector.load(folder)
         found = []
         for name in names:
             network, card = load_network(name, folder)
             detector = Detector.load(folder / name) or (shared if card.subject.image == OURS.image else None)
-            made = cls(network, card, detector)
-            # Gradients of a head that is no linear layer are taken in float32.
-            if fastest and card.maps == "exact":
-                made.reduced = reduced(made.network, made._tried(), card.temperature)
-            found.append(made)
+            found.append(cls(network, card, detector))
+        prepare(found, engine)
         return found
 
-    @property
-    def precision(self) -> Precision:
-        """In which the backbone computes predictions."""
-        return "bfloat16" if self.reduced else "float32"
-
-    def _tried(self) -> list[torch.Tensor]:
+    def tried(self) -> list[torch.Tensor]:
+        """Drawn radiographs as the network takes them, to compare engines on."""
         drawn = [Radiograph(draw(kind, seed=7), window=(0, 255)) for kind in list(BREAKS)[:2]]
         return [self.pixels([self.boxed(each)[0]]) for each in drawn]
 
@@ -330,8 +330,10 @@ class Classifier:
         self, radiographs: Sequence[Radiograph], boxed: Sequence[tuple[np.ndarray, Placement]]
     ) -> list[Explanation]:
         """``explain`` in one forward for images whose squares, of ``boxed``, are at hand."""
+        # Looked at once, since it may be chosen meanwhile.
+        prepared = self.prepared
         with torch.inference_mode():
-            logits, maps, fracture = (self.reduced or self.network)(self.pixels([square for square, _ in boxed]))
+            logits, maps, fracture = (prepared or self.network)(self.pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)
         # What the maps leave of the logits: the head's bias or, where its maps are a tangent, whatever the rest is.
         bias = self.network.head.bias
@@ -346,6 +348,8 @@ class Classifier:
                 fracture=None if fracture is None else fracture[i].contiguous().numpy(),
                 typical_evidence=self.card.typical_evidence,
                 model=self.card.name,
+                engine=prepared.engine if prepared else "torch",
+                precision=prepared.precision if prepared else "float32",
             )
             for i, (radiograph, (_, placement)) in enumerate(zip(radiographs, boxed, strict=True))
         ]
@@ -417,3 +421,25 @@ def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
     if external := [1.0 - its[point]["specificity"]["value"] for its in other_sources(card).values()]:
         found.append(Sentence("{share} of those of another source", share=percent(max(external))))
     return found
+
+
+def prepare(classifiers: Sequence[Classifier], engine: Choice) -> None:
+    """Chooses what computes predictions, while others may be asking already.
+
+    What is faster for the first model is taken for the others, whose answers are still compared: measuring all would
+    take longer than it ever saves. Only torch computes models whose maps are Grad-CAM's.
+
+    Args:
+        engine: as of ``engines.chosen``.
+
+    Raises:
+        WeightsError: the engine cannot be used.
+        ModuleNotFoundError: it is not installed.
+    """
+    exact = [each for each in classifiers if engine != "torch" and each.card.maps == "exact"]
+    for number, each in enumerate(exact):
+        how = (each.network, each.tried(), each.card.temperature)
+        if number == 0 or engine != "auto":
+            each.prepared = chosen(*how, engine)
+        elif exact[0].prepared:
+            each.prepared = like(exact[0].prepared.engine, exact[0].prepared.precision, *how)

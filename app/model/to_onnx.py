@@ -26,7 +26,7 @@ from app.model.network import FractureNetwork
 from app.model.ood import MEAN, STD, Detector, DetectorCard, distances, pooled
 from app.model.weights import ModelCard, load_network
 
-__all__ = ["TOLERANCE", "detector_onnx", "export_onnx", "model_onnx"]
+__all__ = ["TOLERANCE", "detector_onnx", "export_onnx", "graph", "model_onnx"]
 
 TOLERANCE = 1e-4
 """How far the file may be from torch: of probabilities, and of maps as a share of their largest value."""
@@ -105,6 +105,38 @@ def _halved(model: Any) -> None:
     model.graph.node.extend(nodes)
 
 
+def graph(module: nn.Module, example: torch.Tensor, taken: str, given: list[str], **how: Any) -> bytes:
+    """A module as the bytes of an ONNX file, for any number of images at once.
+
+    Args:
+        module: in evaluation mode; takes one tensor, gives one or a tuple, and leaves out what is None.
+        example: what it takes, for some images.
+        taken: name of the input.
+        given: names of the outputs.
+        how: more for the exporter.
+
+    Raises:
+        ModuleNotFoundError: onnx is not installed.
+    """
+    many = {name: {0: "images"} for name in (taken, *given)}
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        written = Path(folder) / "graph.onnx"
+        # The newer exporter, which torch recommends here, needs another package.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            module,
+            (example,),
+            written,
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=[taken],
+            output_names=given,
+            dynamic_axes=many,
+            **how,
+        )
+        return written.read_bytes()
+
+
 def _written(
     name: str,
     module: nn.Module,
@@ -119,17 +151,9 @@ def _written(
 
     channels = 3 if card.colour else 1
     example = torch.rand(2, channels, card.size, card.size, generator=torch.Generator().manual_seed(0))
-    many = {key: {0: "images"} for key in (INPUT, *outputs)}
-    how: dict[str, Any] = {"input_names": [INPUT], "output_names": outputs, "dynamic_axes": many}
-    if small:
-        # Else normalisation is folded into the convolutions, whose products are no numbers of float16.
-        how |= {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The newer exporter, which torch recommends here, needs another package.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        bare = Path(folder) / "bare.onnx"
-        torch.onnx.export(module, (example,), bare, opset_version=OPSET, dynamo=False, **how)
-        model = onnx.load(bare)
+    # Else normalisation is folded into the convolutions, whose products are no numbers of float16.
+    how = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False} if small else {}
+    model = onnx.load_from_string(graph(module, example, INPUT, outputs, **how))
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     if small:

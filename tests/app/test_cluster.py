@@ -57,7 +57,7 @@ def parts(folder: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_it_gives_the_results_of_the_local_engine(tiny_weights: Path, tmp_path: Path) -> None:
     given = x_rays(tmp_path / "in", 6)
-    one = batch(tiny_weights, given, "--out", tmp_path / "local", "--precision", "float32")
+    one = batch(tiny_weights, given, "--out", tmp_path / "local", "--engine", "torch")
     many = batch(tiny_weights, given, "--out", f"file://{tmp_path}/ray", "--engine", "ray")
     assert one.stdout == many.stdout == "7 images: 6 explained, 0 rejected, 1 failed\n", one.stderr + many.stderr
     text = (tmp_path / "local" / "results.csv").read_text(encoding="utf-8-sig")
