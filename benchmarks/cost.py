@@ -3,6 +3,7 @@
 All calls of a network take turns, so that drift of the machine meets them alike, and stand as ratios of torchvision's
 bare forward of the same layers. The floor is what the forward's multiplications take at the rate that this machine
 multiplies matrices at. How cost grows is drawn as ``docs/cost.png``, with clients as ``make bench-load`` found them.
+What a processor without bfloat16 takes is kept apart, so that neither kind hides what the other does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
 import re
 import resource
 import statistics
@@ -44,6 +44,7 @@ from app.errors import Progress
 from app.explain import DEFAULT, cam, perturbation
 from app.imaging.examples import draw
 from app.model.classifier import Classifier
+from app.model.engines import chosen, processors
 from app.model.network import FractureNetwork, build_network, channels_last
 from app.model.precision import ReducedNetwork
 from app.model.weights import ranked
@@ -124,19 +125,31 @@ def of_network(architecture: str, rates: dict[str, float]) -> dict[str, float]:
     # Torch-cam leaves hooks in the network, which the bare forward must not pay for.
     hooked = copy.deepcopy(bare)
 
-    def forward(network: nn.Module, given: torch.Tensor) -> Callable[[], object]:
+    def forward(network: Callable[[torch.Tensor], object], given: torch.Tensor) -> Callable[[], object]:
         def call() -> object:
             with torch.inference_mode():
                 return network(given)
 
         return call
 
+    reduced: Calls = {}
+    if "bfloat16" in rates:
+        reduced["ours, prediction and ten maps in bfloat16"] = forward(ReducedNetwork(ours), laid_out)
+    others = {
+        "ONNX Runtime": chosen(ours, [laid_out], 1.0, "onnx"),
+        "OpenVINO": chosen(ours, [laid_out], 1.0, "openvino"),
+    }
     seconds = side_by_side(
         {
             "torchvision, bare forward": forward(bare, pixels),
             "ours, bare forward in float32": forward(ours.body, laid_out),
             "ours, prediction and ten maps in float32": forward(ours, laid_out),
-            "ours, prediction and ten maps in bfloat16": forward(ReducedNetwork(ours), laid_out),
+            **reduced,
+            **{
+                f"ours, prediction and ten maps in float32 by {name}": forward(made, laid_out)
+                for name, made in others.items()
+                if made
+            },
             **of_packages(hooked, pixels),
         },
         few=[TEN],
@@ -156,9 +169,8 @@ def relative(title: str, seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(value / base, 3) for name, value in seconds.items()}
 
 
-def multiplied(dtype: torch.dtype) -> float:
+def multiplied(dtype: torch.dtype, side: int = 2048) -> float:
     """Floating-point operations a second of this machine's matrix product, at its fastest of many."""
-    side = 2048
     left, right = (torch.randn(side, side).to(dtype) for _ in range(2))
     fastest = min(side_by_side({"product": lambda: left @ right}, rounds=1)["product"] for _ in range(12))
     return 2.0 * side**3 / fastest
@@ -216,9 +228,9 @@ def growth(network: FractureNetwork) -> dict[str, dict[str, float]]:
 
 def of_folder(shipped: Classifier, side: int) -> dict[str, float]:
     """Images a second of ``python -m app batch``, beside the network's own in batches of 4 on as many processors."""
-    workers = len(os.sched_getaffinity(0))
+    workers = processors()
     pixels = torch.randn(4, 3, shipped.card.size, shipped.card.size).contiguous(memory_format=torch.channels_last)
-    network = shipped.reduced or shipped.network
+    network = shipped.prepared or shipped.network
 
     def alone(_worker: int) -> None:
         with torch.inference_mode():
@@ -321,14 +333,18 @@ def plot(figures: dict[str, Any]) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rates = {name: multiplied(dtype) for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
+    rates = {"float32": multiplied(torch.float32)}
+    # Where bfloat16 is emulated, one large product takes minutes.
+    if multiplied(torch.bfloat16, 256) > multiplied(torch.float32, 256):
+        rates["bfloat16"] = multiplied(torch.bfloat16)
     print(", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items()))
     figures: dict[str, Any] = {"networks": {name: of_network(name, rates) for name in NETWORKS}}
     ours = channels_last(build_network("resnet18", CLASSES).eval().requires_grad_(False))
     figures["methods"] = of_methods(ours, plain("resnet18"))
     figures["growth"] = growth(ours)
-    shipped = Classifier.load(ranked()[0], fastest=True)
-    figures |= {"model": shipped.card.name, "precision": shipped.precision}
+    shipped = Classifier.load(ranked()[0], engine="auto")
+    figures |= {"model": shipped.card.name, "engine": shipped.prepared.engine if shipped.prepared else "torch"}
+    figures["precision"] = shipped.prepared.precision if shipped.prepared else "float32"
     figures["folder"] = {str(side): of_folder(shipped, side) for side in (480, 2400)}
     figures["image"] = {str(side): of_image(shipped, side) for side in (480, 2400)}
     print(f"\nshares of an image's time: {figures['image']}")
@@ -342,8 +358,11 @@ def main() -> None:
     print(f"\nseconds from the start, and MiB: {figures['start']}")
     load = json.loads((RESULTS / "load.json").read_text(encoding="utf-8"))["figures"]["clients"]
     figures["clients"] = {count: its["p50_s"] for count, its in load.items()}
-    plot(figures)
-    keep("cost", figures)
+    if "bfloat16" in rates:
+        plot(figures)
+        keep("cost", figures)
+    else:
+        keep("cost-float32", figures)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,17 @@ def test_costs_are_told_as_the_benchmarks_kept_them(repository: Path, tmp_path: 
         folder,
     )
     keep(
+        "cost-float32",
+        {
+            "networks": {"resnet18": dict(zip(RATIOS, (0.93, 1.2, 3.3), strict=True))},
+            "model": "resnet18",
+            "engine": "openvino",
+            "folder": {"480": {"folder": 3.5, "network": 5.0, "share": 0.7}},
+            "image": {"480": {"network": 0.75, "PNG": 0.25}},
+        },
+        folder,
+    )
+    keep(
         "fuzz",
         {
             "megapixels": 40,
@@ -56,6 +67,9 @@ def test_costs_are_told_as_the_benchmarks_kept_them(repository: Path, tmp_path: 
     report(tmp_path)
     told = page.read_text()
     assert f"| {RATIOS[0]} | 0.52 | 9.00 |\n" in told
+    assert f"| {RATIOS[0]} | 0.93 |\n" in told
+    assert "3.5 images a second of 480 px, 70 % of what resnet18 alone does (openvino)." in told
+    assert "on one thread, network takes 75.0 %, PNG takes 25.0 %." in told
     assert "| Some-CAM, ours | 31.4 | |\n" in told
     assert "4.5 images a second of 480 px, 90 % of what resnet18 alone does in batches." in told
     assert "Of 9 damaged pictures" in told
