@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from app.explain import METHODS
-from training import write_json
 from training.commands import (
     DATA,
     WEIGHTS,
@@ -26,7 +25,6 @@ from training.commands import (
     Whole,
     auroc,
     check_known,
-    check_layers,
     check_model,
     check_run,
     check_sets,
@@ -36,12 +34,12 @@ from training.commands import (
     cli,
     command,
     interval,
+    print_figures,
 )
-from training.data import SETS
-from training.data.all_sets import SOURCES
-from training.recipe import load_ablation, load_recipe, load_replications, recipe_of
+from training.recipe import load_recipe, recipe_of
+from training.studies import commands as studies  # makes them known to ``cli``
 
-__all__ = ["cli"]
+__all__ = ["cli", "studies"]
 
 Minutes = Annotated[float | None, typer.Option(min=1, help="End, with the schedule, after so much training")]
 
@@ -118,7 +116,7 @@ def cross_validate(
     how: dict[str, Any] = {"init": init, "precision": precision, "minutes": minutes}
     validating.cross_validate(chosen, data, where, folds=fold or None, **how)
     summary = validating.record(validating.read_folds(where, chosen, partial=True), chosen, where)
-    _print_figures(summary["types"], "out-of-fold")
+    print_figures(summary["types"], "out-of-fold")
     typer.echo(f"out-of-fold accuracy, all views averaged: {interval(summary['views_averaged'])}")
 
 
@@ -143,25 +141,6 @@ def seeds(
 
 
 @command()
-def ensemble(
-    recipes: Annotated[list[Path], typer.Argument(help="YAML files of recipes that were cross-validated")],
-    folds: Annotated[
-        Path | None, typer.Option(help="Folder of the cross-validations, by recipe; runs/folds, or runs/whole")
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the seeds' runs, by recipe")] = Path("runs/seeds"),
-    whole: Whole = False,
-) -> None:
-    """Judge an ensemble of models, out of fold and, where their seeds were run, on the test images."""
-    chosen = [load_recipe(path, whole=whole) for path in recipes]
-    from training.studies import comparisons
-
-    found = comparisons.ensemble(chosen, folds or Path("runs/whole" if whole else "runs/folds"), runs)
-    _print_figures(found["cross_validation"]["types"], "out-of-fold")
-    for seed, figures in found["test"].items():
-        typer.echo(f"test accuracy, seed {seed}: {figures['accuracy']['value']:.1%}")
-
-
-@command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder a training run wrote, such as runs/resnet18")],
     folds: Annotated[
@@ -181,7 +160,7 @@ def export(
         from training.release.own import export_own
 
         card = export_own(run, weights, folds)
-        _print_figures(card.metrics["cross_validation"], "out-of-fold" if folds else "held-out")
+        print_figures(card.metrics["cross_validation"], "out-of-fold" if folds else "held-out")
         typer.echo(f"{weights / card.name} is ready: python -m app serve --model {card.name}")
         return
     if folds is None:
@@ -189,7 +168,7 @@ def export(
     from training.release import export as exporting
 
     card = exporting.export(run, folds, data, weights)
-    _print_figures(card.metrics["cross_validation"], "out-of-fold")
+    print_figures(card.metrics["cross_validation"], "out-of-fold")
 
 
 @command()
@@ -202,7 +181,7 @@ def evaluate(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> Non
         check_sets(data, "bone-break")
     from training.evaluation import classification
 
-    _print_figures(classification.evaluate(model, data, weights).metrics["test"], "test")
+    print_figures(classification.evaluate(model, data, weights).metrics["test"], "test")
 
 
 @command()
@@ -290,31 +269,6 @@ def precision(model: Model, data: Data = DATA, weights: Weights = WEIGHTS) -> No
 
 
 @command()
-def ablate(
-    plan: Annotated[Path, typer.Argument(help="YAML file with a base recipe and switches")],
-    names: Annotated[list[str] | None, typer.Argument(help="Switches to run; all where none is named")] = None,
-    data: Data = DATA,
-    init: Init = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs")] = Path("runs/ablation"),
-    precision: Precise = "auto",
-) -> None:
-    """Measure what each switch of a plan gives alone, by cross-validation or on a source that taught nothing."""
-    chosen = load_ablation(plan)
-    check_known("switch", names, chosen.switches)
-    check_to_train(chosen.base, data, init)
-    from training.studies import comparisons
-
-    how: dict[str, Any] = {"names": tuple(names or ()), "precision": precision}
-    if chosen.left_out:
-        for name, row in comparisons.ablate_unseen(chosen, data, runs / plan.stem, init, **how).items():
-            gained = f"against the base {row['auroc_gained']['value']:+.3f}"
-            typer.echo(f"{name}: {auroc(row['auroc'])}, {gained}; peak in box {interval(row['inside'])}")
-        return
-    for name, row in comparisons.ablate(chosen, data, runs / plan.stem, init, **how).items():
-        typer.echo(f"{name}: {row['accuracy']['value']:.1%}, against the base {row['difference']['value']:+.1%}")
-
-
-@command()
 def report() -> None:
     """Write from what was measured: the pages of docs/, the models' cards, the README's table, the page's data.json."""
     from training.studies.report import report as write
@@ -333,117 +287,3 @@ def badges(
 
     for path in write_badges(repository or published(), notebooks):
         typer.echo(path)
-
-
-@command()
-def replications(
-    names: Annotated[list[str] | None, typer.Argument(help="Recipes to run; all where none is named")] = None,
-    data: Data = DATA,
-    init: Annotated[Path | None, typer.Option(help="Folder with initial layers, for recipes that use them")] = None,
-    only: Annotated[
-        str | None, typer.Option(help="published or leak_free: re-run this side and keep the other; both if not given")
-    ] = None,
-) -> None:
-    """Replicate published accuracies, on their own split and without its leak; `report` writes the table."""
-    recipes = load_replications()
-    check_known("replication", names, recipes)
-    check_known("side", [only] if only else [], ("published", "leak_free"))
-    chosen = names or list(recipes)
-    check_sets(data, *sorted({recipes[name].data for name in chosen}))
-    check_layers(init)
-    from training.studies import replications as replicating
-
-    for name in chosen:
-        for kind, found in replicating.replicate(name, data, init, only=only):
-            typer.echo(f"{name}, {kind}: accuracy {interval(found['accuracy'])}")
-
-
-@command("cross-source")
-def cross_source(data: Data = DATA, init: Init = None) -> None:
-    """Learn fractured or not from one source and judge on another: the drop that a single source hides."""
-    check_sets(data, *SETS)
-    check_layers(init)
-    from training.studies import replications as replicating
-
-    for source, row in replicating.cross_source(data, init, precision="bf16-mixed")["auroc"].items():
-        for judging, its in row.items():
-            typer.echo(f"{source} -> {judging}: {auroc(its)}")
-
-
-def _print_figures(figures: dict, part: str) -> None:
-    error = figures["expected_calibration_error"]["value"]
-    typer.echo(f"{part} accuracy: {interval(figures['accuracy'])}; top-3: {interval(figures['top3'])}")
-    for key in ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auroc"):
-        typer.echo(f"{part} {key}: {figures[key]:.3f}")
-    typer.echo(f"{part} expected calibration error: {error:.3f}")
-
-
-@command("by-source")
-def by_source(
-    model: Model,
-    data: Data = DATA,
-    weights: Weights = WEIGHTS,
-    part: Annotated[
-        str, typer.Option(help="validation; test for the final figure; unseen: all of sources it did not learn from")
-    ] = "validation",
-    out: Annotated[Path, typer.Option(help="Folder of the figures")] = Path("training/results/sources"),
-) -> None:
-    """Judge presence and place on the held-out images of every source."""
-    check_known("part", [part], ("validation", "test", "unseen"))
-    check_model(model, weights)
-    check_source_sets(data, *SOURCES)
-    from training.evaluation import presence as judging
-
-    found = judging.by_source(model, data, weights, part)
-    write_json(out / f"{model}-{part}.json", found)
-    for source, row in found["sources"].items():
-        if "auroc" in row:
-            typer.echo(f"{source}: {auroc(row['auroc'])}")
-        for name in ("page", "fracture map"):
-            if name in row:
-                inside, energy = row[name]["inside"], row[name]["energy"]
-                typer.echo(f"{source}, {name}: pointing game {interval(inside)}, energy in boxes {energy['value']:.1%}")
-
-
-@command()
-def labellers(
-    model: Model,
-    data: Data = DATA,
-    weights: Weights = WEIGHTS,
-    out: Annotated[Path, typer.Option(help="Folder of the figures")] = Path("training/results/labellers"),
-) -> None:
-    """How far a model's types agree with the labels of sets that it did not learn types from."""
-    check_model(model, weights)
-    check_source_sets(data, "bone-break-more", "hbfmid")
-    from training.studies.sources import labellers as judge
-
-    found = judge(model, data, weights)
-    write_json(out / f"{model}.json", found)
-    for row in found:
-        kappa = "not defined" if row["kappa"] is None else f"{row['kappa']['value']:.2f}"
-        typer.echo(f"{row['labeller']}: top-1 accuracy {interval(row['accuracy'])}, kappa {kappa}")
-
-
-@command("leave-out")
-def leave_out(
-    recipe: RecipeFile,
-    sources: Annotated[list[str] | None, typer.Argument(help="Sources to judge; all where none is named")] = None,
-    data: Data = DATA,
-    folds: Annotated[Path | None, typer.Option(help="Folder of the cross-validation; runs/folds/<recipe>")] = None,
-    weights: Weights = WEIGHTS,
-) -> None:
-    """Judge each source by the fold that did without it: what a hospital that the model never saw may expect."""
-    chosen = load_recipe(recipe)
-    check_to_train(chosen, data, None)
-    known = tuple(chosen.many.draws) if chosen.many else ()
-    check_known("source", sources, known)
-    from training.studies import sources as studying
-
-    for source in sources or known:
-        found = studying.leave_out(chosen, source, data, folds or Path("runs/folds") / chosen.name)["figures"]
-        if "auroc" in found:
-            typer.echo(f"{source}, left out: {auroc(found['auroc'])}")
-        if "page" in found:
-            typer.echo(f"{source}, left out: pointing game {interval(found['page']['inside'])}")
-    if (weights / chosen.name / "card.json").is_file():
-        studying.keep_left_out(chosen.name, weights)

@@ -216,3 +216,11 @@ def agreement(
         for row in found[kind]:
             told = "not defined" if row["kappa"] is None else f"{row['kappa']['value']:.2f}"
             typer.echo(f"{kind}, {' and '.join(row['sets'])}: n = {row['n']}, agree {row['agree']}, kappa {told}")
+
+
+def print_figures(figures: dict[str, Any], part: str) -> None:
+    error = figures["expected_calibration_error"]["value"]
+    typer.echo(f"{part} accuracy: {interval(figures['accuracy'])}; top-3: {interval(figures['top3'])}")
+    for key in ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auroc"):
+        typer.echo(f"{part} {key}: {figures[key]:.3f}")
+    typer.echo(f"{part} expected calibration error: {error:.3f}")

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
@@ -31,12 +30,12 @@ SHOWN: tuple[View, ...] = tuple(view for view in VIEWS if view.degrees == 0.0 an
 """The image as it is and its mirror image; the probe learns from both."""
 
 
-def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
+def linear_probe(features: np.ndarray, shares: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
     """Logits of images by multinomial logistic regression on standardised features, every type weighing alike.
 
     Args:
         features: float (V, N, D) of the images to learn from, every view of them.
-        labels: int (N,), every type among them.
+        shares: float (N, C), how much of an image's label is which type, every type among them.
         judged: float (V, M, D), of the images to judge.
         decay: weight of the squared coefficients in the loss.
 
@@ -44,11 +43,15 @@ def linear_probe(features: np.ndarray, labels: np.ndarray, judged: np.ndarray, d
         float32 (V, M, C).
     """
     known = np.concatenate(list(features))
+    scaler = StandardScaler().fit(known)
+    # An image whose label is shared stands there once for every type, with the share as its weight.
+    images, kinds = np.nonzero(np.tile(shares, (len(features), 1)))
+    every = shares / shares.sum(axis=0) * (len(shares) / shares.shape[1])
+    weights = np.tile(every, (len(features), 1))[images, kinds]
     # scikit-learn sums the loss over images and halves the penalty.
-    strength = 0.5 / (decay * len(known))
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
-    probe = make_pipeline(StandardScaler(), model).fit(known, np.tile(labels, len(features)))
-    return np.stack([probe.decision_function(view) for view in judged]).astype(np.float32)
+    model = LogisticRegression(C=0.5 / (decay * len(known)), max_iter=1000, tol=1e-6)
+    model.fit(scaler.transform(known)[images], kinds, weights)
+    return np.stack([model.decision_function(scaler.transform(view)) for view in judged]).astype(np.float32)
 
 
 def pooled_features(
@@ -61,6 +64,39 @@ def pooled_features(
         pixels = pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels
         parts.append(pooled(extractor, normalise(seen_as(pixels, view), mean, std)).numpy())
     return np.concatenate(parts)
+
+
+def probe_features(films: TypedData, runs: Path, *, init: Path | None, run: Path | None = None) -> np.ndarray:
+    """What a linear probe's pretrained layers see of all images, float32 (V, N, D), every view of ``SHOWN``.
+
+    Args:
+        films: images and the recipe, which has to be a linear probe.
+        runs: folder to keep them in, where those who ask again find them.
+        init: initial layers, or a folder of them.
+        run: folder to write down in what the probe starts from.
+
+    Raises:
+        FileNotFoundError: images or initial layers are not there.
+        ValueError: the recipe is no linear probe, or a stage has no pretrained layers.
+    """
+    recipe, how = films.recipe, films.recipe.frozen
+    if how is None:
+        raise ValueError(f"{recipe.name} is no linear probe")
+    network = network_of(recipe)
+    initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
+    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
+        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
+    if run:
+        keep_start(run, recipe, films, initial)
+    paths = [film.path for film in films.images]
+    key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)
+    stored = runs / f"features-{key}.npy"
+    if not stored.is_file():
+        extractor = stage_features(network.body, how.stages)
+        seen = [pooled_features(extractor, films.squares, recipe.mean, recipe.std, view) for view in SHOWN]
+        with aside(stored) as partial:
+            np.save(partial, np.stack(seen))
+    return np.load(stored)
 
 
 def judge_probe(
@@ -77,24 +113,12 @@ def judge_probe(
     """
     began = time.monotonic()
     films = TypedData(recipe, data, cache)
-    network = network_of(recipe)
-    initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
-    if random := [name for name in initial.fresh if name.startswith(how.stages)]:
-        raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
-    keep_start(run, recipe, films, initial)
-    paths = [film.path for film in films.images]
-    key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)
     # Beside the folds, which all read them.
-    stored = run.parent / f"features-{key}.npy"
-    if not stored.is_file():
-        extractor = stage_features(network.body, how.stages)
-        seen = [pooled_features(extractor, films.squares, recipe.mean, recipe.std, view) for view in SHOWN]
-        with aside(stored) as partial:
-            np.save(partial, np.stack(seen))
-    features = np.load(stored)
+    features = probe_features(films, run.parent, init=init, run=run)
     indices = getattr(films.split, part)
     known = films.split.train
-    views = linear_probe(features[:, known], films.labels[known], features[:, indices], how.decay)
+    shares = np.eye(len(films.set.classes))[films.labels[known]]
+    views = linear_probe(features[:, known], shares, features[:, indices], how.decay)
     keep_effort(run, 0, time.monotonic() - began, "32-true")
     return {
         "images": indices,

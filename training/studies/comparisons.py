@@ -152,6 +152,9 @@ def ablate_unseen(
 ) -> dict[str, Any]:
     """Runs what has not been run yet of a plan that leaves a source out, and writes the table after every switch.
 
+    A base that was trained before stays in the table; a switch is compared with the base beside it in ``runs``, which
+    another machine may have rounded into another model, so that each row keeps its own base's AUROC.
+
     Returns:
         Rows by name: AUROC of whether a bone is broken and the pointing game of the map the page draws, on that
         source's training and validation images, and both differences from the base, paired by image.
@@ -169,13 +172,15 @@ def ablate_unseen(
     )
     boxed = ~np.isnan(base.inside[:, 0])
     rows: dict[str, Any] = {}
-    for name in ("base", *(names or plan.switches)):
+    written = (read_json(results) or {"rows": {}})["rows"]
+    for name in (*(() if "base" in written else ("base",)), *(names or plan.switches)):
         says = "base recipe" if name == "base" else plan.switches[name].says
         found = _of_unseen(plan.recipe(name), plan.left_out, asked, data, runs / name, how)
         inside, before = found.inside[boxed, 0], base.inside[boxed, 0]
         row = {
             "says": says,
             "auroc": area(found.odds[judged], fractured[judged], groups[judged]),
+            "base_auroc": area(base.odds[judged], fractured[judged], groups[judged])["value"],
             "auroc_gained": area_gained(found.odds[judged], base.odds[judged], fractured[judged], groups[judged]),
             "inside": bootstrap(inside, groups[boxed]),
             "inside_gained": bootstrap(inside - before, groups[boxed]),

@@ -163,16 +163,17 @@ LAST = PROBE.model_copy(update={"frozen": Frozen(stages=("layer4",))})
 def test_the_probe_finds_what_tells_types_apart_and_every_type_weighs_alike() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), [40, *[10] * 9])
+    shares = np.eye(10)[labels]
     centres = rng.normal(0.0, 4.0, (10, 30))
     features = (centres[labels] + rng.normal(0.0, 1.0, (2, len(labels), 30))).astype(np.float32) * 7.0 + 3.0
     asked = (centres[None] + rng.normal(0.0, 1.0, (2, 10, 30))).astype(np.float32) * 7.0 + 3.0
-    logits = linear_probe(features, labels, asked, 0.001)
+    logits = linear_probe(features, shares, asked, 0.001)
     assert logits.shape == (2, 10, 10)
     assert (logits.argmax(axis=2) == np.arange(10)).all()
     noise = np.zeros_like(features)
-    alike = linear_probe(noise, labels, noise[:, :1], 0.001)
+    alike = linear_probe(noise, shares, noise[:, :1], 0.001)
     assert np.ptp(alike) < 0.05
-    strict = linear_probe(features, labels, asked, 10.0)
+    strict = linear_probe(features, shares, asked, 10.0)
     assert np.ptp(strict) < 0.2 * np.ptp(logits)
 
 

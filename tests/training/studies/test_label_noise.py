@@ -1,0 +1,82 @@
+"""Labels are softened or left out as told, and no image that judges is ever asked before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.toys import PROBE
+from training.fitting.probe import linear_probe
+from training.studies import label_noise as study
+from training.studies.label_noise import REMEDIES, Remedy, label_noise, taught
+
+RNG = np.random.default_rng(0)
+LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+SHARES = np.eye(3)[LABELS]
+SAID = RNG.dirichlet(np.ones(3), len(LABELS))
+
+
+def test_labels_as_given_are_left_as_they_are() -> None:
+    kept, shares = taught(SHARES, SAID, Remedy(""))
+    assert kept.tolist() == list(range(len(LABELS)))
+    assert np.array_equal(shares, SHARES)
+
+
+def test_a_share_of_a_label_goes_over_to_what_was_said() -> None:
+    kept, shares = taught(SHARES, SAID, Remedy("", softened=0.3))
+    assert len(kept) == len(LABELS)
+    assert shares == pytest.approx(0.7 * SHARES + 0.3 * SAID)
+    assert shares.sum(axis=1) == pytest.approx(np.ones(len(LABELS)))
+
+
+def test_what_surprises_most_is_left_out_but_no_type_goes() -> None:
+    likely = SAID[np.arange(len(LABELS)), LABELS]
+    kept, shares = taught(SHARES, SAID, Remedy("", left_out=0.3))
+    gone = sorted(set(range(len(LABELS))) - set(kept.tolist()))
+    assert len(kept) == len(shares) == 7
+    assert gone == sorted(np.argsort(likely)[:3].tolist())
+    kept, shares = taught(SHARES, SAID, Remedy("", left_out=1.0))
+    assert sorted(LABELS[kept].tolist()) == [0, 1, 2]
+    for kind, index in zip(LABELS[kept], kept, strict=True):
+        assert likely[index] == likely[kind == LABELS].max()
+
+
+def test_a_probe_learns_shares_as_it_learns_images_that_stand_there_as_often() -> None:
+    features, judged = RNG.normal(size=(1, 8, 3)), RNG.normal(size=(1, 4, 3))
+    half = np.eye(2)[[0, 1] * 4]
+    half[0] = half[1] = (0.5, 0.5)
+    # The same images twice, of which the shared ones are half of each type.
+    twice = np.concatenate([features, features], axis=1)
+    labels = np.concatenate([np.eye(2)[[0, 1] * 4], np.eye(2)[[1, 0, *[0, 1] * 3]]])
+    assert linear_probe(features, half, judged, 0.1) == pytest.approx(
+        linear_probe(twice, labels, judged, 0.1), abs=1e-3
+    )
+
+
+def test_what_judges_is_never_learnt_from_nor_asked_before(
+    drawn_set: Path, stem: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[set[bytes], set[bytes]]] = []
+
+    def watched(features: np.ndarray, shares: np.ndarray, judged: np.ndarray, decay: float) -> np.ndarray:
+        seen.append(tuple({row.tobytes() for row in part[0]} for part in (features, judged)))  # ty: ignore
+        return linear_probe(features, shares, judged, decay)
+
+    monkeypatch.setattr(study, "linear_probe", watched)
+    monkeypatch.setattr(study, "INNER", 2)
+    (tmp_path / PROBE.name).mkdir()
+    rows = label_noise([PROBE], drawn_set, tmp_path, stem, results=tmp_path / "found.json", cache=cache)
+    assert list(rows) == list(REMEDIES)
+    assert rows["as-given"]["difference"]["value"] == 0.0
+    count = rows["as-given"]["types"]["images"]
+    assert all(row["types"]["images"] == count for row in rows.values())
+    assert all(not learnt & judged for learnt, judged in seen)
+    per_fold = study.INNER + len(REMEDIES)
+    assert len(seen) == PROBE.folds * per_fold
+    for fold in range(PROBE.folds):
+        calls = seen[fold * per_fold : (fold + 1) * per_fold]
+        outside = calls[-1][1]
+        assert all(not outside & (learnt | judged) for learnt, judged in calls[: study.INNER])
+        assert all(judged == outside for _, judged in calls[study.INNER :])
