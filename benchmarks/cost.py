@@ -48,7 +48,7 @@ from app.model.engines import chosen, processors
 from app.model.network import FractureNetwork, build_network, channels_last
 from app.model.precision import ReducedNetwork
 from app.model.weights import ranked
-from app.pipeline import explain_image, open_image, png
+from app.pipeline import explain_image, heatmap_png, open_image, png
 from app.result_folders import ResultFolders
 from benchmarks.load import serving
 from benchmarks.record import RESULTS, keep
@@ -273,8 +273,8 @@ def of_image(shipped: Classifier, side: int) -> dict[str, float]:
         timed("detector", lambda: shipped.check(kept["decoding"], anyway=True))
         timed("network", lambda: shipped.explain([kept["decoding"]]))
         result = explain_image(kept["decoding"], model=shipped, anyway=True)
-        timed("drawing", lambda result=result: (result.overlay(), result.heatmap()))
-        timed("PNG", lambda: [png(picture) for picture in kept["drawing"]])
+        timed("drawing", lambda result=result: result.overlay())
+        timed("PNG", lambda result=result: (png(kept["drawing"]), heatmap_png(result.heat)))
     medians = {part: statistics.median(times) for part, times in took.items()}
     return {part: round(each / sum(medians.values()), 3) for part, each in medians.items()}
 

@@ -31,8 +31,10 @@ __all__ = [
     "gradient",
     "heatmap",
     "hottest",
+    "levels",
     "outline_marks",
     "overlay",
+    "palette",
     "panel",
     "plain",
     "scale_bar",
@@ -105,8 +107,8 @@ def overlay(
         raise ValueError(f"image {image.shape} and heat {heat.shape} differ in shape")
     mixed = as_picture(image).copy()
     for part in _heated(heat):
-        paint = (opacity * np.clip(heat[part], 0.0, 1.0))[:, :, None]
-        mixed[part] = np.round(mixed[part] * (1.0 - paint) + _colours(heat[part], colour_map) * paint)
+        paint = opacity * np.clip(heat[part], 0.0, 1.0)
+        mixed[part] = cv2.blendLinear(mixed[part], _colours(heat[part], colour_map), 1.0 - paint, paint)
     if contour:
         outlines, _ = cv2.findContours(hottest(heat).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         width = max(1, round(max(heat.shape) / 320))
@@ -134,14 +136,21 @@ def difference(image: np.ndarray, signed: np.ndarray, *, opacity: float = 0.6) -
     return np.round(grey * (1.0 - paint) + colour * paint).astype(np.uint8)
 
 
+def palette(colour_map: str = "inferno") -> np.ndarray:
+    """Colours of the heat's 256 levels, each as opaque as it is hot: RGBA uint8 (256, 4)."""
+    steps = np.arange(256, dtype=np.uint8)
+    colours = _colours(steps[None].astype(np.float32) / 255.0, colour_map)[0]
+    return np.column_stack([colours, steps])
+
+
+def levels(heat: np.ndarray) -> np.ndarray:
+    """Heat, float32 (H, W) in 0..1, in 256 levels: uint8 (H, W)."""
+    return np.vstack([cv2.convertScaleAbs(np.clip(heat[rows], 0.0, 1.0), alpha=255.0) for rows in strips(*heat.shape)])
+
+
 def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:
     """The heat alone, transparent where there is none: float32 (H, W) in 0..1 to RGBA uint8 (H, W, 4)."""
-    drawn = np.empty((*heat.shape, 4), np.uint8)
-    drawn[...] = (*_colours(np.zeros((1, 1), np.float32), colour_map)[0, 0], 0)
-    for part in _heated(heat):
-        drawn[(*part, slice(3))] = _colours(heat[part], colour_map)
-        drawn[(*part, 3)] = np.round(np.clip(heat[part], 0.0, 1.0) * 255.0)
-    return drawn
+    return palette(colour_map)[levels(heat)]
 
 
 def gradient(colour_map: str, opacity: float, steps: int = 9) -> list[tuple[int, int, int]]:
