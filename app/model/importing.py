@@ -61,8 +61,10 @@ def _stored(path: Path) -> object:
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError:
+    except FileNotFoundError:
         raise WeightsError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror or 'unknown reason'}).") from None
 
 
 def _opened(file: Path, architecture: str, classes: int, size: int) -> tuple[FractureNetwork, bytes, str]:

@@ -180,13 +180,13 @@ def judge_image(
         checked: randomise the weights and shake the image as well.
 
     Returns:
-        Plain numbers: "seconds" from the image in the model's square to the map, areas, margins over random maps,
-        curves, boxes hit and, where checked, mean stability and absolute rank correlation by the part down to which
-        weights were shuffled, None where that left no heat.
+        Plain numbers: "seconds" of a processor from the image in the model's square to the map, areas, margins over
+        random maps, curves, boxes hit and, where checked, mean stability and absolute rank correlation by the part down
+        to which weights were shuffled, None where that left no heat.
     """
-    began = time.perf_counter()
+    began = time.process_time()
     found = draw(with_square(question, question.square), method)
-    row: dict[str, Any] = {"seconds": time.perf_counter() - began}
+    row: dict[str, Any] = {"seconds": time.process_time() - began}
     tried = measure_faithfulness(question, found, placement, random=RANDOM)
     its = hit(found, film, placement)
     row |= {

@@ -108,6 +108,7 @@ def test_what_cannot_be_served_is_refused_in_a_sentence(tmp_path: Path, monkeypa
     (tmp_path / "text.onnx").write_text("no network")
     assert "cannot be read as ONNX" in asked(tmp_path / "text.onnx", tmp_path)
     assert "There is no file" in asked(tmp_path / "gone.onnx", tmp_path)
+    assert "cannot be read (Is a directory)" in asked(tmp_path, tmp_path)
     assert "holds an operation that is not known here" in asked(_one_node("StringNormalizer", 1, tmp_path), tmp_path)
     assert "has to take one image and give one list" in asked(_one_node("Relu", 2, tmp_path), tmp_path)
     assert "does not give one score a class" in asked(_one_node("Relu", 1, tmp_path), tmp_path)
