@@ -263,13 +263,19 @@ def tried(name: str, work: Callable[[], Any]) -> Any:
 
 
 def same(wanted: dict[str, Any], summary: dict[str, Any]) -> bool:
-    """Whether a summary is of a run with these settings: the predicted type, explained by the same weights."""
+    """Whether a summary is of a run with these settings: the predicted type, explained by the same weights.
+
+    Where the engine was left to be chosen, any will do, since one that is as fast may be chosen the next time.
+    """
     try:
         target, insisted = summary["prediction"]["type"], summary["ood"]["state"] == "out-of-distribution"
         made = (summary["schema"], summary["model"]["sha256"], summary["map"]["method"], summary["map"]["target"])
+        computed = (summary["model"]["engine"], summary["model"]["precision"])
     except (KeyError, TypeError):
         return False
-    same = made == (SCHEMA, wanted["model"].card.weights.sha256, wanted["method"], target)
+    model = wanted["model"]
+    same = made == (SCHEMA, model.card.weights.sha256, wanted["method"], target)
+    same = same and (model.engine == "auto" or computed == (model.engine, "float32"))
     return same and (wanted["anyway"] or not insisted)
 
 

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -48,25 +47,21 @@ ENGINE = "What computes predictions. auto: the fastest here, of those installed,
 
 
 @contextmanager
-def _told() -> Generator[None]:
+def _told(engine: Choice) -> Generator[None]:
     """Says what is wrong with models or the engine, instead of a traceback."""
     try:
         yield
     except WeightsError as error:
         raise fail(str(error)) from None
     except ModuleNotFoundError as error:
-        from app.model.engines import EXTRAS
-
-        extra = next((name for name, packages in EXTRAS.items() if error.name in packages), None)
-        if extra is None:
-            raise
-        raise fail(f"--engine {extra} needs {error.name}. In the clone: python -m pip install '.[{extra}]'.") from None
+        how = f"python -m pip install '.[{engine}]'"
+        raise fail(f"--engine {engine} needs {error.name}. In the clone: {how}.") from None
 
 
 def _load(model: str | None, engine: Choice = "torch") -> Classifier:
     from app.pipeline import load_classifier
 
-    with _told():
+    with _told(engine):
         return load_classifier(model, engine=engine)
 
 
@@ -116,17 +111,12 @@ def serve(
     # The page asks nothing of other servers.
     os.environ["no_proxy"] = "*"
     _check_temp_folder()
-    from app.model.classifier import Classifier, prepare
+    from app.model.classifier import Classifier
     from app.model.weights import together
     from app.ui.page import launch
 
-    with _told():
-        classifiers = Classifier.load_all([model] if model else together())
-        if engine == "auto":
-            # Nobody waits for measurements: until they are made, torch answers.
-            Thread(target=prepare, args=(classifiers, engine), daemon=True).start()
-        else:
-            prepare(classifiers, engine)
+    with _told(engine):
+        classifiers = Classifier.load_all([model] if model else together(), engine=engine)
     try:
         launch(classifiers, host=host, port=port, mcp=mcp)
     except OSError as error:

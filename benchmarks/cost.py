@@ -44,7 +44,7 @@ from app.errors import Progress
 from app.explain import DEFAULT, cam, perturbation
 from app.imaging.examples import draw
 from app.model.classifier import Classifier
-from app.model.engines import chosen, processors
+from app.model.engines import like, processors
 from app.model.network import FractureNetwork, build_network, channels_last
 from app.model.precision import ReducedNetwork
 from app.model.weights import ranked
@@ -136,8 +136,8 @@ def of_network(architecture: str, rates: dict[str, float]) -> dict[str, float]:
     if "bfloat16" in rates:
         reduced["ours, prediction and ten maps in bfloat16"] = forward(ReducedNetwork(ours), laid_out)
     others = {
-        "ONNX Runtime": chosen(ours, [laid_out], 1.0, "onnx"),
-        "OpenVINO": chosen(ours, [laid_out], 1.0, "openvino"),
+        "ONNX Runtime": like("onnx", "float32", ours, [laid_out], 1.0),
+        "OpenVINO": like("openvino", "float32", ours, [laid_out], 1.0),
     }
     seconds = side_by_side(
         {
@@ -349,8 +349,8 @@ def main() -> None:
     figures["image"] = {str(side): of_image(shipped, side) for side in (480, 2400)}
     print(f"\nshares of an image's time: {figures['image']}")
     for side, its in figures["folder"].items():
-        rates = f"{its['folder']:.1f} images/s, {its['share']:.0%} of the network's {its['network']:.1f}"
-        print(f"\na folder of {side} px: {rates}")
+        told = f"{its['folder']:.1f} images/s, {its['share']:.0%} of the network's {its['network']:.1f}"
+        print(f"\na folder of {side} px: {told}")
     figures["ray"] = {str(workers): round(of_ray(workers), 2) for workers in (1, 2)}
     print(f"\nimages/s through Ray by workers: {figures['ray']}")
     figures["mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,8 +119,8 @@ class Clients:
         png = cv2.imencode(".png", draw("jagged", seed=seed, height=900 + 40 * seed, width=700))[1].tobytes()
         return self.http.post("upload", files={"files": ("xray.png", png)}).raise_for_status().json()[0]
 
-    def ask(self, job: Job) -> str:
-        """The map as the server encodes it; raises HTTPError or ValueError where there is none."""
+    def ask(self, job: Job) -> np.ndarray:
+        """The map, grey uint8; raises HTTPError or ValueError where there is none."""
         image, method, target = job
         data = [{"path": self.images[image]}, method, None, target, None, True]
         asked = self.http.post("call/explain", json={"data": data}).raise_for_status().json()
@@ -127,7 +128,11 @@ class Clients:
         answers = re.findall(r"^event: complete\ndata: (.*)$", told, re.M)
         if not answers:
             raise ValueError("the server answered with an error, or not to the end")
-        return json.loads(answers[0])[0]["heatmap"]
+        file = b64decode(json.loads(answers[0])[0]["heatmap"].partition(",")[2])
+        found = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if found is None:
+            raise ValueError("what the server sent as a map is no picture")
+        return found
 
     def round(self, clients: int, jobs: Sequence[Job]) -> Round:
         found, lock = Round(), threading.Lock()
@@ -135,7 +140,8 @@ class Clients:
         def one(job: Job) -> None:
             began, kind = time.perf_counter(), ""
             try:
-                right = self.ask(job) == self.right[job]
+                # To a level: a server that is started again may choose another engine, which rounds otherwise.
+                right = cv2.norm(self.ask(job), self.right[job], cv2.NORM_INF) <= 1.0
             except httpx.HTTPStatusError as error:
                 kind = str(error.response.status_code)
             except (httpx.HTTPError, ValueError) as error:

@@ -29,7 +29,6 @@ __all__ = [
     "difference",
     "fracture_outline",
     "gradient",
-    "heatmap",
     "hottest",
     "levels",
     "outline_marks",
@@ -146,11 +145,6 @@ def palette(colour_map: str = "inferno") -> np.ndarray:
 def levels(heat: np.ndarray) -> np.ndarray:
     """Heat, float32 (H, W) in 0..1, in 256 levels: uint8 (H, W)."""
     return np.vstack([cv2.convertScaleAbs(np.clip(heat[rows], 0.0, 1.0), alpha=255.0) for rows in strips(*heat.shape)])
-
-
-def heatmap(heat: np.ndarray, *, colour_map: str = "inferno") -> np.ndarray:
-    """The heat alone, transparent where there is none: float32 (H, W) in 0..1 to RGBA uint8 (H, W, 4)."""
-    return palette(colour_map)[levels(heat)]
 
 
 def gradient(colour_map: str, opacity: float, steps: int = 9) -> list[tuple[int, int, int]]:

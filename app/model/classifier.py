@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from app.errors import RejectedError
+from app.errors import RejectedError, WeightsError
 from app.imaging.examples import BREAKS, draw
 from app.imaging.letterbox import Placement, letterbox, normalise
 from app.imaging.radiograph import Radiograph
+from app.model.backbones import ARCHITECTURES
 from app.model.engines import Choice, Engine, Prepared, chosen, like
 from app.model.network import FractureNetwork, channels_last
 from app.model.ood import Detector, Likeness
@@ -233,6 +234,9 @@ class Classifier:
         detector: tells what is no radiograph; without one nothing is rejected.
         prepared: the network ready for an engine, to predict and to draw exact maps with; what needs gradients, or
             asks many times, asks the network itself.
+
+    Attributes:
+        engine: what was asked for to compute predictions.
     """
 
     def __init__(
@@ -244,6 +248,7 @@ class Classifier:
     ) -> None:
         self.network = channels_last(network)
         self.prepared = prepared
+        self.engine: Choice = "torch"
         self.card = card
         self.detector = detector
         self.classes = tuple(kind.name for kind in card.classes)
@@ -265,11 +270,10 @@ class Classifier:
 
         Args:
             names: folders under ``folder``.
-            engine: what computes predictions, as of ``prepare``.
+            engine: what computes predictions, as of ``prepare``, also in what that raises.
 
         Raises:
-            WeightsError: a model, a detector or the engine cannot be used.
-            ModuleNotFoundError: the engine is not installed.
+            WeightsError: a model or a detector cannot be used.
         """
         shared = Detector.load(folder)
         found = []
@@ -330,7 +334,6 @@ class Classifier:
         self, radiographs: Sequence[Radiograph], boxed: Sequence[tuple[np.ndarray, Placement]]
     ) -> list[Explanation]:
         """``explain`` in one forward for images whose squares, of ``boxed``, are at hand."""
-        # Looked at once, since it may be chosen meanwhile.
         prepared = self.prepared
         with torch.inference_mode():
             logits, maps, fracture = (prepared or self.network)(self.pixels([square for square, _ in boxed]))
@@ -424,22 +427,20 @@ def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
 
 
 def prepare(classifiers: Sequence[Classifier], engine: Choice) -> None:
-    """Chooses what computes predictions, while others may be asking already.
+    """Chooses what computes predictions, before anybody asks; ``engine`` and what is raised are those of ``chosen``.
 
     What is faster for the first model is taken for the others, whose answers are still compared: measuring all would
-    take longer than it ever saves. Only torch computes models whose maps are Grad-CAM's.
-
-    Args:
-        engine: as of ``engines.chosen``.
-
-    Raises:
-        WeightsError: the engine cannot be used.
-        ModuleNotFoundError: it is not installed.
+    take longer than it ever saves. Imported networks stay with torch unless an engine is named: torch prints the
+    whole graph of what it cannot export.
     """
-    exact = [each for each in classifiers if engine != "torch" and each.card.maps == "exact"]
-    for number, each in enumerate(exact):
+    for each in classifiers:
+        each.engine = engine
+        if engine not in ("auto", "torch") and each.card.maps != "exact":
+            raise WeightsError(f"The maps of {each.card.name} need gradients, which only torch computes.")
+    ours = [each for each in classifiers if each.card.architecture in ARCHITECTURES]
+    for number, each in enumerate({"auto": ours, "torch": []}.get(engine, classifiers)):
         how = (each.network, each.tried(), each.card.temperature)
         if number == 0 or engine != "auto":
             each.prepared = chosen(*how, engine)
-        elif exact[0].prepared:
-            each.prepared = like(exact[0].prepared.engine, exact[0].prepared.precision, *how)
+        elif first := ours[0].prepared:
+            each.prepared = like(first.engine, first.precision, *how)

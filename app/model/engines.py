@@ -8,6 +8,7 @@ gradients or asks many times asks the network itself.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import threading
 import time
@@ -36,6 +37,8 @@ __all__ = [
     "like",
     "processors",
 ]
+
+log = logging.getLogger(__name__)
 
 Engine = Literal["torch", "onnx", "openvino"]
 Choice = Literal["auto", "torch", "onnx", "openvino"]
@@ -180,9 +183,12 @@ def chosen(
     if wanted == "torch":
         return None
     if wanted != "auto":
+        for package in EXTRAS[wanted]:
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(f"{wanted} needs {package}", name=package)
         made = like(wanted, "float32", network, tried, temperature)
         if made is None:
-            raise WeightsError(f"The engine {wanted} does not say what torch says, so it cannot be used here.")
+            raise WeightsError(f"The engine {wanted} cannot compute this network, or says something else than torch.")
         return made
     best, least = None, FASTER * _seconds(network, tried)
     for engine, precision in _worth_trying():
@@ -199,23 +205,29 @@ def like(
     tried: Sequence[torch.Tensor],
     temperature: float,
 ) -> Prepared | None:
-    """A network ready for an engine other than torch in float32; None where that answers something else.
+    """A network ready for an engine other than torch in float32; None where it cannot be, or answers something else.
+
+    To export or trace a network, torch changes things that all threads share: nobody may ask one meanwhile.
 
     Args:
         network, tried, temperature: as of ``chosen``.
-
-    Raises:
-        ModuleNotFoundError: the engine is not installed.
     """
-    made: Prepared
-    if precision == "bfloat16":
-        made = ReducedNetwork(network)
-    else:
-        made = {"onnx": OnnxNetwork, "openvino": OpenVinoNetwork}[engine](_written(network, tried[0]))
-    with torch.inference_mode():
-        apart = [changes(network(pixels), made(pixels), temperature) for pixels in tried]
+    try:
+        made = _made(engine, precision, network, tried[0])
+        with torch.inference_mode():
+            apart = [changes(network(pixels), made(pixels), temperature) for pixels in tried]
+    except Exception as error:  # noqa: BLE001 - exporters and engines raise all kinds for layers they do not know
+        log.info("%s cannot compute this network (%s)", engine, type(error).__name__)
+        return None
     same = all(moved.max() <= LARGEST_CHANGE and alike.min() >= LEAST_CORRELATION for moved, alike in apart)
     return made if same else None
+
+
+def _made(engine: Engine, precision: Precision, network: FractureNetwork, example: torch.Tensor) -> Prepared:
+    if precision == "bfloat16":
+        return ReducedNetwork(network)
+    kinds = {"onnx": OnnxNetwork, "openvino": OpenVinoNetwork}
+    return kinds[engine](_written(network, example))
 
 
 def _worth_trying() -> list[tuple[Engine, Precision]]:

@@ -116,7 +116,7 @@ def graph(module: nn.Module, example: torch.Tensor, taken: str, given: list[str]
         how: more for the exporter.
 
     Raises:
-        ModuleNotFoundError: onnx is not installed.
+        RuntimeError: onnx is not installed, or it has no such layers.
     """
     many = {name: {0: "images"} for name in (taken, *given)}
     with TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -18,7 +18,7 @@ from app.cli import cli
 from app.document import Document
 from app.errors import Cancelled, ChoiceError, ImageError, Progress, RejectedError, WeightsError
 from app.explain import methods
-from app.explain.overlay import heatmap
+from app.explain.overlay import levels, palette
 from app.imaging.examples import draw
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import MAX_BYTES, Radiograph
@@ -238,9 +238,9 @@ def test_no_summary_lies_beside_parts_of_another_run(
         assert len(list(tmp_path.iterdir())) == count
 
 
-def test_the_heatmap_file_shows_what_the_heatmap_is() -> None:
+def test_the_heatmap_file_has_its_palette() -> None:
     heat = np.random.default_rng(0).random((40, 30)).astype(np.float32)
     heat[:10] = 0.0
     decoded = cv2.imdecode(np.frombuffer(heatmap_png(heat), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA), heatmap(heat))
+    assert np.array_equal(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA), palette()[levels(heat)])
     assert np.array_equal(decoded[..., 3], np.round(heat * 255.0).astype(np.uint8))

@@ -147,6 +147,7 @@ def _figures(root: Path) -> dict[str, Any]:
         **{name: _read_all(results / name) for name in ("folds", "whole", "seeds", "sources", "left_out", "labellers")},
         "detector": _detector(root),
         "ensembles": read_json(results / "ensembles.json"),
+        "label_noise": read_json(results / "label_noise.json"),
         "ablation": read_json(results / "ablation.json"),
         "unseen": read_json(results / "unseen_source.json"),
         "agreement": read_json(results / "agreement.json"),

@@ -11,9 +11,10 @@ from app.explain.overlay import (
     colour_bar,
     fracture_outline,
     gradient,
-    heatmap,
+    levels,
     outline_marks,
     overlay,
+    palette,
     panel,
     scale_bar,
 )
@@ -72,7 +73,7 @@ def test_refuses_other_shapes_and_unknown_colours() -> None:
 
 def test_the_heatmap_alone_is_transparent_without_heat() -> None:
     heat = hill()
-    picture = heatmap(heat)
+    picture = palette()[levels(heat)]
     assert picture.shape == (*FILM.shape, 4)
     assert (picture[heat == 0][:, 3] == 0).all()
     assert picture[50, 40, 3] > 200

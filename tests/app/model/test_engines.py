@@ -14,12 +14,15 @@ import torch
 from typer.testing import CliRunner
 
 from app import cli, pipeline
+from app.batch import same
+from app.document import SCHEMA
 from app.errors import WeightsError
 from app.imaging.examples import BREAKS, draw
 from app.imaging.radiograph import Radiograph
 from app.model import engines
-from app.model.classifier import Classifier
+from app.model.classifier import Classifier, prepare
 from app.model.engines import OnnxNetwork, OpenVinoNetwork, ReducedNetwork, changes, chosen
+from app.model.weights import load_card
 from tests.conftest import SHIPPED
 
 KINDS = {"onnx": OnnxNetwork, "openvino": OpenVinoNetwork, "torch": ReducedNetwork}
@@ -124,7 +127,7 @@ def test_what_says_something_else_is_not_asked_by_itself_and_refused_where_wante
     paced.update(dict.fromkeys(KINDS.values(), 0.5))
     monkeypatch.setattr(engines, "LEAST_CORRELATION", 1.1)
     assert chosen(classifier.network, seen(classifier, 1), 1.0, "auto") is None
-    with pytest.raises(WeightsError, match="does not say what torch says"):
+    with pytest.raises(WeightsError, match="says something else than torch"):
         chosen(classifier.network, seen(classifier, 1), 1.0, "onnx")
 
 
@@ -169,15 +172,51 @@ def test_a_result_says_what_computed_it(
     assert (told["model"]["engine"], told["model"]["precision"]) == used
 
 
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize(("engine", "package"), [("onnx", "onnx"), ("onnx", "onnxruntime"), ("openvino", "onnx")])
 def test_an_engine_that_is_not_installed_is_told_with_the_command_that_installs_it(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = "onnxruntime" if engine == "onnx" else engine
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    there = importlib.util.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == package else there(name))
     cv2.imwrite(str(tmp_path / "arm.png"), draw("oblique", seed=1))
     call = ["batch", str(tmp_path / "arm.png"), "--out", str(tmp_path / "out"), "--engine", engine]
     called = CliRunner().invoke(cli.cli, call)
     assert called.exit_code == 1
     assert f"--engine {engine} needs {package}. In the clone: python -m pip install '.[{engine}]'." in called.output
     assert "Traceback" not in called.output
+
+
+def test_what_cannot_be_exported_is_computed_by_torch_or_refused(
+    classifier: Classifier, paced: dict[type, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bytes:
+        raise RuntimeError("no such layer")
+
+    monkeypatch.setattr(engines, "_written", fails)
+    paced.update({ReducedNetwork: 9.0, OnnxNetwork: 0.1, OpenVinoNetwork: 0.1})
+    assert chosen(classifier.network, seen(classifier, 1), 1.0, "auto") is None
+    with pytest.raises(WeightsError, match="cannot compute this network"):
+        chosen(classifier.network, seen(classifier, 1), 1.0, "openvino")
+
+
+def test_no_engine_is_named_for_maps_that_need_gradients(classifier: Classifier) -> None:
+    card = classifier.card.model_copy(update={"maps": "gradient"})
+    asked = Classifier(classifier.network, card)
+    prepare([asked], "auto")
+    assert asked.prepared is None
+    with pytest.raises(WeightsError, match="need gradients, which only torch computes"):
+        prepare([asked], "onnx")
+
+
+def test_a_named_engine_makes_anew_what_another_one_made(tiny_weights: Path) -> None:
+    summary = {
+        "schema": SCHEMA,
+        "model": {"sha256": load_card("tiny", tiny_weights).weights.sha256, "engine": "torch", "precision": "bfloat16"},
+        "prediction": {"type": "oblique"},
+        "ood": {"state": None},
+        "map": {"method": "gradcam", "target": "oblique"},
+    }
+    for engine, kept in {"auto": True, "torch": False, "onnx": False}.items():
+        asked = {"model": Classifier.load("tiny", tiny_weights, engine=engine), "method": "gradcam", "anyway": False}
+        assert same(asked, summary) is kept
+        assert same(asked, {**summary, "model": {**summary["model"], "engine": engine, "precision": "float32"}})
