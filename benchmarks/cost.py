@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,10 @@ from app.errors import Progress
 from app.explain import DEFAULT, cam, perturbation
 from app.imaging.examples import draw
 from app.model.classifier import Classifier
-from app.model.engines import like, processors
-from app.model.network import FractureNetwork, build_network, channels_last
+from app.model.engines import PIXELS, OnnxNetwork, OpenVinoNetwork, like, processors
+from app.model.network import FractureNetwork, Logits, build_network, channels_last
 from app.model.precision import ReducedNetwork
+from app.model.to_onnx import graph
 from app.model.weights import ranked
 from app.pipeline import explain_image, heatmap_png, open_image, png
 from app.result_folders import ResultFolders
@@ -135,21 +137,20 @@ def of_network(architecture: str, rates: dict[str, float]) -> dict[str, float]:
     reduced: Calls = {}
     if "bfloat16" in rates:
         reduced["ours, prediction and ten maps in bfloat16"] = forward(ReducedNetwork(ours), laid_out)
-    others = {
-        "ONNX Runtime": like("onnx", "float32", ours, [laid_out], 1.0),
-        "OpenVINO": like("openvino", "float32", ours, [laid_out], 1.0),
-    }
+    engines: Calls = {}
+    logits = graph(Logits(ours).eval(), laid_out, PIXELS, ["logits"])
+    for name, kind in (("ONNX Runtime", OnnxNetwork), ("OpenVINO", OpenVinoNetwork)):
+        engines[f"ours, bare forward in float32 by {name}"] = partial(kind(logits).outputs, laid_out)
+        made = like(kind.engine, "float32", ours, [laid_out], 1.0)
+        assert made
+        engines[f"ours, prediction and ten maps in float32 by {name}"] = forward(made, laid_out)
     seconds = side_by_side(
         {
             "torchvision, bare forward": forward(bare, pixels),
             "ours, bare forward in float32": forward(ours.body, laid_out),
             "ours, prediction and ten maps in float32": forward(ours, laid_out),
             **reduced,
-            **{
-                f"ours, prediction and ten maps in float32 by {name}": forward(made, laid_out)
-                for name, made in others.items()
-                if made
-            },
+            **engines,
             **of_packages(hooked, pixels),
         },
         few=[TEN],

@@ -27,6 +27,7 @@ __all__ = [
     "EXTRAS",
     "LARGEST_CHANGE",
     "LEAST_CORRELATION",
+    "PIXELS",
     "Choice",
     "Engine",
     "OnnxNetwork",
@@ -50,6 +51,8 @@ LARGEST_CHANGE = 0.005
 """Of a probability."""
 LEAST_CORRELATION = 0.995
 """Between two maps, over cells (Pearson)."""
+PIXELS = "pixels"
+"""The input of the graph that engines read."""
 FASTER = 0.95
 """Share of the time of what is used otherwise that another engine may take at most; less is no difference."""
 ROUNDS = 3
@@ -94,9 +97,13 @@ class OnnxNetwork:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
 
+    def outputs(self, pixels: torch.Tensor) -> list[np.ndarray]:
+        """What the graph gives, in its order."""
+        found = self._session.run(None, {PIXELS: pixels.contiguous().numpy()})
+        return [np.asarray(each) for each in found]
+
     def __call__(self, pixels: torch.Tensor) -> Evidence:
-        found = self._session.run(None, {"pixels": pixels.contiguous().numpy()})
-        return _evidence([np.asarray(each) for each in found])
+        return _evidence(self.outputs(pixels))
 
 
 class OpenVinoNetwork:
@@ -127,19 +134,23 @@ class OpenVinoNetwork:
         self._compiled = core.compile_model(core.read_model(io.BytesIO(written)), "CPU", how)
         self._own = threading.local()
 
-    def __call__(self, pixels: torch.Tensor) -> Evidence:
+    def outputs(self, pixels: torch.Tensor) -> list[np.ndarray]:
+        """What the graph gives, in its order."""
         # A request holds its answer until it is asked again, so that two threads must not share one.
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         found = self._own.request.infer([pixels.contiguous().numpy()])
-        return _evidence([found[output] for output in self._compiled.outputs])
+        return [found[output] for output in self._compiled.outputs]
+
+    def __call__(self, pixels: torch.Tensor) -> Evidence:
+        return _evidence(self.outputs(pixels))
 
 
 def _written(network: FractureNetwork, example: torch.Tensor) -> bytes:
     """The graph of a network that takes and gives what it does, as ONNX."""
     from app.model.to_onnx import graph
 
-    return graph(network, example, "pixels", list(Evidence._fields[: 3 if network.places else 2]))
+    return graph(network, example, PIXELS, list(Evidence._fields[: 3 if network.places else 2]))
 
 
 def _evidence(found: Sequence[np.ndarray]) -> Evidence:
