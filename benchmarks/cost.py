@@ -45,7 +45,7 @@ from app.errors import Progress
 from app.explain import DEFAULT, cam, perturbation
 from app.imaging.examples import draw
 from app.model.classifier import Classifier
-from app.model.engines import PIXELS, OnnxNetwork, OpenVinoNetwork, like, processors
+from app.model.engines import PIXELS, OnnxNetwork, OpenVinoNetwork, computes_bfloat16, like, processors
 from app.model.network import FractureNetwork, Logits, build_network, channels_last
 from app.model.precision import ReducedNetwork
 from app.model.to_onnx import graph
@@ -170,8 +170,9 @@ def relative(title: str, seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(value / base, 3) for name, value in seconds.items()}
 
 
-def multiplied(dtype: torch.dtype, side: int = 2048) -> float:
+def multiplied(dtype: torch.dtype) -> float:
     """Floating-point operations a second of this machine's matrix product, at its fastest of many."""
+    side = 2048
     left, right = (torch.randn(side, side).to(dtype) for _ in range(2))
     fastest = min(side_by_side({"product": lambda: left @ right}, rounds=1)["product"] for _ in range(12))
     return 2.0 * side**3 / fastest
@@ -336,7 +337,7 @@ def main() -> None:
     torch.manual_seed(0)
     rates = {"float32": multiplied(torch.float32)}
     # Where bfloat16 is emulated, one large product takes minutes.
-    if multiplied(torch.bfloat16, 256) > multiplied(torch.float32, 256):
+    if computes_bfloat16():
         rates["bfloat16"] = multiplied(torch.bfloat16)
     print(", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items()))
     figures: dict[str, Any] = {"networks": {name: of_network(name, rates) for name in NETWORKS}}

@@ -35,6 +35,7 @@ __all__ = [
     "Prepared",
     "changes",
     "chosen",
+    "computes_bfloat16",
     "like",
     "processors",
 ]
@@ -55,6 +56,8 @@ PIXELS = "pixels"
 """The input of the graph that engines read."""
 FASTER = 0.95
 """Share of the time of what is used otherwise that another engine may take at most; less is no difference."""
+EMULATED = 3.0
+"""How many times as long as in float32 a product may take in bfloat16 where that is not emulated."""
 ROUNDS = 3
 """Measurements of an engine on each image; the fastest counts, since whatever else runs only slows one down."""
 
@@ -243,18 +246,19 @@ def _made(engine: Engine, precision: Precision, network: FractureNetwork, exampl
 
 def _worth_trying() -> list[tuple[Engine, Precision]]:
     """What may be faster than torch in float32 here."""
-    pairs: list[tuple[Engine, Precision]] = [("torch", "bfloat16")] if _computes_bfloat16() else []
+    pairs: list[tuple[Engine, Precision]] = [("torch", "bfloat16")] if computes_bfloat16() else []
     for engine, packages in EXTRAS.items():
         if all(find_spec(package) for package in packages):
             pairs.append((engine, "float32"))
     return pairs
 
 
-def _computes_bfloat16() -> bool:
-    """Whether a product takes no longer in bfloat16: a processor that emulates it needs seconds for an image."""
+def computes_bfloat16() -> bool:
+    """Whether this processor computes bfloat16 at all: one that emulates it takes ten times as long for a product."""
     whole = torch.ones(256, 256)
     halves = whole.bfloat16()
-    return min(_timed(halves.matmul, halves) for _ in range(5)) < min(_timed(whole.matmul, whole) for _ in range(5))
+    usual, other = (min(_timed(each.matmul, each) for _ in range(5)) for each in (whole, halves))
+    return other < EMULATED * usual
 
 
 def _seconds(network: Callable[[torch.Tensor], Evidence], tried: Sequence[torch.Tensor]) -> float:

@@ -43,7 +43,7 @@ def paced(monkeypatch: pytest.MonkeyPatch) -> dict[type, float]:
         return seconds.get(type(network), 1.0)
 
     monkeypatch.setattr(engines, "_timed", timed)
-    monkeypatch.setattr(engines, "_computes_bfloat16", lambda: True)
+    monkeypatch.setattr(engines, "computes_bfloat16", lambda: True)
     return seconds
 
 
@@ -102,7 +102,7 @@ def test_what_is_not_installed_is_not_tried(
 def test_bfloat16_is_not_tried_where_it_is_emulated(
     classifier: Classifier, paced: dict[type, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "_computes_bfloat16", lambda: False)
+    monkeypatch.setattr(engines, "computes_bfloat16", lambda: False)
     paced.update({ReducedNetwork: 0.1, OnnxNetwork: 0.9, OpenVinoNetwork: 0.8})
     assert isinstance(chosen(classifier.network, seen(classifier, 1), 1.0, "auto"), OpenVinoNetwork)
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_exported_is_computed_by_torch_or_refused(
 
 
 def test_no_engine_is_named_for_maps_that_need_gradients(classifier: Classifier) -> None:
-    card = classifier.card.model_copy(update={"maps": "gradient"})
+    card = classifier.card.model_copy(update={"maps": "gradient", "architecture": "timm:elsewhere"})
     asked = Classifier(classifier.network, card)
     prepare([asked], "auto")
     assert asked.prepared is None
