@@ -92,7 +92,7 @@ SETTLED = {
     "tried/resnet18-128": "ef36e457552f",
     "tried/resnet18-clean": "c713819e71a3",
     "tried/resnet50v2-frozen": "cf42c4ca4a57",
-    "unseen-source": "65b83f590cf0",
+    "unseen-source": "707670ac5e3b",
     "vgg16": "256af31886a5",
 }
 """First digits of the SHA-256 of every recipe's fields as they were when its committed figures were measured."""
