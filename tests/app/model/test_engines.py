@@ -22,9 +22,10 @@ from app.imaging.radiograph import Radiograph
 from app.model import engines
 from app.model.classifier import Classifier, prepare
 from app.model.engines import OnnxNetwork, OpenVinoNetwork, ReducedNetwork, changes, chosen
-from app.model.weights import load_card
+from app.model.weights import load_card, ranked
 from tests.conftest import SHIPPED
 
+DEFAULT = ranked()[0]
 KINDS = {"onnx": OnnxNetwork, "openvino": OpenVinoNetwork, "torch": ReducedNetwork}
 
 
@@ -48,7 +49,9 @@ def paced(monkeypatch: pytest.MonkeyPatch) -> dict[type, float]:
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name", [each if each == DEFAULT else pytest.param(each, marks=pytest.mark.slow) for each in SHIPPED]
+)
 def test_shipped_models_say_and_draw_the_same_alone_and_in_a_batch(name: str, engine: engines.Choice) -> None:
     asked, usual = Classifier.load(name, engine=engine), Classifier.load(name)
     images = [Radiograph(draw(kind, seed=3), window=(0, 255)) for kind in list(BREAKS)[:2]]
