@@ -24,7 +24,6 @@ from app.model.network import Evidence, FractureNetwork
 from app.model.precision import Precision, ReducedNetwork
 
 __all__ = [
-    "EXTRAS",
     "LARGEST_CHANGE",
     "LEAST_CORRELATION",
     "PIXELS",

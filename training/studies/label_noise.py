@@ -118,9 +118,10 @@ def label_noise(
         ValueError: a recipe is no linear probe.
         FileNotFoundError: images or initial layers are not there.
     """
-    members = [probe_features(TypedData(each, data, cache), runs / each.name, init=init) for each in recipes]
+    every = [TypedData(each, data, cache) for each in recipes]
+    films = every[0]
+    members = [probe_features(its, runs / its.recipe.name, init=init) for its in every]
     decays = [recipe.frozen.decay for recipe in recipes if recipe.frozen]
-    films = TypedData(recipes[0], data, cache)
     kinds = len(films.set.classes)
     judged: list[np.ndarray] = []
     logits: dict[str, list[np.ndarray]] = {name: [] for name in REMEDIES}
