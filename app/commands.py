@@ -15,12 +15,11 @@ from typer.core import TyperGroup
 
 from app import __version__
 from app.errors import DeployError, WeightsError
+from app.imaging.imagenet import MEAN, STD
 from app.result_folders import printable
 
 FIRST = ("serve", "explain", "batch")
 """Commands that most people come for."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, per channel: what most published networks were trained with."""
 
 
 class _ServeUnlessNamed(TyperGroup):

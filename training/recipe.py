@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.imaging.imagenet import MEAN, STD
+
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 Protocol = Literal["official", "random", "overlapping", "twins"]
 Duplicates = Literal["lenient", "strict", "exact"]
@@ -131,8 +133,8 @@ class Recipe(_Fields):
     clean: bool = Field(
         False, description="leave out training images whose near-duplicates or case carry another label"
     )
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
     initial_licence: str = Field("BSD-3-Clause (torchvision)", description="of the layers training starts from")
 
     seed: int = 0

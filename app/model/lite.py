@@ -13,6 +13,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from app.imaging.imagenet import MEAN, STD
+
 EPSILON, MOMENTUM = 1e-3, 0.01
 """Of batch norm, as TensorFlow has them, where the layers were trained."""
 GROUPS = ((1, 16, 1, 3, 1), (2, 24, 6, 3, 2), (2, 40, 6, 5, 2), (3, 80, 6, 3, 2), (3, 112, 6, 5, 1), (4, 192, 6, 5, 2))
@@ -88,7 +90,7 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         width, depth = SCALES[number]
         # What torchvision's networks take, as these take it: grey levels less 127, by 128.
-        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        mean, std = torch.tensor(MEAN), torch.tensor(STD)
         self.register_buffer("gain", (std * 255.0 / 128.0).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", ((mean * 255.0 - 127.0) / 128.0).view(1, 3, 1, 1), persistent=False)
         self._conv_stem = _Same(3, 32, 3, 2, bias=False)

@@ -26,6 +26,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from app.errors import WeightsError
+from app.imaging.imagenet import MEAN, STD
 from app.imaging.letterbox import letterbox, normalise
 from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import Radiograph
@@ -47,7 +48,6 @@ __all__ = [
 Likeness = Literal["in-distribution", "unusual", "out-of-distribution"]
 FOLDER = "ood"
 """Of the detector, beside the folders of the models."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class DetectorCard(BaseModel):

@@ -21,9 +21,10 @@ from torch import nn
 
 from app import __version__
 from app.errors import WeightsError
+from app.imaging.imagenet import MEAN, STD
 from app.imaging.letterbox import normalise
 from app.model.network import FractureNetwork
-from app.model.ood import MEAN, STD, Detector, DetectorCard, distances, pooled
+from app.model.ood import Detector, DetectorCard, distances, pooled
 from app.model.weights import ModelCard, load_network
 
 __all__ = ["TOLERANCE", "detector_onnx", "export_onnx", "graph", "model_onnx"]

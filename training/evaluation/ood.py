@@ -27,11 +27,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from app.errors import ImageError
+from app.imaging.imagenet import MEAN, STD
 from app.imaging.letterbox import letterbox
 from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import Radiograph, read
 from app.model.network import build_network
-from app.model.ood import FOLDER, MEAN, STD, DetectorCard, backbone, stage_features
+from app.model.ood import FOLDER, DetectorCard, backbone, stage_features
 from training import write_json
 from training.data import bone_break, fracatlas
 from training.data.image import CACHE

@@ -30,10 +30,10 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from app.explain.shortcuts import mark_boxes
+from app.imaging.imagenet import MEAN, STD
 from app.imaging.letterbox import normalise
 from app.imaging.radiograph import Radiograph
 from app.model.network import build_network, channels_last
-from app.model.ood import MEAN, STD
 from training import write_json
 from training.data.duplicates import (
     Features,

@@ -28,11 +28,11 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 
+from app.imaging.imagenet import MEAN, STD
 from app.imaging.letterbox import normalise
 from app.model.backbones import CustomCNN, PatchAttentionFusion
 from app.model.lite import HEAD, EfficientNetLite
 from app.model.network import channels_last
-from app.model.ood import MEAN, STD
 from training import read_json, write_json
 from training.data import SETS
 from training.data.augmentation import augment
