@@ -345,8 +345,8 @@ def main() -> None:
     figures["methods"] = of_methods(ours, plain("resnet18"))
     figures["growth"] = growth(ours)
     shipped = Classifier.load(ranked()[0], engine="auto")
-    figures |= {"model": shipped.card.name, "engine": shipped.prepared.engine if shipped.prepared else "torch"}
-    figures["precision"] = shipped.prepared.precision if shipped.prepared else "float32"
+    figures["model"] = shipped.card.name
+    figures["engine"], figures["precision"] = shipped.computed_by
     figures["folder"] = {str(side): of_folder(shipped, side) for side in (480, 2400)}
     figures["image"] = {str(side): of_image(shipped, side) for side in (480, 2400)}
     print(f"\nshares of an image's time: {figures['image']}")

@@ -327,16 +327,20 @@ class Classifier:
         """Letterboxed images, each as of ``boxed``, as the network takes them: float (N, 3, S, S)."""
         stacked = torch.from_numpy(np.stack(squares))
         brightness = stacked.permute(0, 3, 1, 2) if self.card.colour else stacked[:, None]
-        pixels = normalise(brightness, self.card.mean, self.card.std)
-        return pixels.contiguous(memory_format=torch.channels_last)
+        return normalise(brightness, self.card.mean, self.card.std).contiguous(memory_format=torch.channels_last)
+
+    @property
+    def computed_by(self) -> tuple[Engine, Precision]:
+        """What computes predictions, and how precisely."""
+        return (self.prepared.engine, self.prepared.precision) if self.prepared else ("torch", "float32")
 
     def explain_boxed(
         self, radiographs: Sequence[Radiograph], boxed: Sequence[tuple[np.ndarray, Placement]]
     ) -> list[Explanation]:
         """``explain`` in one forward for images whose squares, of ``boxed``, are at hand."""
-        prepared = self.prepared
+        engine, precision = self.computed_by
         with torch.inference_mode():
-            logits, maps, fracture = (prepared or self.network)(self.pixels([square for square, _ in boxed]))
+            logits, maps, fracture = (self.prepared or self.network)(self.pixels([square for square, _ in boxed]))
             probabilities = (logits / self.card.temperature).softmax(dim=1)
         # What the maps leave of the logits: the head's bias or, where its maps are a tangent, whatever the rest is.
         bias = self.network.head.bias
@@ -351,8 +355,8 @@ class Classifier:
                 fracture=None if fracture is None else fracture[i].contiguous().numpy(),
                 typical_evidence=self.card.typical_evidence,
                 model=self.card.name,
-                engine=prepared.engine if prepared else "torch",
-                precision=prepared.precision if prepared else "float32",
+                engine=engine,
+                precision=precision,
             )
             for i, (radiograph, (_, placement)) in enumerate(zip(radiographs, boxed, strict=True))
         ]

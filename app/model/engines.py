@@ -80,7 +80,20 @@ class Prepared(Protocol):
         ...
 
 
-class OnnxNetwork:
+class _Graph:
+    """A network's graph in another program, whose ``outputs`` are what it gives, in its order."""
+
+    precision: Precision = "float32"
+
+    def outputs(self, pixels: torch.Tensor) -> list[np.ndarray]:
+        raise NotImplementedError
+
+    def __call__(self, pixels: torch.Tensor) -> Evidence:
+        logits, maps, *fracture = (torch.from_numpy(np.array(each)) for each in self.outputs(pixels))
+        return Evidence(logits, maps, *fracture)
+
+
+class OnnxNetwork(_Graph):
     """A network as ONNX Runtime computes it, with as many threads a call as torch has now.
 
     Args:
@@ -88,7 +101,6 @@ class OnnxNetwork:
     """
 
     engine: Engine = "onnx"
-    precision: Precision = "float32"
 
     def __init__(self, written: bytes) -> None:
         import onnxruntime
@@ -100,15 +112,11 @@ class OnnxNetwork:
         self._session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
 
     def outputs(self, pixels: torch.Tensor) -> list[np.ndarray]:
-        """What the graph gives, in its order."""
         found = self._session.run(None, {PIXELS: pixels.contiguous().numpy()})
         return [np.asarray(each) for each in found]
 
-    def __call__(self, pixels: torch.Tensor) -> Evidence:
-        return _evidence(self.outputs(pixels))
 
-
-class OpenVinoNetwork:
+class OpenVinoNetwork(_Graph):
     """A network as OpenVINO computes it, with as many threads a call as torch has now, and as many calls at once as
     there are processors for.
 
@@ -119,7 +127,6 @@ class OpenVinoNetwork:
     """
 
     engine: Engine = "openvino"
-    precision: Precision = "float32"
 
     def __init__(self, written: bytes) -> None:
         import openvino
@@ -137,15 +144,11 @@ class OpenVinoNetwork:
         self._own = threading.local()
 
     def outputs(self, pixels: torch.Tensor) -> list[np.ndarray]:
-        """What the graph gives, in its order."""
         # A request holds its answer until it is asked again, so that two threads must not share one.
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         found = self._own.request.infer([pixels.contiguous().numpy()])
         return [found[output] for output in self._compiled.outputs]
-
-    def __call__(self, pixels: torch.Tensor) -> Evidence:
-        return _evidence(self.outputs(pixels))
 
 
 def _written(network: FractureNetwork, example: torch.Tensor) -> bytes:
@@ -153,11 +156,6 @@ def _written(network: FractureNetwork, example: torch.Tensor) -> bytes:
     from app.model.to_onnx import graph
 
     return graph(network, example, PIXELS, list(Evidence._fields[: 3 if network.places else 2]))
-
-
-def _evidence(found: Sequence[np.ndarray]) -> Evidence:
-    logits, maps, *fracture = (torch.from_numpy(np.array(each)) for each in found)
-    return Evidence(logits, maps, *fracture)
 
 
 def changes(before: Evidence, after: Evidence, temperature: float) -> tuple[np.ndarray, np.ndarray]:
