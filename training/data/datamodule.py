@@ -159,7 +159,11 @@ def as_channels(squares: np.ndarray) -> torch.Tensor:
 
 
 class TypedData(lightning.LightningDataModule):
-    """Images with types, bone-break's or the recipe's own, letterboxed to the recipe's size."""
+    """Images with types, bone-break's or the recipe's own, letterboxed to the recipe's size.
+
+    Attributes:
+        shares: what an image's label teaches, as shares of the classes, float32 (N, C).
+    """
 
     def __init__(self, recipe: Recipe, data: Path, cache: Path = CACHE) -> None:
         super().__init__()
@@ -174,6 +178,12 @@ class TypedData(lightning.LightningDataModule):
             log.warning("%s: %s", problem.image, problem.what)
         self.images = self.set.images
         self.labels = self.set.labels
+        self.shares = np.eye(len(self.set.classes), dtype=np.float32)[self.labels]
+
+    def teach(self, indices: np.ndarray, shares: np.ndarray) -> None:
+        """Replaces the images that teach, and what their labels say: indices int (M,), shares float (M, C)."""
+        self.split = replace(self.split, train=indices)
+        self.shares[indices] = shares
 
     @cached_property
     def squares(self) -> np.ndarray:
@@ -193,12 +203,16 @@ class TypedData(lightning.LightningDataModule):
         labels = {group: set(self.labels[self.groups == group]) for group in self.groups[indices]}
         return indices[[len(labels[self.groups[index]]) == 1 for index in indices]]
 
-    def loader(self, indices: np.ndarray, *, shuffle: bool = False) -> DataLoader:
-        """Batches of uint8 (N, 1 or 3, size, size) and labels (N,); shuffled, no last batch of one a process."""
-        tensors = (as_channels(self.squares[indices]), torch.from_numpy(self.labels[indices]).long())
-        sampler = RandomSampler(indices, generator=order(self, self.recipe.seed)) if shuffle else range(len(indices))
-        lonely = shuffle and 0 < len(indices) % self.recipe.batch_size < 2 * process().count
-        return batched(tensors, sampler, self.recipe.batch_size, lonely)
+    def learnt(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What teaches types: uint8 (N, 1 or 3, size, size) and shares of the classes, float32 (N, C)."""
+        train = self.split.train
+        return as_channels(self.squares[train]), torch.from_numpy(self.shares[train])
+
+    def _typed_loader(self) -> DataLoader:
+        """Batches of ``learnt``, shuffled; no last batch of one a process."""
+        count, size = len(self.split.train), self.recipe.batch_size
+        sampler = RandomSampler(range(count), generator=order(self, self.recipe.seed))
+        return batched(self.learnt(), sampler, size, 0 < count % size < 2 * process().count)
 
     def _boxed_loader(self, places: Places, boxed: BoxedImages, batches: int) -> DataLoader:
         """As many batches of boxed images, masks and whether fractured, drawn with the recipe's share of fractures."""
@@ -209,17 +223,22 @@ class TypedData(lightning.LightningDataModule):
         return batched(boxed.tensors(), sampler, places.batch_size)
 
     def train_dataloader(self) -> CombinedLoader:
-        loaders = {"types": self.loader(self.split.train, shuffle=True)}
+        loaders = {"types": self._typed_loader()}
         if self.recipe.places and self.boxed:
             loaders["places"] = self._boxed_loader(self.recipe.places, self.boxed, len(loaders["types"]))
         return CombinedLoader(loaders, "max_size_cycle")
 
     def val_dataloader(self) -> DataLoader | list:
-        return self.loader(self.split.validation) if len(self.split.validation) else []
+        """Batches of uint8 (N, 1 or 3, size, size) and labels (N,), in order."""
+        asked = self.split.validation
+        if not len(asked):
+            return []
+        tensors = as_channels(self.squares[asked]), torch.from_numpy(self.labels[asked]).long()
+        return batched(tensors, range(len(asked)), self.recipe.batch_size)
 
     def class_counts(self) -> torch.Tensor:
-        """Training images per class, int (C,)."""
-        return torch.bincount(torch.from_numpy(self.labels[self.split.train]), minlength=len(self.set.classes))
+        """Training images per class, float (C,)."""
+        return torch.from_numpy(self.shares[self.split.train].sum(axis=0))
 
     def as_card(self) -> dict[str, Any]:
         """Sizes of the split and one hash a part, over the names and bytes of its images."""
@@ -259,5 +278,5 @@ class TypedData(lightning.LightningDataModule):
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["image", "class", "group", "part"])
         for index, film in enumerate(self.images):
-            writer.writerow([film.name, classes[film.label], self.groups[index], part_of.get(index, "contested")])
+            writer.writerow([film.name, classes[film.label], self.groups[index], part_of.get(index, "left out")])
         return table.getvalue()

@@ -219,15 +219,11 @@ class ManySources(lightning.LightningDataModule):
         self.judging = SourceImages(data, "validation", recipe.size, sources, **how)
 
     def train_dataloader(self) -> CombinedLoader:
-        """Types: images and labels. Places: images, masks, presence and the two flags."""
-        train, steps = self.typed.split.train, self.many.steps
-        typed = (
-            torch.from_numpy(self.typed.squares[train])[:, None],
-            torch.from_numpy(self.typed.labels[train]).long(),
-        )
-        seed = self.recipe.seed
+        """Types: images and shares of types. Places: images, masks, presence and the two flags."""
+        seed, steps = self.recipe.seed, self.many.steps
         drawn = {"replacement": True, "num_samples": steps * self.recipe.batch_size}
-        sampler = RandomSampler(train, **drawn, generator=order(self, seed))
+        typed = self.typed.learnt()
+        sampler = RandomSampler(range(len(typed[0])), **drawn, generator=order(self, seed))
         weights = self.boxed.weights(self.many.draws, self.places.fractured).tolist()
         boxed = WeightedRandomSampler(weights, steps * self.places.batch_size, generator=order(self, seed))
         loaders = {

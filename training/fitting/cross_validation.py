@@ -26,7 +26,7 @@ from training.data.bone_break import CLASSES
 from training.data.datamodule import BoxedImages, TypedData, as_channels
 from training.data.image import CACHE, placements
 from training.evaluation.metrics import bootstrap, expected_calibration_error, fit_temperature, hit, report
-from training.fitting.fit import class_names, fit, load_task, read_groups, refuse_another, save_whole
+from training.fitting.fit import Taught, class_names, fit, load_task, read_groups, refuse_another, save_whole
 from training.fitting.probe import judge_probe
 from training.fitting.task import FractureTypes
 from training.recipe import Precision, Recipe, fold_of, recipe_of
@@ -121,19 +121,31 @@ FILES = {"validation": "judged.npz", "test": "test.npz"}
 """What a run's model says of a part of the images, in the run's folder."""
 
 
-def _judged(
+def judged(
     recipe: Recipe,
     data: Path,
     run: Path,
     part: str,
+    *,
     init: Path | None,
-    precision: Precision,
-    cache: Path,
+    precision: Precision = "auto",
+    cache: Path = CACHE,
     minutes: float | None = None,
+    taught: Taught | None = None,
 ) -> dict[str, np.ndarray]:
     """What a recipe's model says of one part of the images, trained and judged unless that was done.
 
     The teacher's run lies beside the student's; for a run on all training images it is that of the first seed.
+
+    Args:
+        part: "validation" or "test".
+        minutes, taught: as of ``fit``.
+
+    Returns:
+        Arrays as of ``OutOfFold``.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe.
     """
     refuse_another(run, recipe)
     if not (run / FILES[part]).is_file():
@@ -142,10 +154,10 @@ def _judged(
         else:
             beside = "seed0" if part == "test" else run.name
             teacher = run.parent.parent / recipe.distil.teacher / beside if recipe.distil else None
-            how = {"init": init, "precision": precision, "cache": cache, "teacher": teacher, "resume": True}
+            how: dict[str, Any] = {"init": init, "precision": precision, "cache": cache, "teacher": teacher}
             if not (run / "effort.json").is_file():
-                fit(recipe, data, run, progress=False, minutes=minutes, **how)
-            task, films, _ = load_task(run, data, cache)
+                fit(recipe, data, run, resume=True, progress=False, minutes=minutes, taught=taught, **how)
+            task, films, _ = load_task(run, data, cache, taught)
             found = judge_types(task, films, getattr(films.split, part))
             if recipe.places and not recipe.many and part == "validation":
                 found |= _judge_places(task, data, cache)
@@ -180,9 +192,10 @@ def cross_validate(
         ValueError: the folder holds folds of another recipe.
     """
     chosen = tuple(range(recipe.folds) if folds is None else folds)
+    how: dict[str, Any] = {"init": init, "precision": precision, "cache": cache, "minutes": minutes}
     for fold in chosen:
         where = run / f"fold{fold}"
-        _judged(fold_of(recipe, fold), data, where, "validation", init, precision, cache, minutes)
+        judged(fold_of(recipe, fold), data, where, "validation", **how)
         (where / "last.ckpt").unlink(missing_ok=True)
     return _join(run, chosen)
 
@@ -375,13 +388,13 @@ def seeds(
     for number in numbers:
         where = runs / f"seed{number}"
         chosen = recipe.model_copy(update={"seed": number, "fold": None})
-        judged = _judged(chosen, data, where, "test", init, precision, cache)
-        labels, groups = judged["labels"], judged["groups"]
-        figures = report(judged["logits"], labels, class_names(recipe), 1.0, groups)
+        said = judged(chosen, data, where, "test", init=init, precision=precision, cache=cache)
+        labels, groups = said["labels"], said["groups"]
+        figures = report(said["logits"], labels, class_names(recipe), 1.0, groups)
         rows[str(number)] = {
             "accuracy": figures["accuracy"],
             "top3": figures["top3"],
-            "views_averaged": bootstrap(averaged_views(judged["views"]).argmax(axis=1) == labels, groups),
+            "views_averaged": bootstrap(averaged_views(said["views"]).argmax(axis=1) == labels, groups),
             "minutes": read_json(where / "effort.json")["minutes"],
         }
     values = [row["accuracy"]["value"] for row in rows.values()]

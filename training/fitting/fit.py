@@ -53,6 +53,10 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
 
+Taught = tuple[np.ndarray, np.ndarray]
+"""Which images teach types, and what: arguments of ``TypedData.teach``."""
+
+
 @dataclass(frozen=True)
 class Initial:
     """Where a backbone's first weights came from.
@@ -249,6 +253,7 @@ def fit(
     cache: Path = CACHE,
     progress: bool = True,
     teacher: Path | None = None,
+    taught: Taught | None = None,
 ) -> Path:
     """Trains for the recipe's epochs, or until time is up; started by torchrun, one of its processes.
 
@@ -262,6 +267,7 @@ def fit(
         cache: where decoded images are kept.
         progress: whether to draw a bar, unless the recipe is of many sources.
         teacher: run to learn from, for recipes that do; it kept its weights and was split alike.
+        taught: what teaches types; none for the split's and their labels.
 
     Returns:
         The checkpoint after the last epoch.
@@ -283,6 +289,8 @@ def fit(
     lightning.seed_everything(recipe.seed + attempt - 1 + 1000 * here.rank, workers=True, verbose=False)
     lessons = ManySources(recipe, data, cache) if recipe.many else None
     films = lessons.typed if lessons else TypedData(recipe, data, cache)
+    if taught:
+        films.teach(*taught)
     kind = partial(LessonTask, limit=minutes and minutes * 60.0) if lessons else FractureTypes
     task, initial = build(recipe, films, known, init, teacher, kind)
     if lessons and known is None:
@@ -399,8 +407,10 @@ def read_groups(run: Path) -> np.ndarray:
         return np.array([int(row["group"]) for row in csv.DictReader(file)])
 
 
-def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes, TypedData, Initial]:
-    """The trained network of a run with its images, ready to predict.
+def load_task(
+    run: Path, data: Path, cache: Path = CACHE, taught: Taught | None = None
+) -> tuple[FractureTypes, TypedData, Initial]:
+    """The trained network of a run with its images, ready to predict; ``taught`` as it was trained by.
 
     Raises:
         FileNotFoundError: the run has no finished training.
@@ -412,6 +422,8 @@ def load_task(run: Path, data: Path, cache: Path = CACHE) -> tuple[FractureTypes
     recipe = recipe_of(run)
     initial = Initial(**read_json(run / "initial.json"))
     films = TypedData(recipe, data, cache)
+    if taught:
+        films.teach(*taught)
     if films.split_table() != (run / "split.csv").read_text(encoding="utf-8"):
         raise ValueError(
             f"the split of {run} is not the one these images are dealt into now, so images it was trained on could be "

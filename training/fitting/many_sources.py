@@ -86,7 +86,7 @@ class LessonTask(FractureTypes):
 
     def training_step(self, batch: dict[str, tuple[torch.Tensor, ...]], _index: int) -> torch.Tensor:
         places, many = self._asked()
-        typed, labels = batch["types"]
+        typed, shares = batch["types"]
         boxed, masks, fractured, presence, place = batch["places"]
         count = len(typed)
         films = self._sized(torch.cat([typed, boxed]))
@@ -98,7 +98,7 @@ class LessonTask(FractureTypes):
         pixels = self._pixels(films)
         evidence = self.network(pixels)
         assert evidence.fracture is not None
-        types = self._type_loss(evidence.logits[:count], labels)
+        types = self._type_loss(evidence.logits[:count], shares)
         lessons = map_loss(places, evidence.fracture[count:], masks[count:], fractured, presence, place)
         self._tell("training_loss", types, count)
         self._tell("place_loss", lessons, count)

@@ -244,7 +244,7 @@ class FractureTypes(lightning.LightningModule):
 
     Args:
         fresh: the backbone's parameters without pretrained weights.
-        class_counts: training images per class, int (C,).
+        class_counts: training images per class, float (C,).
         teacher: whom to learn from beside the labels.
 
     Raises:
@@ -320,7 +320,7 @@ class FractureTypes(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, tuple[torch.Tensor, ...]], _index: int) -> torch.Tensor:
         recipe = self.recipe
-        films, labels = batch["types"]
+        films, shares = batch["types"]
         films = augment(self._sized(films), recipe.augment)
         count = len(films)
         if "places" in batch:
@@ -329,7 +329,7 @@ class FractureTypes(lightning.LightningModule):
             films = torch.cat([films, boxed])
         pixels = self._pixels(films)
         evidence = self.network(pixels)
-        loss = self._type_loss(evidence.logits[:count], labels)
+        loss = self._type_loss(evidence.logits[:count], shares)
         self._tell("training_loss", loss, count)
         if recipe.places and evidence.fracture is not None:
             all_asked = torch.ones_like(fractured)
@@ -361,9 +361,8 @@ class FractureTypes(lightning.LightningModule):
         # The greatest, not the mean: a small fracture must not fade with the image's size.
         return functional.adaptive_max_pool2d(masks.float(), self._side())
 
-    def _type_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _type_loss(self, logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         # Not class numbers: of these, the weighted mean would be over weights, not over images.
-        shares = functional.one_hot(labels, len(self.class_weights)).float()
         smoothing = self.recipe.label_smoothing
         return functional.cross_entropy(logits, shares, weight=self.class_weights, label_smoothing=smoothing)
 

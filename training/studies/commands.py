@@ -59,15 +59,18 @@ def label_noise(
     data: Data = DATA,
     init: Init = None,
     runs: Annotated[Path, typer.Option(help="Folder of the cross-validations, by recipe")] = Path("runs/folds"),
+    network: Annotated[Path | None, typer.Option(help="YAML file of a network that learns by them as well")] = None,
 ) -> None:
     """Measure out of fold whether softer labels, or fewer of them, teach types better."""
     chosen = [load_recipe(path) for path in recipes]
     check_to_train(chosen[0], data, init)
     from training.studies.label_noise import label_noise as measure
 
-    for name, row in measure(chosen, data, runs, init).items():
-        gained = interval(row["difference"])
-        typer.echo(f"{name}: {interval(row['types']['accuracy'])}, against labels as given {gained}")
+    found = measure(chosen, data, runs, init, network=load_recipe(network) if network else None)
+    for by, rows in found.items():
+        for name, row in rows.items():
+            gained = interval(row["difference"])
+            typer.echo(f"{by}, {name}: {interval(row['types']['accuracy'])}, against labels as given {gained}")
 
 
 @command()

@@ -1,8 +1,9 @@
 """Whether types are learnt better from softer labels, or from fewer of them: ``python -m training label-noise``.
 
 Labels of types hardly travel between people, so some of those learnt from are noise. Two remedies are tried with linear
-probes, whose folds cost seconds. Each asks what the probes together say of a training image that they did not learn
-from, out of inner folds, and never looks at an image that judges:
+probes, whose folds cost seconds, and some of them with a network, alone and together with the probes. Each asks what
+the probes together say of a training image that they did not learn from, out of inner folds, and never looks at an
+image that judges:
 
 - a share of the label goes over to what they say (Reed et al., 2015, "Training deep neural networks on noisy labels
   with bootstrapping");
@@ -16,17 +17,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
 from training import write_json
-from training.data.augmentation import averaged_views
 from training.data.datamodule import TypedData
 from training.data.image import CACHE
 from training.evaluation.metrics import bootstrap, fit_temperature
-from training.fitting.cross_validation import RESULTS, summarise_types
+from training.fitting.cross_validation import RESULTS, judged, summarise_types
 from training.fitting.probe import linear_probe, probe_features
 from training.recipe import Recipe, fold_of
+from training.studies.comparisons import averaged
 
 INNER = 4
 """Folds in which training images are asked by probes that did not learn from them."""
@@ -55,6 +55,9 @@ REMEDIES = {
     "small-loss-30": Remedy("the 30 % of labels that surprise most are left out", left_out=0.3),
 }
 
+TUNED = ("as-given", "soft-30", "small-loss-10")
+"""The remedies that are worth minutes a fold: a network learns by them as well."""
+
 
 def taught(shares: np.ndarray, said: np.ndarray, remedy: Remedy) -> tuple[np.ndarray, np.ndarray]:
     """What a remedy makes of labels.
@@ -77,21 +80,49 @@ def taught(shares: np.ndarray, said: np.ndarray, remedy: Remedy) -> tuple[np.nda
     return np.flatnonzero(kept), ((1.0 - remedy.softened) * shares + remedy.softened * said)[kept]
 
 
-def _said(
-    members: Sequence[np.ndarray], shares: np.ndarray, judged: Sequence[np.ndarray], decays: Sequence[float]
-) -> np.ndarray:
-    """What every probe says of images: averaged over views, float (members, M, C)."""
-    return np.stack(
-        [
-            averaged_views(linear_probe(features, shares, others, decay))
-            for features, others, decay in zip(members, judged, decays, strict=True)
-        ]
-    )
+class _Fold(NamedTuple):
+    """One fold: the images that judge, what they are, and what was said of them.
+
+    Attributes:
+        asked: indices of the images, int (M,).
+        labels: of these, int (M,).
+        temperatures: of the probes, from the images that they learn from.
+        probes: by remedy, of every probe the logits of every view, float (V, M, C).
+        network: by remedy, those of the network, float (V, M, C).
+    """
+
+    asked: np.ndarray
+    labels: np.ndarray
+    temperatures: list[float]
+    probes: dict[str, list[np.ndarray]]
+    network: dict[str, np.ndarray]
 
 
-def _together(said: np.ndarray, temperatures: Sequence[float]) -> np.ndarray:
-    """Mean probabilities of the members, each at its own temperature, (M, C)."""
-    return np.mean([softmax(each / degree, axis=1) for each, degree in zip(said, temperatures, strict=True)], axis=0)
+def _out_of_inner_folds(
+    members: Sequence[np.ndarray], labels: np.ndarray, shares: np.ndarray, groups: np.ndarray, decays: Sequence[float]
+) -> list[np.ndarray]:
+    """What every probe says of images that it did not learn from, every view: float (V, N, C) each."""
+    said = [np.zeros((*features.shape[:2], shares.shape[1]), np.float32) for features in members]
+    for learning, rest in StratifiedGroupKFold(INNER, shuffle=True, random_state=0).split(labels, labels, groups):
+        for its, features, decay in zip(said, members, decays, strict=True):
+            its[:, rest] = linear_probe(features[:, learning], shares[learning], features[:, rest], decay)
+    return said
+
+
+def _together(folds: Sequence[_Fold], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The network by a remedy alone, and as one more beside the probes: log probabilities, float (N, C) each.
+
+    A fold's temperature of the network is fitted on the other folds.
+    """
+    alone, both = [], []
+    for fold in folds:
+        others = [each for each in folds if each is not fold]
+        degree = fit_temperature(
+            np.concatenate([each.network[name][0] for each in others]), np.concatenate([each.labels for each in others])
+        )
+        alone.append(averaged([fold.network[name]], [degree]))
+        both.append(averaged([*fold.probes[name], fold.network[name]], [*fold.temperatures, degree]))
+    return np.concatenate(alone), np.concatenate(both)
 
 
 def label_noise(
@@ -100,60 +131,82 @@ def label_noise(
     runs: Path,
     init: Path | None,
     *,
+    network: Recipe | None = None,
     results: Path = RESULTS / "label_noise.json",
     cache: Path = CACHE,
 ) -> dict[str, Any]:
-    """Judges every remedy by the recipes' probes together, over all folds, and writes the table.
+    """Judges every remedy by the recipes' probes together, over all folds, and writes the tables.
 
     Args:
         recipes: linear probes that deal out the same folds.
-        runs: folder of their cross-validations, for the features.
+        runs: folder of their cross-validations, for the features, and of the network's.
         init: folder of initial layers.
+        network: recipe of a network that learns by the remedies of ``TUNED`` as well.
 
     Returns:
-        Rows by name: top-1 and top-3 accuracy and confusion out of fold, and the difference in top-1 accuracy from
-        labels as given, paired by image.
+        Under "probes", and with a network under "network" and "together", rows by remedy: top-1 and top-3 accuracy and
+        confusion out of fold, all views averaged, and the difference in top-1 accuracy from labels as given, paired by
+        image.
 
     Raises:
-        ValueError: a recipe is no linear probe.
+        ValueError: a recipe is no linear probe, or the network deals out other folds or has runs of another recipe.
         FileNotFoundError: images or initial layers are not there.
     """
     every = [TypedData(each, data, cache) for each in recipes]
     films = every[0]
     members = [probe_features(its, runs / its.recipe.name, init=init) for its in every]
     decays = [recipe.frozen.decay for recipe in recipes if recipe.frozen]
-    kinds = len(films.set.classes)
-    judged: list[np.ndarray] = []
-    logits: dict[str, list[np.ndarray]] = {name: [] for name in REMEDIES}
-    for fold in range(recipes[0].folds):
-        split = TypedData(fold_of(recipes[0], fold), data, cache).split
+    folds: list[_Fold] = []
+    for number in range(recipes[0].folds):
+        split = TypedData(fold_of(recipes[0], number), data, cache).split
         known, asked = split.train, split.validation
-        labels, shares = films.labels[known], np.eye(kinds)[films.labels[known]]
-        inner = np.zeros((len(members), len(known), kinds))
-        parts = StratifiedGroupKFold(INNER, shuffle=True, random_state=0).split(known, labels, films.groups[known])
-        for learning, rest in parts:
-            own, others = known[learning], known[rest]
-            inner[:, rest] = _said(
-                [its[:, own] for its in members], shares[learning], [its[:, others] for its in members], decays
-            )
-        temperatures = [fit_temperature(each, labels) for each in inner]
-        said = _together(inner, temperatures)
+        labels, shares = films.labels[known], films.shares[known]
+        inner = _out_of_inner_folds([its[:, known] for its in members], labels, shares, films.groups[known], decays)
+        temperatures = [fit_temperature(each[0], labels) for each in inner]
+        said = np.exp(averaged(inner, temperatures))
+        fold = _Fold(asked, films.labels[asked], temperatures, {}, {})
         for name, remedy in REMEDIES.items():
             kept, theirs = taught(shares, said, remedy)
-            found = _said([its[:, known[kept]] for its in members], theirs, [its[:, asked] for its in members], decays)
-            logits[name].append(np.log(_together(found, temperatures)))
-        judged.append(asked)
-    images = np.concatenate(judged)
-    labels, groups = films.labels[images], films.groups[images]
-    joined = {name: log_softmax(np.concatenate(parts), axis=1) for name, parts in logits.items()}
-    before = joined["as-given"].argmax(axis=1) == labels
-    rows = {
+            fold.probes[name] = [
+                linear_probe(features[:, known[kept]], theirs, features[:, asked], decay)
+                for features, decay in zip(members, decays, strict=True)
+            ]
+            if network and name in TUNED:
+                run = runs / (network.name if name == "as-given" else f"{network.name}-{name}") / f"fold{number}"
+                how: dict[str, Any] = {"init": init, "cache": cache, "taught": (known[kept], theirs)}
+                found = judged(fold_of(network, number), data, run, "validation", **how)
+                if not np.array_equal(found["images"], asked):
+                    raise ValueError(f"{network.name} deals out other folds than {recipes[0].name}")
+                fold.network[name] = found["views"]
+        folds.append(fold)
+    logits = {"probes": {n: np.concatenate([averaged(f.probes[n], f.temperatures) for f in folds]) for n in REMEDIES}}
+    if network:
+        both = {name: _together(folds, name) for name in TUNED}
+        logits["network"], logits["together"] = ({n: each[i] for n, each in both.items()} for i in range(2))
+    labels = np.concatenate([fold.labels for fold in folds])
+    groups = films.groups[np.concatenate([fold.asked for fold in folds])]
+    rows = {by: _rows(its, labels, groups, films.set.classes) for by, its in logits.items()}
+    write_json(
+        results,
+        {
+            "members": [recipe.name for recipe in recipes],
+            "network": network.name if network else None,
+            "rows": rows,
+        },
+    )
+    return rows
+
+
+def _rows(
+    logits: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Figures of every remedy beside labels as given, of log probabilities, float (N, C)."""
+    before = logits["as-given"].argmax(axis=1) == labels
+    return {
         name: {
             "says": REMEDIES[name].says,
-            "types": summarise_types(its, labels, groups, films.set.classes)["types"],
+            "types": summarise_types(its, labels, groups, classes)["types"],
             "difference": bootstrap((its.argmax(axis=1) == labels).astype(float) - before, groups),
         }
-        for name, its in joined.items()
+        for name, its in logits.items()
     }
-    write_json(results, {"members": [recipe.name for recipe in recipes], "rows": rows})
-    return rows

@@ -75,4 +75,4 @@ def test_images_with_a_contested_label_can_be_left_out_of_training(
         lost = {before.images[i].name for i in set(before.split.train) - set(after.split.train)}
         assert lost == pair - {before.images[i].name for i in before.split.validation}
         assert np.array_equal(before.split.validation, after.split.validation)
-        assert after.split_table().count("contested") == len(lost)
+        assert after.split_table().count("left out") == len(lost)

@@ -59,7 +59,7 @@ def test_evidence_sums_to_the_logit_after_a_step() -> None:
     task = a_task()
     network = task.network
     batch = {
-        "types": (torch.randint(0, 255, (2, 1, 256, 256), dtype=torch.uint8), torch.tensor([1, 2])),
+        "types": (torch.randint(0, 255, (2, 1, 256, 256), dtype=torch.uint8), torch.eye(10)[1:3]),
         "places": (
             torch.randint(0, 255, (2, 1, 256, 256), dtype=torch.uint8),
             torch.zeros(2, 1, 256, 256, dtype=torch.uint8),

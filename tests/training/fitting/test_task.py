@@ -42,7 +42,7 @@ def test_early_epochs_see_smaller_images_and_keep_every_box() -> None:
     masks = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
     masks[0, 0, 20, 20] = 1
     films = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
-    batch = {"types": (films, torch.tensor([0, 1])), "places": (films, masks, torch.tensor([1.0, 0.0]))}
+    batch = {"types": (films, torch.eye(10)[:2]), "places": (films, masks, torch.tensor([1.0, 0.0]))}
     assert task._sized_mask(masks).sum() == 1
     task.training_step(batch, 0)
     later = FractureTypes(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.training.toys import PROBE
+from tests.training.toys import PROBE, SMALL
+from training import read_json
+from training.data.datamodule import TypedData
+from training.fitting.cross_validation import cross_validate, judged
+from training.fitting.fit import fit
 from training.fitting.probe import linear_probe
+from training.recipe import Recipe, fold_of
 from training.studies import label_noise as study
-from training.studies.label_noise import REMEDIES, Remedy, label_noise, taught
+from training.studies.label_noise import REMEDIES, TUNED, Remedy, label_noise, taught
 
 RNG = np.random.default_rng(0)
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -67,7 +74,7 @@ def test_what_judges_is_never_learnt_from_nor_asked_before(
     monkeypatch.setattr(study, "linear_probe", watched)
     monkeypatch.setattr(study, "INNER", 2)
     (tmp_path / PROBE.name).mkdir()
-    rows = label_noise([PROBE], drawn_set, tmp_path, stem, results=tmp_path / "found.json", cache=cache)
+    rows = label_noise([PROBE], drawn_set, tmp_path, stem, results=tmp_path / "found.json", cache=cache)["probes"]
     assert list(rows) == list(REMEDIES)
     assert rows["as-given"]["difference"]["value"] == 0.0
     count = rows["as-given"]["types"]["images"]
@@ -80,3 +87,50 @@ def test_what_judges_is_never_learnt_from_nor_asked_before(
         outside = calls[-1][1]
         assert all(not outside & (learnt | judged) for learnt, judged in calls[: study.INNER])
         assert all(judged == outside for _, judged in calls[study.INNER :])
+
+
+def test_other_labels_teach_another_network_and_the_images_own_the_same(
+    drawn_set: Path, tmp_path: Path, cache: Path
+) -> None:
+    recipe = fold_of(SMALL.model_copy(update={"head_epochs": 1}), 0)
+    films = TypedData(recipe, drawn_set, cache)
+    train = films.split.train
+    labels = np.eye(len(films.set.classes), dtype=np.float32)[films.labels[train]]
+    told = {"own": None, "same": (train, labels), "others": (train[:-2], np.roll(labels, 1, axis=1)[:-2])}
+    how = {"precision": "32-true", "cache": cache, "progress": False}
+    kept = {}
+    for name, lesson in told.items():
+        fit(recipe, drawn_set, tmp_path / name, taught=lesson, **how)
+        kept[name] = (tmp_path / name / "kept.safetensors").read_bytes()
+    assert kept["own"] == kept["same"] != kept["others"]
+    table = (tmp_path / "others" / "split.csv").read_text()
+    assert table.count("left out") == 2
+
+
+@pytest.mark.slow
+def test_a_network_learns_by_remedies_and_joins_the_probes(
+    drawn_set: Path, stem: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught_by: dict[str, int] = {}
+
+    def watched(recipe: Recipe, data: Path, run: Path, part: str, **how: Any) -> dict[str, np.ndarray]:
+        taught_by[f"{run.parent.name}/{run.name}"] = len(how["taught"][0])
+        return judged(recipe, data, run, part, **how)
+
+    monkeypatch.setattr(study, "judged", watched)
+    monkeypatch.setattr(study, "INNER", 2)
+    (tmp_path / PROBE.name).mkdir()
+    layers = tmp_path / "layers"
+    layers.mkdir()
+    shutil.copy(stem, layers / "resnet18-stem.safetensors")
+    target = tmp_path / "found.json"
+    rows = label_noise([PROBE], drawn_set, tmp_path, layers, network=SMALL, results=target, cache=cache)
+    assert read_json(target)["network"] == "small"
+    assert list(rows["network"]) == list(rows["together"]) == list(TUNED)
+    alone = cross_validate(SMALL, drawn_set, tmp_path / "small", cache=cache)
+    assert rows["network"]["as-given"]["types"]["images"] == len(alone.images)
+    for fold in range(2):
+        given = taught_by[f"small/fold{fold}"]
+        assert taught_by[f"small-soft-30/fold{fold}"] == given
+        assert taught_by[f"small-small-loss-10/fold{fold}"] == given - round(0.1 * given)
+    assert (tmp_path / "small-soft-30/fold0/judged.npz").is_file()
