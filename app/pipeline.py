@@ -35,12 +35,12 @@ from app.model.classifier import (
     Classifier,
     Explanation,
     FractureFinding,
-    how_sure,
     possible_types,
     presence,
 )
 from app.model.engines import Choice
 from app.model.ood import Likeness
+from app.model.reliability import how_sure
 from app.model.weights import ModelCard, known
 from app.result_folders import SUMMARY, UNFINISHED, Source
 

@@ -16,15 +16,8 @@ from app import __version__
 from app.explain import DEFAULT, METHODS
 from app.explain.overlay import gradient, overlay
 from app.explain.shortcuts import KINDS, nowhere, shortcut_shares
-from app.model.classifier import (
-    IN_WORDS,
-    confidence,
-    how_sure,
-    other_sources,
-    possible_types,
-    track_record,
-    where_judged,
-)
+from app.model.classifier import IN_WORDS, possible_types
+from app.model.reliability import confidence, how_sure, other_sources, track_record, where_judged
 from app.model.weights import ModelCard, percent, with_interval
 
 if TYPE_CHECKING:

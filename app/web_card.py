@@ -19,6 +19,7 @@ from app.explain import overlay, regions
 from app.imaging import pixels, radiograph
 from app.imaging.dicom import OTHERS, TRAINED_ON
 from app.model import classifier as judging
+from app.model import reliability
 from app.model.classifier import Classifier, FractureFinding
 from app.model.ood import Detector
 from app.model.weights import ModelCard
@@ -148,9 +149,8 @@ def web_card(model: Classifier) -> dict[str, Any]:
             "sets": card.sets.model_dump() if card.sets else None,
             "calibrated": card.calibrated,
             "ood": _detector(model.detector),
-            "confidence": _steps(judging.confidence),
-            "sure": _steps(judging.how_sure),
-            "doubt": text.doubt(card),
+            "confidence": _steps(reliability.confidence),
+            "sure": _steps(reliability.how_sure),
             "records": _records(card),
             "errors": _errors(card, text.errors_of),
             "wrong": _errors(card, text.wrong_in_short),

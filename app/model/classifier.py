@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from app.model.network import FractureNetwork, channels_last
 from app.model.ood import Detector, Likeness
 from app.model.precision import Precision
 from app.model.subject import OURS
-from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_network, percent
-from app.sentence import Sentence
+from app.model.weights import DEFAULT_FOLDER, ModelCard, PredictionSets, PresencePoints, load_network
 
 __all__ = [
     "IN_WORDS",
@@ -31,17 +30,9 @@ __all__ = [
     "Explanation",
     "FractureFinding",
     "Prediction",
-    "confidence",
-    "false_alarm",
-    "false_alarms",
-    "how_sure",
-    "missed",
-    "other_sources",
     "possible_types",
     "prepare",
     "presence",
-    "track_record",
-    "where_judged",
 ]
 
 FractureFinding = Literal["none", "suspicious", "definite"]
@@ -58,8 +49,6 @@ LIKENESS_WARNINGS: dict[Likeness, str] = {
     "out-of-distribution": "Unlike any radiograph known here: do not believe this.",
     "unusual": "An unusual radiograph: believe this even less than usual.",
 }
-
-WORDS = ((0.9, "very likely"), (0.66, "likely"), (0.5, "more likely than not"), (0.33, "about as likely as not"))
 
 FAINT = 0.1
 """Share of full colour up to which a map counts as showing nothing: that little paint cannot be seen, and stretching it
@@ -199,15 +188,6 @@ def presence(explanation: Explanation, points: PresencePoints | None) -> Fractur
     if explanation.presence < points.sensitive:
         return "none"
     return "definite" if explanation.presence >= points.specific else "suspicious"
-
-
-def how_sure(probability: float) -> str:
-    """A calibrated probability, 0 to 1, in words.
-
-    The bounds are those of the Intergovernmental Panel on Climate Change (Mastrandrea et al., 2010, "Guidance note on
-    consistent treatment of uncertainties"); what is under a third is no more than the best of the guesses.
-    """
-    return next((words for bound, words in WORDS if probability >= bound), "best guess, more likely wrong")
 
 
 def possible_types(prediction: Prediction, sets: PredictionSets) -> tuple[str, ...]:
@@ -360,74 +340,6 @@ class Classifier:
             )
             for i, (radiograph, (_, placement)) in enumerate(zip(radiographs, boxed, strict=True))
         ]
-
-
-def confidence(probability: float) -> str:
-    """A calibrated probability, 0 to 1, in two words, for where there is no room for ``how_sure``; of its bounds."""
-    return f"{'high' if probability >= 0.66 else 'moderate' if probability >= 0.5 else 'low'} confidence"
-
-
-ENOUGH = 30
-"""Normal images of a region from which on it is told apart."""
-
-
-def track_record(card: ModelCard, probability: float) -> tuple[int, int] | None:
-    """Right answers, and all answers, in cross-validation at about this probability; None where unmeasured."""
-    bins = card.metrics.get("cross_validation", {}).get("expected_calibration_error", {}).get("bins")
-    if not bins:
-        return None
-    its = bins[min(int(probability * len(bins)), len(bins) - 1)]
-    return (round(its["images"] * its["accuracy"]), its["images"]) if its["images"] else (0, 0)
-
-
-def where_judged(card: ModelCard) -> str:
-    """On which images accuracy and calibration were judged, to begin a sentence with."""
-    return "On held-out images" if card.metrics["cross_validation"].get("held_out") else "In cross-validation"
-
-
-def missed(card: ModelCard) -> float | None:
-    """Share of fractured test images in which no fracture is seen, 0 to 1; None where that was not measured."""
-    figures = card.metrics.get("presence")
-    return 1.0 - figures["sensitive"]["sensitivity"]["value"] if figures else None
-
-
-def false_alarm(card: ModelCard, seen: FractureFinding) -> float | None:
-    """Share of normal test images that are called ``seen`` or worse, 0 to 1; None where that was not measured."""
-    figures = card.metrics.get("presence")
-    return 1.0 - figures[_point(seen)]["specificity"]["value"] if figures else None
-
-
-def _point(seen: FractureFinding) -> str:
-    return "specific" if seen == "definite" else "sensitive"
-
-
-def other_sources(card: ModelCard) -> dict[str, Any]:
-    """Figures of the sources with fractured and normal images beside the first, by name.
-
-    Those that were left out of a training where there are such, since the others may have taught the model.
-    """
-    found = card.metrics.get("left_out") or card.metrics.get("presence", {}).get("elsewhere", {})
-    return {name: its for name, its in found.items() if "auroc" in its}
-
-
-def false_alarms(card: ModelCard, seen: FractureFinding) -> list[Sentence]:
-    """Shares of normal images that are called ``seen`` or worse, and whose; empty where nobody measured them.
-
-    Of all of the test set, of the region and of the source that it never learnt from where there are most of them.
-    """
-    share, point = false_alarm(card, seen), _point(seen)
-    if share is None:
-        return []
-    found = [Sentence("{share} of normal test X-rays", share=percent(share))]
-    by_region = card.metrics["presence"].get("by_region", {})
-    regions = [(region, its[point]["specificity"]) for region, its in by_region.items()]
-    alarms = [(1.0 - its["value"], region) for region, its in regions if its and its["n"] >= ENOUGH]
-    if len(alarms) > 1:
-        most, region = max(alarms)
-        found.append(Sentence("{share} of those of the {region}", share=percent(most), region=Sentence(region)))
-    if external := [1.0 - its[point]["specificity"]["value"] for its in other_sources(card).values()]:
-        found.append(Sentence("{share} of those of another source", share=percent(max(external))))
-    return found
 
 
 def prepare(classifiers: Sequence[Classifier], engine: Choice) -> None:

@@ -14,7 +14,8 @@ import gradio as gr
 from app.batch import RESULTS, Outcome, Row, as_csv, explain_batch, gather
 from app.bundle import pack
 from app.errors import ImageError
-from app.model.classifier import IN_WORDS, Classifier, confidence
+from app.model.classifier import IN_WORDS, Classifier
+from app.model.reliability import confidence
 from app.model.weights import percent
 from app.pipeline import png
 from app.result_folders import Source, folder_name, printable

@@ -18,17 +18,22 @@ from app.model.classifier import (
     Explanation,
     FractureFinding,
     Prediction,
+    possible_types,
+    presence,
+)
+from app.model.ood import Likeness
+from app.model.reliability import (
     confidence,
     false_alarm,
     false_alarms,
+    false_alarms_elsewhere,
     how_sure,
     missed,
-    possible_types,
-    presence,
+    missed_elsewhere,
+    misses,
     track_record,
     where_judged,
 )
-from app.model.ood import Likeness
 from app.model.weights import ModelCard, PredictionSets, percent
 from app.sentence import Sentence
 from app.ui.languages import digits, marked, said, say
@@ -40,7 +45,6 @@ __all__ = [
     "belief",
     "describe",
     "details",
-    "doubt",
     "errors_of",
     "legend",
     "line",
@@ -78,6 +82,7 @@ TANGENT = (
 )
 """Of maps that follow a gradient."""
 UNCALIBRATED = "Not calibrated"
+ONE_OF = "Low confidence: one of {count} types"
 WORTH_SAYING = 0.1
 """Share of evidence outside the image from which on the page mentions it."""
 
@@ -182,7 +187,7 @@ def verdict(
     if not trained_on(image.modality) and notes:
         warnings.append(notes.pop(0))
     muted = " muted" if seen == "none" or warnings else ""
-    sure = confidence(probability).capitalize() if card.calibrated else UNCALIBRATED
+    sure = _sure(card, prediction, bool(muted))
     # How far to believe a finding: how often it is wrong. The type's confidence would be taken for that.
     wrong = wrong_in_short(card, seen) if seen else None
     finding = [f"<p class='presence {seen}'>{said(IN_WORDS[seen])}</p>"] if seen else []
@@ -192,7 +197,7 @@ def verdict(
     found = [f"<p class='kind{muted}'><b>{name}</b> <span>{digits(percent(probability))}</span></p>"]
     # Nobody knows how often an answer about a picture unlike all others is right.
     if likeness != "out-of-distribution":
-        found.append(f"<p class='sure{muted}'>{said(sure)}</p>")
+        found.append(f"<p class='sure{muted}'>{marked(sure)}</p>")
     if label is not None:
         word, sentence = ("right", LABELLED_RIGHT) if label == best else ("wrong", LABELLED_WRONG)
         labelled = f"<strong>{html.escape(names[label])}</strong>"
@@ -204,19 +209,27 @@ def verdict(
         # A type and its share would be taken for the chance of such a fracture.
         found = [details(say("If there is one: which type?"), f"{''.join(found)}<ul>{told}</ul>")]
     else:
-        found.append(details(doubt(card), f"<ul>{told}</ul>"))
+        found.append(details(say("How reliable?"), f"<ul>{told}</ul>"))
     return (
         f"<div class='verdict' aria-live='polite'>{paragraphs('warning', warnings)}{''.join(finding)}"
         f"<div class='which'>{''.join(found)}</div>{paragraphs('note', notes)}</div>"
     )
 
 
-def doubt(card: ModelCard) -> str:
-    """How far to trust the type, in a line."""
-    test = card.metrics.get("test")
-    if not test:
-        return say("How reliable?")
-    return say("Right type in {share} of test X-rays", share=digits(percent(test["accuracy"]["value"])))
+def _sure(card: ModelCard, prediction: Prediction, doubtful: bool) -> str:
+    """How far to believe the likeliest type, in a line.
+
+    Where another one is likelier, its name alone would say too much: it is one of the prediction set, which promises
+    nothing of images unlike those it was calibrated on.
+    """
+    if not card.calibrated:
+        return UNCALIBRATED
+    words = confidence(prediction.probability(prediction.best))
+    if words == confidence(0.0) and card.sets is not None and not doubtful:
+        possible = possible_types(prediction, card.sets)
+        if len(possible) > 1:
+            return Sentence(ONE_OF, count=str(len(possible)))
+    return words.capitalize()
 
 
 def _reliability(
@@ -257,22 +270,23 @@ def record_at(card: ModelCard, probability: float) -> Sentence | None:
 
 
 def wrong_in_short(card: ModelCard, seen: FractureFinding) -> Sentence | None:
-    """How often such a finding is a mistake, as short as it stands beside it; None where that was not measured."""
+    """How often such a finding is a mistake, as short as it stands beside it; None where that was not measured.
+
+    From the best to the worst source: nobody knows which of them an X-ray is like.
+    """
+    told, shares = "Wrong on {share} of normal X-rays", [false_alarm(card, seen), *false_alarms_elsewhere(card, seen)]
     if seen == "none":
-        share = missed(card)
-        return None if share is None else Sentence("Misses {share} of fractures", share=percent(share))
-    share = false_alarm(card, seen)
-    return None if share is None else Sentence("Wrong on {share} of normal X-rays", share=percent(share))
+        told, shares = "Misses {share} of fractures", [missed(card), *missed_elsewhere(card)]
+    known = [f"{100.0 * share:.0f}" for share in sorted(share for share in shares if share is not None)]
+    return Sentence(told, share="\N{EN DASH}".join(dict.fromkeys((known[0], known[-1]))) + " %") if known else None
 
 
 def errors_of(card: ModelCard, seen: FractureFinding) -> Sentence | None:
     """How often such a finding is a mistake; None where that was not measured."""
+    told, found = "False alarms: {shares}.", false_alarms(card, seen)
     if seen == "none":
-        share = missed(card)
-        told = "It misses the fracture in {share} of fractured test X-rays."
-        return None if share is None else Sentence(told, share=percent(share))
-    alarms = false_alarms(card, seen)
-    return Sentence("False alarms: {alarms}.", alarms=Sentence.listed("{one}, {other}", alarms)) if alarms else None
+        told, found = "It misses {shares}.", misses(card)
+    return Sentence(told, shares=Sentence.listed("{one}, {other}", found)) if found else None
 
 
 def always(card: ModelCard) -> Sentence:

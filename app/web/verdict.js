@@ -28,6 +28,14 @@ function reliability(explanation, seen, doubtful) {
   return [...told, card.errors[seen], ...card.classes[best].tested, card.always].filter(Boolean);
 }
 
+/** How far to believe the likeliest type, in a line. */
+function sureness({ ranking, probabilities, possible }, doubtful) {
+  if (!card.calibrated) return say("uncalibrated");
+  const words = inWords(card.confidence, probabilities[ranking[0]]);
+  const several = card.sets && !doubtful && possible.length > 1 && words === inWords(card.confidence, 0);
+  return several ? say("one_of", { count: possible.length }) : words[0].toUpperCase() + words.slice(1);
+}
+
 /** The predicted type, how sure that is and whether a fracture is seen; how reliable that is, closed. */
 export function verdict(explanation, picture, likeness) {
   const { seen, ranking, probabilities } = explanation;
@@ -35,21 +43,21 @@ export function verdict(explanation, picture, likeness) {
   const notes = [...picture.notes];
   const warnings = [card.words.likeness[likeness], picture.foreign && notes.shift()].filter(Boolean);
   const muted = seen === "none" || warnings.length ? "muted" : "";
-  const words = card.calibrated ? inWords(card.confidence, probabilities[best]) : say("uncalibrated");
+  const words = sureness(explanation, Boolean(muted));
   // Beside a finding, only the type's name is left to say.
   const name = seen ? `${say("type")} ${card.classes[best].short.toLowerCase()}` : card.classes[best].title;
   const kind = element("p", `kind ${muted}`, element("b", "", name), element("span", "", percent(probabilities[best])));
   // How far to believe a finding: how often it is wrong. The type's confidence would be taken for that.
   const wrong = seen && card.wrong[seen];
   // Nobody knows how often an answer about a picture unlike all others is right.
-  const sure = likeness !== "out-of-distribution" && element("p", "sure", words[0].toUpperCase() + words.slice(1));
+  const sure = likeness !== "out-of-distribution" && element("p", "sure", words);
   const finding = [seen && element("p", `presence ${seen}`, card.words.found[seen]), wrong && element("p", "sure", wrong)];
   const list = element("ul", "", ...reliability(explanation, seen, Boolean(muted)).map((each) => element("li", "", each)));
   // A type and its share would be taken for the chance of such a fracture.
   const which =
     seen === "none"
       ? [element("details", "", element("summary", "", say("if")), kind, sure, list)]
-      : [kind, sure, element("details", "", element("summary", "", card.doubt), list)];
+      : [kind, sure, element("details", "", element("summary", "", say("reliable")), list)];
   return [
     ...warnings.map((each) => element("p", "warning", each)),
     ...finding,

@@ -22,8 +22,9 @@ from app.explain.overlay import levels, palette
 from app.imaging.examples import draw
 from app.imaging.letterbox import letterbox
 from app.imaging.radiograph import MAX_BYTES, Radiograph
-from app.model.classifier import Classifier, how_sure
+from app.model.classifier import Classifier
 from app.model.ood import Detector, DetectorCard, backbone
+from app.model.reliability import how_sure
 from app.model.weights import PredictionSets, PresencePoints
 from app.pipeline import OpenedImage, Result, explain_image, heatmap_png, load_classifier, open_image
 from app.result_folders import Source

@@ -10,7 +10,8 @@ import pytest
 
 from app.errors import ImageError
 from app.imaging import radiograph
-from app.model.classifier import Classifier, confidence, how_sure
+from app.model.classifier import Classifier
+from app.model.reliability import confidence, how_sure
 from app.ui import text
 from app.web_card import SOURCES, web_card
 
@@ -26,7 +27,7 @@ def test_a_shipped_model_brings_its_figures(shipped: Classifier) -> None:
     card = shipped.card
     assert told["presence"] == card.presence.model_dump() if card.presence else None
     assert (told["size"], told["typical_evidence"]) == (card.size, card.typical_evidence)
-    assert told["doubt"].startswith("Right type in ")
+    assert told["wrong"]["none"].startswith("Misses ")
     assert set(told["errors"]) == {"none", "suspicious", "definite"}
     bins = card.metrics["cross_validation"]["expected_calibration_error"]["bins"]
     assert len(told["records"]) == len(bins)

@@ -15,7 +15,8 @@ from app.imaging.examples import draw
 from app.imaging.letterbox import Placement
 from app.imaging.pixels import IN_COLOUR
 from app.imaging.radiograph import Radiograph
-from app.model.classifier import Classifier, Explanation, Prediction, how_sure, possible_types, presence
+from app.model.classifier import Classifier, Explanation, Prediction, possible_types, presence
+from app.model.reliability import how_sure
 from app.model.weights import PredictionSets, PresencePoints
 from app.web_card import web_card
 

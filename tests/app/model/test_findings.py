@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from app.imaging.radiograph import Radiograph
-from app.model.classifier import Classifier, Prediction, confidence, how_sure, possible_types, presence
+from app.model.classifier import Classifier, Prediction, possible_types, presence
+from app.model.reliability import confidence, how_sure
 from app.model.weights import PredictionSets, PresencePoints
 from app.ui.text import verdict
 

@@ -29,12 +29,9 @@ from app.model.classifier import (
     IN_WORDS,
     LIKENESS_WARNINGS,
     REJECTED,
-    WORDS,
     Classifier,
-    confidence,
-    how_sure,
-    where_judged,
 )
+from app.model.reliability import WORDS, confidence, how_sure, where_judged
 from app.model.subject import OURS, Subject
 from app.model.weights import PredictionSets, PresencePoints, load_card
 from app.sentence import Sentence
@@ -225,7 +222,7 @@ def test_what_is_not_known_stays_english_and_says_so() -> None:
     with speaking("ar"):
         assert marked("Nobody said <this>.") == "<span lang='en' dir='ltr'>Nobody said &lt;this&gt;.</span>"
         assert "lang=" not in marked(text.OURS)
-        assert say("Right type in {share} of test X-rays", share="1 %") == "النوع صحيح في 1 % من صور الاختبار"
+        assert say("Misses {share} of fractures", share="1 %") == "لا يرى 1 % من الكسور"
         assert said("{what}, {done} of {count}", what="<b>", done="1", count="2").startswith("<b>، 1")
 
 
