@@ -69,14 +69,15 @@ browser: ## a browser for the page's tests, where apt can install one
 RECIPES := resnet18 $(filter-out resnet18,$(basename $(notdir $(wildcard training/recipes/*.yaml))))
 SEEDS := 3
 INIT :=
+MINUTES :=
 TRAIN := $(BIN)/python -m training
 
 RECIPE = training/recipes/$(MODEL).yaml
 FROM = $(INIT:%=--init %)
 
-train: $(VENV)/.dev ## MODEL anew from X-rays in FRACTURE_DATA, the default where none is named; needs no network
-	$(TRAIN) cross-validate $(RECIPE) $(FROM)
-	$(TRAIN) seeds $(RECIPE) $(FROM) --count 1
+train: $(VENV)/.dev ## MODEL anew from X-rays in FRACTURE_DATA, each training at most MINUTES long where given; needs no network
+	$(TRAIN) cross-validate $(RECIPE) $(FROM) $(MINUTES:%=--minutes %)
+	$(TRAIN) seeds $(RECIPE) $(FROM) $(MINUTES:%=--minutes %) --count 1
 	$(TRAIN) export runs/seeds/$(MODEL)/seed0 --folds runs/folds/$(MODEL)
 	$(TRAIN) evaluate $(MODEL)
 	$(TRAIN) localise $(MODEL)

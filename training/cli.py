@@ -128,6 +128,7 @@ def seeds(
     count: Annotated[int, typer.Option(help="Seeds 0 to count - 1", min=1)] = 3,
     runs: Runs = None,
     precision: Precise = "auto",
+    minutes: Minutes = None,
 ) -> None:
     """Train a recipe on all training images with several seeds and judge each on the test images: the final figure."""
     chosen = load_recipe(recipe)
@@ -135,7 +136,8 @@ def seeds(
     from training.fitting import cross_validation as validating
 
     where = runs or Path("runs/seeds") / chosen.name
-    found = validating.seeds(chosen, range(count), data, where, init=init, precision=precision)
+    how: dict[str, Any] = {"init": init, "precision": precision, "minutes": minutes}
+    found = validating.seeds(chosen, range(count), data, where, **how)
     spread = "" if found["spread"] is None else f", standard deviation {found['spread']:.1%}"
     typer.echo(f"test accuracy of {count} seeds: mean {found['mean']:.1%}{spread}")
 

@@ -221,6 +221,8 @@ def agreement(
 def print_figures(figures: dict[str, Any], part: str) -> None:
     error = figures["expected_calibration_error"]["value"]
     typer.echo(f"{part} accuracy: {interval(figures['accuracy'])}; top-3: {interval(figures['top3'])}")
+    if found := figures["kappa"]:
+        typer.echo(f"  kappa: {found['value']:.2f} (95 % CI {found['low']:.2f} to {found['high']:.2f})")
     for key in ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auroc"):
         typer.echo(f"{part} {key}: {figures[key]:.3f}")
     typer.echo(f"{part} expected calibration error: {error:.3f}")

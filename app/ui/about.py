@@ -25,7 +25,9 @@ def compare(cards: Sequence[ModelCard]) -> str:
         value, bracket, interval = with_interval(found[key]).partition("(")
         folds, of = len(found.get("folds", [])), card.recipe.get("folds", 0)
         share = f" ({folds} of {of} folds, not equally hard)" if 0 < folds < of else ""
-        return f"{value}<small>{bracket}{interval}{share}</small>"
+        # Accuracy beyond chance stands beside accuracy, wherever that is.
+        kappa = f", kappa {found['kappa']['value']:.2f}" if key == "accuracy" and found.get("kappa") else ""
+        return f"{value}<small>{bracket}{interval}{kappa}{share}</small>"
 
     columns = (("cross_validation", "accuracy"), ("cross_validation", "top3"), ("test", "accuracy"))
     head = (

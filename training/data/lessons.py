@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +54,12 @@ def images_of(source: str, data: Path) -> dict[str, LabelledImage]:
 
 
 def lessons(
-    data: Path, part: str, sources: Sequence[str] = SOURCES, table: Path = TABLE, without: str = ""
+    data: Path,
+    part: str,
+    sources: Sequence[str] = SOURCES,
+    table: Path = TABLE,
+    without: str = "",
+    apart: Collection[int] = (),
 ) -> list[Lesson]:
     """What the images of one part may teach or be asked, one image a radiograph and source.
 
@@ -66,10 +71,11 @@ def lessons(
         sources: which to take.
         table: of groups over all sets.
         without: a set; images that share a group with one of its are left out.
+        apart: groups whose images are left out.
     """
     every = read_table(table)
-    apart = {row.group for row in every if row.set == without}
-    rows = [row for row in every if row.kept and row.part == part and row.set in sources and row.group not in apart]
+    closed = {row.group for row in every if row.set == without}.union(apart)
+    rows = [row for row in every if row.kept and row.part == part and row.set in sources and row.group not in closed]
     known = {source: images_of(source, data) for source in sources}
     found = []
     for row in rows:
@@ -81,6 +87,22 @@ def lessons(
         place = bool(film.boxes) if fractured else presence
         found.append(Lesson(row.set, film, row.group, fractured, presence, place))
     return found
+
+
+def groups_of_typed(films: Collection[str], table: Path = TABLE) -> set[int]:
+    """The groups, over all sets, of bone-break's images, by their names."""
+    return {row.group for row in read_table(table) if row.set == "bone-break" and row.film in films}
+
+
+def typed_beside(sources: Collection[str], table: Path = TABLE) -> int:
+    """How many of bone-break's training images share a group with one that may teach presence or place."""
+    every = read_table(table)
+    teaching = {
+        row.group
+        for row in every
+        if row.set in sources and row.kept and row.part == "train" and (row.label == "fractured" or row.set in BELIEVED)
+    }
+    return sum(row.set == "bone-break" and row.part == "train" and row.group in teaching for row in every)
 
 
 def learnt_sets(card: ModelCard) -> tuple[str, ...]:
@@ -125,7 +147,7 @@ class SourceImages(Letterboxed):
         part: "train", "validation" or "test".
         size: side of the square in pixels.
         sources: which to take.
-        without: a set; images that share a group with one of its are left out.
+        without, apart: as of ``lessons``.
         single: one lesson a radiograph over all sources, as training wants it, else one a radiograph and source.
         cache: where decoded images are kept.
 
@@ -144,10 +166,11 @@ class SourceImages(Letterboxed):
         sources: Sequence[str] = SOURCES,
         *,
         without: str = "",
+        apart: Collection[int] = (),
         single: bool = False,
         cache: Path = CACHE,
     ) -> None:
-        found = lessons(data, part, sources, without=without)
+        found = lessons(data, part, sources, without=without, apart=apart)
         if single:
             found = once_each(found, {(row.set, row.film): row.image for row in read_table()})
         self.lessons = tuple(sorted(found, key=lambda lesson: (lesson.source, lesson.film.name)))
@@ -215,7 +238,9 @@ class ManySources(lightning.LightningDataModule):
         self.typed = TypedData(recipe, data, cache)
         sources = tuple(recipe.many.draws)
         how: dict[str, Any] = {"without": recipe.many.without, "cache": cache}
-        self.boxed = SourceImages(data, "train", recipe.size, sources, single=True, **how)
+        # What a fold judges types on teaches it neither presence nor place, in whatever set it stands.
+        judging = groups_of_typed({self.typed.images[index].name for index in self.typed.split.validation})
+        self.boxed = SourceImages(data, "train", recipe.size, sources, single=True, apart=judging, **how)
         self.judging = SourceImages(data, "validation", recipe.size, sources, **how)
 
     def train_dataloader(self) -> CombinedLoader:

@@ -116,7 +116,7 @@ def area_gained(
     )
 
 
-def _kappa(shares: np.ndarray) -> float:
+def kappa_of_shares(shares: np.ndarray) -> float:
     """Of a table of shares of images, (C, C), by both labels; nan where one label stands for all."""
     by_chance = float(shares.sum(axis=0) @ shares.sum(axis=1))
     return (float(np.trace(shares)) - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else np.nan
@@ -140,7 +140,7 @@ def kappa(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = Non
 
     def figure(chosen: np.ndarray) -> float:
         table = np.bincount(one[chosen] * len(labels) + other[chosen], minlength=len(labels) ** 2)
-        return _kappa(table.reshape(len(labels), -1) / len(chosen))
+        return kappa_of_shares(table.reshape(len(labels), -1) / len(chosen))
 
     return resampled(figure, len(one), groups)
 
@@ -179,7 +179,7 @@ def merged_classes(confusion: Sequence[Sequence[int]]) -> list[list[list[int]]]:
 
     def value(tried: list[list[int]]) -> float:
         belongs = np.array([[index in group for index in range(len(counts))] for group in tried], float)
-        return float(np.nan_to_num(_kappa(belongs @ counts @ belongs.T / counts.sum()), nan=-1.0))
+        return float(np.nan_to_num(kappa_of_shares(belongs @ counts @ belongs.T / counts.sum()), nan=-1.0))
 
     while len(groups) > 2:
         pairs = combinations(range(len(groups)), 2)
@@ -257,6 +257,7 @@ def report(
         "images": len(labels),
         "accuracy": bootstrap(guess == labels, groups),
         "top3": bootstrap(top3, groups),
+        "kappa": kappa(labels, guess, groups),
         "balanced_accuracy": float(balanced_accuracy_score(labels, guess)),
         "macro_precision": float(precision.mean()),
         "macro_recall": float(recall.mean()),

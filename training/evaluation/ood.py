@@ -286,7 +286,7 @@ class _Judge:
             found[f"{name}, test"] = self._kept(scores, its, "unseen images of a known source")
         for name, (its, shared) in elsewhere.items():
             if alone := _without(reference, others, shared):
-                how = "a set that trained nothing; the images it shares were left out of the reference set"
+                how = "a set that did not teach the detector; the images it shares were left out of the reference set"
                 found[name] = self._kept(alone.scores(its.features), its, how)
         for name, its in reference.items():
             if alone := _without(reference, others, {_key(name, film) for film in its.names}):

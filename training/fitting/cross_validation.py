@@ -374,11 +374,12 @@ def seeds(
     precision: Precision = "auto",
     results: Path = RESULTS / "seeds",
     cache: Path = CACHE,
+    minutes: float | None = None,
 ) -> dict[str, Any]:
     """Trains what has not been trained yet, judges it, and writes the figures, unless more seeds' are there already.
 
     Returns:
-        Mean and standard deviation of accuracy, and a seed: accuracy and top-3, with all views averaged or
+        Mean and standard deviation of accuracy, and a seed: accuracy, kappa and top-3, with all views averaged or
         not, and minutes.
 
     Raises:
@@ -388,11 +389,12 @@ def seeds(
     for number in numbers:
         where = runs / f"seed{number}"
         chosen = recipe.model_copy(update={"seed": number, "fold": None})
-        said = judged(chosen, data, where, "test", init=init, precision=precision, cache=cache)
+        said = judged(chosen, data, where, "test", init=init, precision=precision, cache=cache, minutes=minutes)
         labels, groups = said["labels"], said["groups"]
         figures = report(said["logits"], labels, class_names(recipe), 1.0, groups)
         rows[str(number)] = {
             "accuracy": figures["accuracy"],
+            "kappa": figures["kappa"],
             "top3": figures["top3"],
             "views_averaged": bootstrap(averaged_views(said["views"]).argmax(axis=1) == labels, groups),
             "minutes": read_json(where / "effort.json")["minutes"],

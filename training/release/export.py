@@ -211,6 +211,8 @@ def export(run: Path, folds: Path | None, data: Path, weights: Path, cache: Path
         fields["presence"] = points_over(asked, answers)
         metrics["sources"] = by_source(asked, answers, fields["presence"])
         figures["places"] = _places(metrics["sources"])
+        # Cards of models whose folds did not yet keep them apart lack this, and tell of it.
+        figures["places_apart"] = True
     card = drafted.model_copy(update={**fields, "metrics": metrics})
     write_card(card, weights / recipe.name)
     return card

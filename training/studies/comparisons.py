@@ -52,6 +52,7 @@ def _row(found: OutOfFold, base: OutOfFold) -> dict[str, Any]:
     right, before = (each.logits.argmax(axis=1) == each.labels for each in (found, base))
     row = {
         "accuracy": summary["types"]["accuracy"],
+        "kappa": summary["types"]["kappa"],
         "difference": bootstrap(right.astype(float) - before, found.groups),
         "top3": summary["types"]["top3"]["value"],
         "macro_auroc": summary["types"]["macro_auroc"],
@@ -219,8 +220,8 @@ def ensemble(
             is no test figure, and none where the folds judged the test images, which then chose the temperatures.
 
     Returns:
-        Members, out-of-fold figures, each member's accuracy alone on the same images and views, and by seed accuracy
-        and top-3 on the test images.
+        Members, out-of-fold figures, each member's accuracy alone on the same images and views, and by seed accuracy,
+        kappa and top-3 on the test images.
 
     Raises:
         FileNotFoundError: there is no fold that all members finished.
@@ -250,7 +251,7 @@ def ensemble(
         judged = [read_judged(each[seed], "test") for each in runs]
         together = averaged([its["views"] for its in judged], temperatures)
         figures = report(together, judged[0]["labels"], list(CLASSES), 1.0, judged[0]["groups"])
-        row["test"][seed.removeprefix("seed")] = {key: figures[key] for key in ("accuracy", "top3")}
+        row["test"][seed.removeprefix("seed")] = {key: figures[key] for key in ("accuracy", "kappa", "top3")}
     rows = read_json(results) or {}
     name = " + ".join(row["members"]) + (WHOLE if recipes[0].whole else "")
     known = rows.get(name, row)

@@ -40,7 +40,7 @@ from training.data.datamodule import BoxedImages
 from training.data.image import CACHE, squares
 from training.data.multi_region import LISTED, external_set
 from training.data.splits import Sides, committed, leak_free, published
-from training.evaluation.metrics import area, bootstrap
+from training.evaluation.metrics import area, bootstrap, kappa
 from training.fitting.fit import packaged
 from training.recipe import REPLICATIONS, ReplicationRecipe, ShortRecipe, load_replications, load_short
 
@@ -219,15 +219,16 @@ def run(
         groups: int (N,), of near-duplicates, for the interval.
 
     Returns:
-        Accuracy with its interval, images on both sides, epochs, minutes and what training started from.
+        Accuracy and kappa with their intervals, images on both sides, epochs, minutes and what training started from.
     """
     began = time.monotonic()
     task, start = train(recipe, squares[sides.train], labels[sides.train], int(labels.max()) + 1, init, precision)
     found = chances(task, squares[sides.judge], precision)
     judged = np.bincount(labels[sides.judge])
-    correct = found.argmax(axis=1) == labels[sides.judge]
+    said, right, its = found.argmax(axis=1), labels[sides.judge], groups[sides.judge]
     return {
-        "accuracy": bootstrap(correct, groups[sides.judge]),
+        "accuracy": bootstrap(said == right, its),
+        "kappa": kappa(said, right, its),
         "commonest": float(judged.max() / judged.sum()),
         "trained_on": len(sides.train),
         "epochs": recipe.epochs,

@@ -26,9 +26,11 @@ from app.model.ood import FOLDER as OOD
 from app.model.ood import real_images_kept
 from app.model.weights import ModelCard, load_card, percent, ranked, with_interval
 from training import read_json
+from training.data.lessons import typed_beside
 from training.evaluation.classification import plot_reliability
 from training.evaluation.heatmaps import ASKED, best_baseline
 from training.evaluation.metrics import kappa_of_counts, merged_classes
+from training.recipe import Recipe
 from training.studies.soundness import AUDITED, data_facts, source_facts
 from training.studies.sources import plot_left_out
 
@@ -39,6 +41,23 @@ PAGES = ("results", "faithfulness", "data", "training", "sources")
 """Templates of ``docs/``."""
 MEASURED = ("localisation", "presence", "faithfulness", "precision")
 """Files beside a card that commands of ``training`` write, without suffix."""
+
+
+def _first_layers(card: ModelCard) -> str:
+    source = card.initial["source"]
+    return "ImageNet" if "imagenet" in source.lower() else source
+
+
+def _drawn_often(card: ModelCard, source: str) -> int:
+    """How often a model of many sources saw each training image of one of them, on average."""
+    recipe = Recipe.model_validate(card.recipe)
+    assert recipe.many is not None
+    assert recipe.places is not None
+    drawn = (recipe.head_epochs + recipe.tune_epochs) * recipe.many.steps * recipe.places.batch_size
+    share = recipe.many.draws[source] / sum(recipe.many.draws.values())
+    return round(drawn * share / card.data["sources"][source]["images"])
+
+
 HELPERS: dict[str, Any] = {
     "ASKED": ASKED,
     "DEFAULT": DEFAULT,
@@ -46,16 +65,13 @@ HELPERS: dict[str, Any] = {
     "best_baseline": best_baseline,
     "depends_on_model": depends_on_model,
     "depends_on_type": depends_on_type,
+    "drawn_often": _drawn_often,
+    "first_layers": _first_layers,
     "lost_to_random": lost_to_random,
     "real_images_kept": real_images_kept,
+    "typed_beside": typed_beside,
 }
 """What templates may use besides filters."""
-
-
-def _commonest(figures: dict[str, Any], count: int) -> float:
-    """Top-``count`` accuracy of always naming the commonest types among the images that were judged."""
-    sizes = sorted((row["images"] for row in figures["per_class"]), reverse=True)
-    return sum(sizes[:count]) / sum(sizes)
 
 
 def _confusions(figures: dict[str, Any]) -> list[tuple[float, str, str]]:
@@ -102,9 +118,9 @@ def _environment() -> Environment:
     made.filters.update(
         percent=partial(percent, digits=1),
         with_interval=with_interval,
-        commonest=_commonest,
         confusions=_confusions,
-        kappa=lambda figures: kappa_of_counts(figures["confusion"]),
+        # Results of earlier measurements hold counts alone.
+        kappa=lambda figures: figures.get("kappa") or kappa_of_counts(figures["confusion"]),
         groupings=_groupings,
     )
     made.globals.update(HELPERS)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ from training.data import all_sets
 from training.data.all_sets import BELIEVED, LATER, MARKED, TABLE, Row, read_table
 from training.data.bone_break import CLASSES
 from training.data.image import CACHE
-from training.data.lessons import lessons, never_seen
-from training.evaluation.metrics import bootstrap, kappa
+from training.data.lessons import learnt_sets, lessons, never_seen
+from training.evaluation.metrics import bootstrap, kappa, kappa_of_shares, resampled
 from training.evaluation.presence import ask, explain_files, points_over, summary
 from training.fitting.cross_validation import read_folds
 from training.recipe import Recipe, fold_without, recipe_of
@@ -137,16 +137,19 @@ def compare(said: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
     return found
 
 
-def _presence(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
-    """Fractured or not, by set and radiograph; sets of types are all fractured and say nothing by that."""
+def _presence(rows: Sequence[Row], *, as_marked: bool = False) -> dict[str, dict[str, str]]:
+    """Fractured or not, by set and radiograph; sets of types are all fractured and say nothing by that.
+
+    Without any mark only a believed set says that a bone is whole; as marked, every set does.
+    """
     labels: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
         if row.image and row.set in (*BELIEVED, *MARKED):
             labels[row.set, row.image].add(row.label)
     said: dict[str, dict[str, str]] = defaultdict(dict)
     for (source, image), found in labels.items():
-        # Where copies differ, one lost its mark: fractured. Without any mark only a believed set says whole.
-        if "fractured" in found or source in BELIEVED:
+        # Where copies differ, one lost its mark: fractured.
+        if "fractured" in found or source in BELIEVED or as_marked:
             said[source][image] = "fractured" if "fractured" in found else "not fractured"
     return said
 
@@ -173,20 +176,27 @@ def _types(rows: Sequence[Row], data: Path) -> tuple[dict[str, dict[str, str]], 
 
 
 def _within(rows: Sequence[Row]) -> dict[str, Any]:
-    """Near-duplicates of bone-break that carry its own labels twice: two copies of a radiograph, drawn by name."""
-    copies: dict[int, list[Row]] = defaultdict(list)
+    """Near-duplicates and images of one case of bone-break, which carry its own labels more than once.
+
+    Kappa is over pairs of images of one group, in both orders, since neither comes first. Every group weighs alike,
+    however many images it has.
+    """
+    copies: dict[int, list[str]] = defaultdict(list)
     for row in rows:
         if row.set == "bone-break":
-            copies[row.group].append(row)
-    pairs = [sorted(its, key=lambda row: row.film)[:2] for its in copies.values() if len(its) > 1]
-    # Which of two copies comes first is a matter of the folder's name, so both orders count, as one group.
-    first, second = (np.array([row.label for pair in pairs for row in pair[::step]]) for step in (1, -1))
-    found = kappa(first, second, np.repeat(np.arange(len(pairs)), 2))
+            copies[row.group].append(TYPES.get(row.label, row.label))
+    several = [labels for labels in copies.values() if len(labels) > 1]
+    kinds = list(CLASSES)
+    tables = np.zeros((len(several), len(kinds), len(kinds)))
+    for table, labels in zip(tables, several, strict=True):
+        pairs = list(permutations(labels, 2))
+        for one, other in pairs:
+            table[kinds.index(one), kinds.index(other)] += 1.0 / len(pairs)
     return {
-        "what": "two images of one near-duplicate or case group of bone-break, the first two by name",
-        "groups": len(pairs),
-        "agree": sum(a.label == b.label for a, b in pairs),
-        "kappa": None if found is None else {**found, "n": len(pairs)},
+        "what": "pairs of images of one near-duplicate or case group of bone-break, each group weighing alike",
+        "groups": len(several),
+        "agree": sum(len(set(labels)) == 1 for labels in several),
+        "kappa": resampled(lambda chosen: kappa_of_shares(tables[chosen].mean(axis=0)), len(several)),
     }
 
 
@@ -204,6 +214,7 @@ def agreement(data: Path, table: Path = TABLE) -> dict[str, Any]:
     known, every = _types(rows, data)
     return {
         "presence": compare(_presence(rows)),
+        "presence_as_marked": compare(_presence(rows, as_marked=True)),
         "types": compare(known),
         "types_of_any_scheme": compare(every),
         "bone-break_with_itself": _within(rows),
@@ -232,7 +243,8 @@ def labellers(name: str, data: Path, weights: Path, table: Path = TABLE) -> list
         table: of groups over all sets.
 
     Returns:
-        Per set that has such images: "labeller", "accuracy" and "kappa", both with intervals over groups.
+        Per set that has such images: "labeller", "accuracy" and "kappa", both with intervals over groups, and of how
+        many images the group taught the model presence or place.
 
     Raises:
         FileNotFoundError: a set is not there.
@@ -242,6 +254,8 @@ def labellers(name: str, data: Path, weights: Path, table: Path = TABLE) -> list
     learnt = {row.group for row in rows if row.set == "bone-break" and row.part == "train"}
     said, _ = _types(rows, data)
     classifier = Classifier.load(name, weights)
+    taught = learnt_sets(classifier.card)
+    places = {row.group for row in rows if row.set in taught and row.part == "train"}
     found = []
     for source in ("bone-break-more", "hbfmid"):
         films = {film.name: film.path for film in LATER[source](data).images}
@@ -254,7 +268,7 @@ def labellers(name: str, data: Path, weights: Path, table: Path = TABLE) -> list
         named = np.array([each.prediction.best for each in explained])
         groups = np.array([row.group for row in its])
         agreed = {"accuracy": bootstrap(named == labels, groups), "kappa": kappa(named, labels, groups)}
-        found.append({"labeller": source, **agreed})
+        found.append({"labeller": source, **agreed, "taught_places": int(np.isin(groups, list(places)).sum())})
     return found
 
 

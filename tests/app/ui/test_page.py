@@ -374,10 +374,11 @@ def test_the_api_refuses_with_a_sentence(client: Client, tmp_path: Path) -> None
 
 def test_models_are_compared_by_their_cards(classifier: Classifier, second: Classifier) -> None:
     share = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 100}
-    figures = {"cross_validation": {"accuracy": share, "top3": share}}
+    figures = {"cross_validation": {"accuracy": share, "top3": share, "kappa": {**share, "value": 0.125}}}
     told = about.compare([classifier.card, second.card.model_copy(update={"metrics": figures})])
     assert told.count("not measured") == 4
     assert re.sub("<[^>]+>", "", told).count("25.0 % (95 % CI 20.0 to 30.0, n = 100)") == 2
+    assert told.count("kappa 0.12") == 1
     assert "Second network" in told
 
 

@@ -50,6 +50,10 @@ def test_what_the_older_splits_judge_by_teaches_nothing(table: list[Row]) -> Non
 def test_no_typed_training_image_judges_elsewhere(table: list[Row]) -> None:
     """Types are learnt by bone-break's own split, which this table must not contradict."""
     assert {row.part for row in table if row.set == "bone-break"} == {"train", "test", "leaked"}
+    learnt = {row.group for row in table if row.set == "bone-break" and row.part == "train"}
+    beside = [row.part for row in table if row.group in learnt and row.set != "bone-break"]
+    assert len(beside) > 100
+    assert not set(beside) & set(JUDGING)
 
 
 def test_an_image_under_its_fracatlas_name_shares_the_group(table: list[Row]) -> None:
