@@ -8,7 +8,9 @@ features are there.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from app.model.ood import pooled, stage_features
 from training import aside
 from training.data.augmentation import VIEWS, View, seen_as
 from training.data.datamodule import TypedData, as_channels
-from training.data.image import CACHE, key_of
+from training.data.image import CACHE, LabelledImage, key_of
 from training.fitting.fit import keep_effort, keep_start, load_initial, local_layers, network_of
 from training.recipe import Frozen, Recipe
 
@@ -66,7 +68,19 @@ def pooled_features(
     return np.concatenate(parts)
 
 
-def probe_features(films: TypedData, runs: Path, *, init: Path | None, run: Path | None = None) -> np.ndarray:
+class Seen(Protocol):
+    """Images in a recipe's square."""
+
+    recipe: Recipe
+
+    @property
+    def images(self) -> Sequence[LabelledImage]: ...
+
+    @property
+    def squares(self) -> np.ndarray: ...
+
+
+def probe_features(films: Seen, runs: Path, *, init: Path | None, run: Path | None = None) -> np.ndarray:
     """What a linear probe's pretrained layers see of all images, float32 (V, N, D), every view of ``SHOWN``.
 
     Args:
@@ -86,7 +100,7 @@ def probe_features(films: TypedData, runs: Path, *, init: Path | None, run: Path
     initial = load_initial(network, recipe.architecture, local_layers(init, recipe.architecture))
     if random := [name for name in initial.fresh if name.startswith(how.stages)]:
         raise ValueError(f"no pretrained layers for {random[0]}: features of random layers say nothing")
-    if run:
+    if run and isinstance(films, TypedData):
         keep_start(run, recipe, films, initial)
     paths = [film.path for film in films.images]
     key = key_of(paths, recipe.architecture, recipe.size, recipe.stride, recipe.equalise, how.stages, initial)

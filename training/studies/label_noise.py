@@ -1,13 +1,14 @@
 """Whether types are learnt better from softer labels, or from fewer of them: ``python -m training label-noise``.
 
-Labels of types hardly travel between people, so some of those learnt from are noise. Two remedies are tried with linear
-probes, whose folds cost seconds, and some of them with a network, alone and together with the probes. Each asks what
-the probes together say of a training image that they did not learn from, out of inner folds, and never looks at an
+Labels of types hardly travel between people, so some of those learnt from are noise. Remedies are tried with linear
+probes, whose folds cost seconds, and some of them with a network, alone and together with the probes. The first two ask
+what the probes together say of a training image that they did not learn from, out of inner folds; none ever looks at an
 image that judges:
 
 - a share of the label goes over to what they say (Reed et al., 2015, "Training deep neural networks on noisy labels
   with bootstrapping");
-- the images whose labels surprise them most are left out ("small loss": Han et al., 2018, "Co-teaching").
+- the images whose labels surprise them most are left out ("small loss": Han et al., 2018, "Co-teaching");
+- other sets' images of the same types teach as well.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from training import write_json
-from training.data.datamodule import TypedData
-from training.data.image import CACHE
+from training.data.all_sets import read_table
+from training.data.bone_break import CLASSES
+from training.data.datamodule import Letterboxed, TypedData
+from training.data.image import CACHE, LabelledImage
+from training.data.lessons import images_of
 from training.evaluation.metrics import bootstrap, fit_temperature
 from training.fitting.cross_validation import RESULTS, judged, summarise_types
 from training.fitting.probe import linear_probe, probe_features
 from training.recipe import Recipe, fold_of
 from training.studies.comparisons import averaged
+from training.studies.sources import types_by_set
 
 INNER = 4
 """Folds in which training images are asked by probes that did not learn from them."""
@@ -39,11 +44,13 @@ class Remedy(NamedTuple):
         says: what, for people.
         softened: share of a label that goes over to what the probes say of its image.
         left_out: share of images, of those whose labels surprise most.
+        more: whether other sets' images teach as well.
     """
 
     says: str
     softened: float = 0.0
     left_out: float = 0.0
+    more: bool = False
 
 
 REMEDIES = {
@@ -53,6 +60,7 @@ REMEDIES = {
     "small-loss-10": Remedy("the 10 % of labels that surprise most are left out", left_out=0.1),
     "small-loss-20": Remedy("the 20 % of labels that surprise most are left out", left_out=0.2),
     "small-loss-30": Remedy("the 30 % of labels that surprise most are left out", left_out=0.3),
+    "more-images": Remedy("typed images of bone-break-more and hbfmid teach as well", more=True),
 }
 
 TUNED = ("as-given", "soft-30", "small-loss-10")
@@ -78,6 +86,33 @@ def taught(shares: np.ndarray, said: np.ndarray, remedy: Remedy) -> tuple[np.nda
         of = np.flatnonzero(labels == kind)
         kept[of[likely[of].argmax()]] = True
     return np.flatnonzero(kept), ((1.0 - remedy.softened) * shares + remedy.softened * said)[kept]
+
+
+class OtherImages(Letterboxed):
+    """Images of other sets with one of bone-break's types, of groups in which bone-break has no image.
+
+    Attributes:
+        recipe: that says how they are seen.
+        labels: int (N,), as bone-break numbers its types.
+
+    Raises:
+        FileNotFoundError: a set is not there.
+    """
+
+    def __init__(self, recipe: Recipe, data: Path, cache: Path = CACHE) -> None:
+        rows = read_table()
+        said, _ = types_by_set(rows, data)
+        known = {row.group for row in rows if row.set == "bone-break"}
+        found: dict[str, tuple[LabelledImage, str]] = {}
+        for source in ("bone-break-more", "hbfmid"):
+            films = images_of(source, data)
+            for row in rows:
+                its = row.set == source and row.kept and row.group not in known and row.film in films
+                if its and (kind := said[source].get(row.image)):
+                    found.setdefault(row.image, (films[row.film], kind))
+        self.recipe = recipe
+        self.labels = np.array([list(CLASSES).index(kind) for _, kind in found.values()], int)
+        super().__init__((film for film, _ in found.values()), recipe.size, cache, recipe.equalise)
 
 
 class _Fold(NamedTuple):
@@ -155,6 +190,8 @@ def label_noise(
     every = [TypedData(each, data, cache) for each in recipes]
     films = every[0]
     members = [probe_features(its, runs / its.recipe.name, init=init) for its in every]
+    more = [OtherImages(recipe, data, cache) for recipe in recipes]
+    others = [probe_features(its, runs / its.recipe.name, init=init) for its in more]
     decays = [recipe.frozen.decay for recipe in recipes if recipe.frozen]
     folds: list[_Fold] = []
     for number in range(recipes[0].folds):
@@ -167,9 +204,13 @@ def label_noise(
         fold = _Fold(asked, films.labels[asked], temperatures, {}, {})
         for name, remedy in REMEDIES.items():
             kept, theirs = taught(shares, said, remedy)
+            teaching = [features[:, known[kept]] for features in members]
+            if remedy.more:
+                teaching = [np.concatenate(both, axis=1) for both in zip(teaching, others, strict=True)]
+                theirs = np.concatenate([theirs, np.eye(len(films.set.classes))[more[0].labels]])
             fold.probes[name] = [
-                linear_probe(features[:, known[kept]], theirs, features[:, asked], decay)
-                for features, decay in zip(members, decays, strict=True)
+                linear_probe(learnt, theirs, features[:, asked], decay)
+                for learnt, features, decay in zip(teaching, members, decays, strict=True)
             ]
             if network and name in TUNED:
                 run = runs / (network.name if name == "as-given" else f"{network.name}-{name}") / f"fold{number}"
@@ -191,6 +232,7 @@ def label_noise(
         {
             "members": [recipe.name for recipe in recipes],
             "network": network.name if network else None,
+            "more": len(more[0].labels),
             "rows": rows,
         },
     )

@@ -162,7 +162,7 @@ def _one_type(found: dict[tuple[str, str], set[str]]) -> dict[str, dict[str, str
     return said
 
 
-def _types(rows: Sequence[Row], data: Path) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
+def types_by_set(rows: Sequence[Row], data: Path) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
     """Types as bone-break knows them, and any type at all, by set and radiograph that carries one type in the set."""
     kinds = all_sets.kinds("hbfmid", data)
     every: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -211,7 +211,7 @@ def agreement(data: Path, table: Path = TABLE) -> dict[str, Any]:
         FileNotFoundError: the set or the table is not there.
     """
     rows = read_table(table)
-    known, every = _types(rows, data)
+    known, every = types_by_set(rows, data)
     return {
         "presence": compare(_presence(rows)),
         "presence_as_marked": compare(_presence(rows, as_marked=True)),
@@ -252,7 +252,7 @@ def labellers(name: str, data: Path, weights: Path, table: Path = TABLE) -> list
     """
     rows = read_table(table)
     learnt = {row.group for row in rows if row.set == "bone-break" and row.part == "train"}
-    said, _ = _types(rows, data)
+    said, _ = types_by_set(rows, data)
     classifier = Classifier.load(name, weights)
     taught = learnt_sets(classifier.card)
     places = {row.group for row in rows if row.set in taught and row.part == "train"}

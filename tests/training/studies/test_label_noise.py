@@ -17,7 +17,7 @@ from training.fitting.fit import fit
 from training.fitting.probe import linear_probe
 from training.recipe import Recipe, fold_of
 from training.studies import label_noise as study
-from training.studies.label_noise import REMEDIES, TUNED, Remedy, label_noise, taught
+from training.studies.label_noise import REMEDIES, TUNED, OtherImages, Remedy, label_noise, taught
 
 RNG = np.random.default_rng(0)
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -63,7 +63,7 @@ def test_a_probe_learns_shares_as_it_learns_images_that_stand_there_as_often() -
 
 
 def test_what_judges_is_never_learnt_from_nor_asked_before(
-    drawn_set: Path, stem: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    many_data: Path, stem: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[set[bytes], set[bytes]]] = []
 
@@ -74,13 +74,19 @@ def test_what_judges_is_never_learnt_from_nor_asked_before(
     monkeypatch.setattr(study, "linear_probe", watched)
     monkeypatch.setattr(study, "INNER", 2)
     (tmp_path / PROBE.name).mkdir()
-    rows = label_noise([PROBE], drawn_set, tmp_path, stem, results=tmp_path / "found.json", cache=cache)["probes"]
+    rows = label_noise([PROBE], many_data, tmp_path, stem, results=tmp_path / "found.json", cache=cache)["probes"]
     assert list(rows) == list(REMEDIES)
     assert rows["as-given"]["difference"]["value"] == 0.0
     count = rows["as-given"]["types"]["images"]
     assert all(row["types"]["images"] == count for row in rows.values())
     assert all(not learnt & judged for learnt, judged in seen)
     per_fold = study.INNER + len(REMEDIES)
+    as_given, more = (list(REMEDIES).index(name) + study.INNER for name in ("as-given", "more-images"))
+    others = len(OtherImages(PROBE, many_data, cache).labels)
+    assert others > 20
+    for fold in range(PROBE.folds):
+        added = seen[fold * per_fold + more][0] - seen[fold * per_fold + as_given][0]
+        assert 0 < len(added) <= others
     assert len(seen) == PROBE.folds * per_fold
     for fold in range(PROBE.folds):
         calls = seen[fold * per_fold : (fold + 1) * per_fold]
@@ -109,7 +115,7 @@ def test_other_labels_teach_another_network_and_the_images_own_the_same(
 
 @pytest.mark.slow
 def test_a_network_learns_by_remedies_and_joins_the_probes(
-    drawn_set: Path, stem: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    many_data: Path, stem: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught_by: dict[str, int] = {}
 
@@ -124,10 +130,10 @@ def test_a_network_learns_by_remedies_and_joins_the_probes(
     layers.mkdir()
     shutil.copy(stem, layers / "resnet18-stem.safetensors")
     target = tmp_path / "found.json"
-    rows = label_noise([PROBE], drawn_set, tmp_path, layers, network=SMALL, results=target, cache=cache)
+    rows = label_noise([PROBE], many_data, tmp_path, layers, network=SMALL, results=target, cache=cache)
     assert read_json(target)["network"] == "small"
     assert list(rows["network"]) == list(rows["together"]) == list(TUNED)
-    alone = cross_validate(SMALL, drawn_set, tmp_path / "small", cache=cache)
+    alone = cross_validate(SMALL, many_data, tmp_path / "small", cache=cache)
     assert rows["network"]["as-given"]["types"]["images"] == len(alone.images)
     for fold in range(2):
         given = taught_by[f"small/fold{fold}"]
