@@ -74,6 +74,11 @@ HELPERS: dict[str, Any] = {
 """What templates may use besides filters."""
 
 
+def _others(share: dict[str, float]) -> dict[str, float]:
+    """A share of images as the share of the others."""
+    return {**share, "value": 1.0 - share["value"], "low": 1.0 - share["high"], "high": 1.0 - share["low"]}
+
+
 def _confusions(figures: dict[str, Any]) -> list[tuple[float, str, str]]:
     """Share of a type, the type, what it was called instead; the commonest first."""
     names = [row["name"] for row in figures["per_class"]]
@@ -119,6 +124,7 @@ def _environment() -> Environment:
         percent=partial(percent, digits=1),
         with_interval=with_interval,
         confusions=_confusions,
+        others=_others,
         # Results of earlier measurements hold counts alone.
         kappa=lambda figures: figures.get("kappa") or kappa_of_counts(figures["confusion"]),
         groupings=_groupings,
