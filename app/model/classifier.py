@@ -39,7 +39,7 @@ FractureFinding = Literal["none", "suspicious", "definite"]
 
 IN_WORDS: dict[FractureFinding, str] = {
     "none": "No fracture seen",
-    "suspicious": "Suspicious of a fracture",
+    "suspicious": "Possible fracture",
     "definite": "Fracture seen",
 }
 

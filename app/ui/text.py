@@ -82,7 +82,7 @@ TANGENT = (
 )
 """Of maps that follow a gradient."""
 UNCALIBRATED = "Not calibrated"
-ONE_OF = "Low confidence: one of {count} types"
+ONE_OF = "Low confidence: one of {count}"
 WORTH_SAYING = 0.1
 """Share of evidence outside the image from which on the page mentions it."""
 
@@ -359,7 +359,7 @@ def belief(findings: Sequence[Finding]) -> str:
         for found in findings
     )
     passed, count = str(sum(found.kind == "good" for found in findings)), str(len(findings))
-    summary = said("Map checks (not verdict): {passed} of {count}", passed=passed, count=count)
+    summary = said("Map checks: {passed} of {count}", passed=passed, count=count)
     told = (
         f"<ul class='checks'>{told}</ul><p>{said('These are the quick checks of the map of the predicted type.')} "
         f"<a href='#' data-tab='tab-test'>{said('Run the full test')}</a></p>"
@@ -409,8 +409,8 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
 
 OUTLINED = {
     "hottest": "hottest",
-    "definite": "sees a fracture",
-    "suspicious": "suspects a fracture",
+    "definite": "fracture seen",
+    "suspicious": "possible fracture",
     "none": "Colour does not mean a fracture.",
 }
 """What an outline means, or that there is none."""

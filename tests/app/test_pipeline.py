@@ -157,7 +157,7 @@ def test_what_a_model_was_not_taught_is_null(film: Radiograph, classifier: Class
     seen = replace(result.explanation, fracture=np.zeros((1, 1), np.float32))
     taught = replace(result, card=card, explanation=seen).as_json()
     valid(taught)
-    assert taught["fracture"] == {"finding": "suspicious", "words": "Suspicious of a fracture"}
+    assert taught["fracture"] == {"finding": "suspicious", "words": "Possible fracture"}
     assert taught["prediction"]["possible_types"] == list(seen.prediction.ranking)
     assert taught["prediction"]["level"] == 0.9
 

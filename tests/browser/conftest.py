@@ -54,10 +54,10 @@ def browser() -> Iterator[Browser]:
 def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     opened = []
 
-    def go(width: int = 1280, **look: Any) -> Page:
+    def go(width: int = 1280, at: str = address, **look: Any) -> Page:
         page = browser.new_page(viewport={"width": width, "height": 900}, **look)
         page.set_default_timeout(1000 * PATIENCE)
-        page.goto(address)
+        page.goto(at)
         page.wait_for_selector("html[data-ready] #xray-input input[type=file]", state="attached")
         opened.append(page)
         return page

@@ -68,7 +68,7 @@ def test_the_odds_of_a_fracture_are_the_sum_of_the_places_odds(classifier: Class
 
 @pytest.mark.parametrize(
     ("odds", "state", "words"),
-    [(-3.0, "none", "No fracture seen"), (0.5, "suspicious", "Suspicious"), (4.0, "definite", "Fracture seen")],
+    [(-3.0, "none", "No fracture seen"), (0.5, "suspicious", "Possible fracture"), (4.0, "definite", "Fracture seen")],
 )
 def test_the_verdict_says_first_whether_there_is_a_fracture(
     classifier: Classifier, film: Radiograph, odds: float, state: str, words: str

@@ -16,7 +16,7 @@ SCANS = Subject(title="Brains", image="MRI scan", finding="tumour")
         ("<p>X-ray</p>", "<p>Photo</p>", "<p>MRI scan</p>"),
         ("Which of 3 types of fracture?", "Which of 3 types?", "Which of 3 types of tumour?"),
         ("Fracture seen", "Finding seen", "Tumour seen"),
-        ("Suspicious of a fracture", "Suspicious of a finding", "Suspicious of a tumour"),
+        ("Possible fracture", "Possible finding", "Possible tumour"),
         ("Unlike any radiograph known here", "Unlike any photo known here", "Unlike any MRI scan known here"),
         ("An unusual radiograph", "An unusual photo", "An unusual MRI scan"),
     ],

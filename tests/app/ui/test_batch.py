@@ -88,7 +88,7 @@ def test_orders_put_first_what_they_promise() -> None:
 def test_a_picture_without_a_fracture_is_not_called_one(tab: BatchTab) -> None:
     found = [row("a", "spiral", 0.5, "none"), row("b", "oblique", 0.2, "suspicious"), row("c", "oblique", 0.3, "")]
     captions = [caption for _, caption in tab.sorted(found, "As sent")[tab.gallery]]
-    assert captions == ["No fracture seen · a", "Suspicious of a fracture · Oblique 20 % · b", "Oblique 30 % · c"]
+    assert captions == ["No fracture seen · a", "Possible fracture · Oblique 20 % · b", "Oblique 30 % · c"]
     assert "<td>if there is one: spiral fracture</td>" in tab.sorted(found, "As sent")[tab.table]
 
 

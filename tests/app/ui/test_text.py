@@ -64,8 +64,8 @@ def test_how_often_a_finding_is_wrong_spans_the_best_and_the_worst_source(classi
 @pytest.mark.parametrize(
     ("shares", "words"),
     [
-        ((0.38, 0.31, 0.31), "Low confidence: one of 3 types"),
-        ((0.4, 0.32, 0.28), "Low confidence: one of 2 types"),
+        ((0.38, 0.31, 0.31), "Low confidence: one of 3"),
+        ((0.4, 0.32, 0.28), "Low confidence: one of 2"),
         ((0.49, 0.255, 0.255), "Low confidence"),
         ((0.5, 0.4, 0.1), "Moderate confidence"),
         ((0.7, 0.2, 0.1), "High confidence"),
