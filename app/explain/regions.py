@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from app.explain.overlay import CONTOUR_COLOUR, CONTOUR_EDGE, hottest
+from app.explain.overlay import hottest
 from app.model.classifier import Explanation
 
-__all__ = ["Region", "evidence_at", "hot_regions", "number_regions", "where"]
+__all__ = ["Region", "evidence_at", "hot_regions", "where"]
 
 MOST = 5
 
@@ -45,24 +45,6 @@ def hot_regions(heat: np.ndarray) -> tuple[Region, ...]:
         y, x = np.unravel_index(int(inside.argmax()), heat.shape)
         found.append(Region(float(inside.sum()) / total, ((int(x) + 0.5) / width, (int(y) + 0.5) / height)))
     return tuple(sorted(found, key=lambda region: -region.share)[:MOST])
-
-
-def number_regions(picture: np.ndarray, regions: tuple[Region, ...]) -> np.ndarray:
-    """A copy of an overlay, RGB uint8 (H, W, 3), with each region's number beside it; one alone needs none."""
-    drawn = picture.copy()
-    if len(regions) < 2:
-        return drawn
-    height, width = picture.shape[:2]
-    letter = float(np.clip(max(height, width) / 36.0, 9.0, 30.0))
-    for number, region in enumerate(regions, start=1):
-        x, y = region.centre[0] * width, region.centre[1] * height
-        # To the side with more room, so that the number stays on the image.
-        left = x + 1.6 * letter if x < width / 2 else x - 2.4 * letter
-        for colour, thick in ((CONTOUR_EDGE, 4), (CONTOUR_COLOUR, 1)):
-            corner = (round(left), round(float(np.clip(y + letter / 2, letter, height - 2))))
-            grown = max(1, round(letter / 9)) + thick
-            cv2.putText(drawn, str(number), corner, cv2.FONT_HERSHEY_SIMPLEX, letter / 22.0, colour, grown, cv2.LINE_AA)
-    return drawn
 
 
 def where(region: Region) -> str:

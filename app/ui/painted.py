@@ -1,4 +1,4 @@
-"""An overlay as the page shows it: with its rings, numbers and scale, and dimmed where no fracture is seen."""
+"""An overlay as the page shows it: with its rings and scale, and dimmed where no fracture is seen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.explain.overlay import fracture_outline, overlay, scale_bar
-from app.explain.regions import Region, hot_regions, number_regions
+from app.explain.regions import Region, hot_regions
 from app.model.classifier import Explanation, presence
 from app.model.weights import ModelCard
 
@@ -44,7 +44,7 @@ def paint(
         heat: float32 (H, W) in 0..1.
         colours: a key of ``COLOUR_MAPS``.
         opacity: of the strongest heat, 0 to 1.
-        contour: whether to ring and number the hottest regions.
+        contour: whether to ring the hottest regions.
         fracture: whether to outline the fracture that is seen.
 
     Returns:
@@ -59,7 +59,6 @@ def paint(
     regions = hot_regions(heat)
     if contour and regions:
         outlines.append("hottest")
-        picture = number_regions(picture, regions)
     if fracture and odds is not None and seen in ("suspicious", "definite"):
         picture = fracture_outline(picture, odds, dashed=seen == "suspicious")
         outlines.append(seen)

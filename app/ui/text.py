@@ -82,7 +82,7 @@ TANGENT = (
 )
 """Of maps that follow a gradient."""
 UNCALIBRATED = "Not calibrated"
-ONE_OF = "Low confidence: one of {count}"
+POSSIBLE = "Low confidence: {count} types possible"
 WORTH_SAYING = 0.1
 """Share of evidence outside the image from which on the page mentions it."""
 
@@ -228,7 +228,7 @@ def _sure(card: ModelCard, prediction: Prediction, doubtful: bool) -> str:
     if words == confidence(0.0) and card.sets is not None and not doubtful:
         possible = possible_types(prediction, card.sets)
         if len(possible) > 1:
-            return Sentence(ONE_OF, count=str(len(possible)))
+            return Sentence(POSSIBLE, count=str(len(possible)))
     return words.capitalize()
 
 
@@ -274,7 +274,7 @@ def wrong_in_short(card: ModelCard, seen: FractureFinding) -> Sentence | None:
 
     From the best to the worst source: nobody knows which of them an X-ray is like.
     """
-    told, shares = "Wrong on {share} of normal X-rays", [false_alarm(card, seen), *false_alarms_elsewhere(card, seen)]
+    told, shares = "Flags {share} of normal X-rays too", [false_alarm(card, seen), *false_alarms_elsewhere(card, seen)]
     if seen == "none":
         told, shares = "Misses {share} of fractures", [missed(card), *missed_elsewhere(card)]
     known = [f"{100.0 * share:.0f}" for share in sorted(share for share in shares if share is not None)]
@@ -359,7 +359,7 @@ def belief(findings: Sequence[Finding]) -> str:
         for found in findings
     )
     passed, count = str(sum(found.kind == "good" for found in findings)), str(len(findings))
-    summary = said("Map checks: {passed} of {count}", passed=passed, count=count)
+    summary = said("Heatmap checks: {passed} of {count}", passed=passed, count=count)
     told = (
         f"<ul class='checks'>{told}</ul><p>{said('These are the quick checks of the map of the predicted type.')} "
         f"<a href='#' data-tab='tab-test'>{said('Run the full test')}</a></p>"
@@ -398,7 +398,7 @@ def describe(card: ModelCard, explanation: Explanation, name: str, method: str, 
         listed = "".join(
             f"<li>{said('{place}: {share} of the heat', place=place, share=share)}</li>" for place, share in shares
         )
-        told += f"<p>{said('Hot regions, by number:')}</p><ol>{listed}</ol>"
+        told += f"<p>{said('Hottest regions:')}</p><ul>{listed}</ul>"
     outside, warning = explanation.padding_share(name), ""
     if method == DEFAULT and not explanation.has_evidence(name):
         warning = line(f"The model finds {NO_EVIDENCE} for {{type}} here.", type=titles(card)[name].lower())

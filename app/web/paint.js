@@ -1,4 +1,4 @@
-// Heat, lines and numbers over a picture: app/explain/overlay.py on a canvas. No heat, no paint.
+// Heat and lines over a picture: app/explain/overlay.py on a canvas. No heat, no paint.
 
 import { outlined } from "./explanation.js";
 
@@ -32,18 +32,6 @@ function ring(context, lines, colour, width, drawing) {
   stroke(context, lines, colour, width);
 }
 
-function number(context, { x, y }, told, drawing) {
-  const { width, height } = context.canvas;
-  const letter = Math.min(Math.max(Math.max(height, width) / 36, 9), 30);
-  // To the side with more room, so that the number stays on the picture.
-  const left = x * width + (x < 0.5 ? 1.6 : -2.4) * letter;
-  const bottom = Math.min(Math.max(y * height + letter / 2, letter), height - 2);
-  Object.assign(context, { font: `600 ${1.2 * letter}px system-ui`, lineWidth: 4, lineJoin: "round" });
-  Object.assign(context, { strokeStyle: rgb(drawing.edge), fillStyle: rgb(drawing.contour) });
-  context.strokeText(told, left, bottom);
-  context.fillText(told, left, bottom);
-}
-
 /**
  * Paints a picture on a canvas of its size.
  *
@@ -65,8 +53,5 @@ export function paint(canvas, shown, { heat = null, regions = [], odds = null, d
     const lines = outlined((i) => odds[i] >= 0.5, height, width).map(({ line }) => line);
     ring(context, lines, drawing.fracture, thick, drawing);
     context.setLineDash([]);
-  }
-  if (heat && regions.length > 1) {
-    regions.slice(0, drawing.regions).forEach((region, i) => number(context, region, String(i + 1), drawing));
   }
 }

@@ -33,7 +33,7 @@ function sureness({ ranking, probabilities, possible }, doubtful) {
   if (!card.calibrated) return say("uncalibrated");
   const words = inWords(card.confidence, probabilities[ranking[0]]);
   const several = card.sets && !doubtful && possible.length > 1 && words === inWords(card.confidence, 0);
-  return several ? say("one_of", { count: possible.length }) : words[0].toUpperCase() + words.slice(1);
+  return several ? say("possible", { count: possible.length }) : words[0].toUpperCase() + words.slice(1);
 }
 
 /** The predicted type, how sure that is and whether a fracture is seen; how reliable that is, closed. */
@@ -102,7 +102,7 @@ export function description(c, regions) {
   const listed = shown.map((each) => element("li", "", say("region", { place: where(each), share: percent(each.share) })));
   return [
     element("p", "", `${say("heatmap", { type: title.toLowerCase() })} ${meaning}`),
-    ...(listed.length > 1 ? [element("p", "", say("regions")), element("ol", "", ...listed)] : []),
+    ...(listed.length > 1 ? [element("p", "", say("regions")), element("ul", "", ...listed)] : []),
     element("p", "", say("reading")),
   ];
 }

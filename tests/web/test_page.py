@@ -180,7 +180,7 @@ def test_the_picture_is_painted_as_the_python_app_paints_it(
     expected = paint(ours, shipped.card, ours.heat(ours.prediction.best)).picture
     assert theirs.shape == expected.shape
     apart = np.abs(theirs.astype(int) - expected).max(axis=2)
-    # Both draw lines and numbers in the same places, each with its own smoothing.
+    # Both draw lines in the same places, each with its own smoothing.
     assert (apart > 2).mean() < 0.02
     page.locator("#heat").click()
     assert np.abs(painted(page).astype(int) - ours.radiograph.shown()[:, :, None]).max() <= 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.explain.overlay import hottest
-from app.explain.regions import Region, evidence_at, hot_regions, number_regions, where
+from app.explain.regions import Region, evidence_at, hot_regions, where
 from app.imaging.radiograph import Radiograph
 from app.model.classifier import Classifier
 
@@ -34,14 +34,6 @@ def test_regions_are_those_outlined_the_warmest_first() -> None:
 def test_a_faint_map_has_no_region() -> None:
     assert hot_regions(np.zeros((9, 9), np.float32)) == ()
     assert hot_regions(two_spots() * 0.1) == ()
-
-
-def test_regions_are_numbered_unless_there_is_one() -> None:
-    picture = np.zeros((60, 90, 3), np.uint8)
-    regions = hot_regions(two_spots())
-    assert number_regions(picture, regions).any()
-    assert np.array_equal(number_regions(picture, regions[:1]), picture)
-    assert not picture.any()
 
 
 def test_the_evidence_at_a_point_is_the_maps(classifier: Classifier, film: Radiograph) -> None:

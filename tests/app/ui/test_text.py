@@ -46,7 +46,7 @@ def test_how_often_a_finding_is_wrong_spans_the_best_and_the_worst_source(classi
     figures = {"presence": rates(0.93, 0.98)}
     card = classifier.card.model_copy(update={"metrics": figures, "presence": POINTS})
     assert text.wrong_in_short(card, "none") == "Misses 7 % of fractures"
-    assert text.wrong_in_short(card, "definite") == "Wrong on 2 % of normal X-rays"
+    assert text.wrong_in_short(card, "definite") == "Flags 2 % of normal X-rays too"
     assert text.errors_of(card, "none") == "It misses 7 % of fractured test X-rays."
     # A source of fractures alone tells nothing of how sure to be.
     others = {
@@ -55,7 +55,7 @@ def test_how_often_a_finding_is_wrong_spans_the_best_and_the_worst_source(classi
     others["fractures alone"] = rates(0.1, 0.1)
     card = card.model_copy(update={"metrics": {**figures, "left_out": others}})
     assert text.wrong_in_short(card, "none") == "Misses 7\u201343 % of fractures"
-    assert text.wrong_in_short(card, "suspicious") == "Wrong on 2\u201325 % of normal X-rays"
+    assert text.wrong_in_short(card, "suspicious") == "Flags 2\u201325 % of normal X-rays too"
     told = "It misses 7 % of fractured test X-rays, 43 % of fractured ones of another source."
     assert text.errors_of(card, "none") == told
     assert text.wrong_in_short(classifier.card, "none") is None
@@ -64,8 +64,8 @@ def test_how_often_a_finding_is_wrong_spans_the_best_and_the_worst_source(classi
 @pytest.mark.parametrize(
     ("shares", "words"),
     [
-        ((0.38, 0.31, 0.31), "Low confidence: one of 3"),
-        ((0.4, 0.32, 0.28), "Low confidence: one of 2"),
+        ((0.38, 0.31, 0.31), "Low confidence: 3 types possible"),
+        ((0.4, 0.32, 0.28), "Low confidence: 2 types possible"),
         ((0.49, 0.255, 0.255), "Low confidence"),
         ((0.5, 0.4, 0.1), "Moderate confidence"),
         ((0.7, 0.2, 0.1), "High confidence"),
