@@ -62,7 +62,7 @@ def test_figures_are_the_card_s(result: Result, name: str) -> None:
     assert ("AUROC" in found) == ("presence" in card.metrics)
 
 
-@pytest.mark.parametrize(("seen", "words_of"), [(-9.0, "No fracture seen"), (0.0, "Possible fracture"), (9.0, "fracture")])
+@pytest.mark.parametrize(("seen", "words_of"), [(-9.0, "No fracture seen"), (0.0, "Possible"), (9.0, "Fracture seen")])
 def test_the_finding_is_the_page_s(result: Result, seen: float, words_of: str) -> None:
     card = result.card.model_copy(update={"presence": PresencePoints(sensitive=-1.0, specific=1.0)})
     explanation = replace(result.explanation, fracture=np.full((1, 1), seen, np.float32))

@@ -70,7 +70,7 @@ def test_figures_by_source_ask_only_what_a_source_may_tell() -> None:
 
 @pytest.mark.slow
 def test_a_part_is_judged_by_source(many_shipped: Path, many_data: Path) -> None:
-    made = load_card("start", many_shipped)
+    made = load_card("many", many_shipped)
     found = by_source(made.name, many_data, many_shipped, "test", ("veda",))
     asked = lessons(many_data, "test", ("veda",))
     odds = ask(Classifier.load(made.name, many_shipped), asked).odds

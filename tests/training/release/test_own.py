@@ -174,4 +174,5 @@ def test_without_a_download_own_images_go_on_from_a_shipped_backbone(
     initial = load_initial(network_of(deep), "resnet18", None, shipped("weights"))
     assert initial.source == "the backbone of resnet18"
     assert initial.fresh == ()
-    assert load_initial(network_of(deep), "resnet18", None).source == "random"
+    alone = load_initial(network_of(deep), "resnet18", None)
+    assert alone.source == "ImageNet layers of detector.safetensors"
