@@ -15,6 +15,7 @@ from app.explain.checks import PARTS, Checks, Hidden, chart, check_heatmap, hide
 from app.explain.faithfulness import lost_to_random, measured
 from app.explain.methods import DEFAULT, METHODS, heat, map_request
 from app.explain.overlay import as_picture, overlay
+from app.explain.regions import hot_regions
 from app.model.classifier import IN_WORDS, Classifier, presence
 from app.model.weights import ModelCard, percent
 from app.ui import text
@@ -247,11 +248,13 @@ class TestTab:
         if session is None:
             return None
         explanation = session.explanation
+        model = self.models[explanation.model]
         image, name = explanation.radiograph.shown(), target or explanation.prediction.best
         if METHODS[method].cost != "instant" or METHODS[method].contrasts:
-            return as_picture(image)
-        found = self.requests.heat(self.models[explanation.model], session, name, method)
-        return overlay(image, found, contour=False)
+            return gr.update(value=as_picture(image), alt_text=say("The X-ray"))
+        found = self.requests.heat(model, session, name, method)
+        alt = text.alternative(model.card, name, hot_regions(found))
+        return gr.update(value=overlay(image, found, contour=False), alt_text=alt)
 
     def _maps(self, session: Session, checks: Checks) -> list[tuple[np.ndarray, str]]:
         image, placement = session.explanation.radiograph.shown(), session.explanation.placement

@@ -29,11 +29,12 @@ function reliability(explanation, seen, doubtful) {
 }
 
 /** How far to believe the likeliest type, in a line. */
-function sureness({ ranking, probabilities, possible }, doubtful) {
+function sureness(explanation, doubtful) {
   if (!card.calibrated) return say("uncalibrated");
-  const words = inWords(card.confidence, probabilities[ranking[0]]);
-  const several = card.sets && !doubtful && possible.length > 1 && words === inWords(card.confidence, 0);
-  return several ? say("possible", { count: possible.length }) : words[0].toUpperCase() + words.slice(1);
+  const words = inWords(card.confidence, explanation.probabilities[explanation.ranking[0]]);
+  const unsure = card.sets && !doubtful && words === inWords(card.confidence, 0);
+  const count = unsure ? explanation.possible.length : 1;
+  return count > 1 ? say("possible", { count }) : words[0].toUpperCase() + words.slice(1);
 }
 
 /** The predicted type, how sure that is and whether a fracture is seen; how reliable that is, closed. */
