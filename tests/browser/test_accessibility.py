@@ -59,6 +59,8 @@ def test_no_tab_has_a_serious_violation(
             expect(page.locator(done).first).to_be_visible()
         if tab == "Batch":
             page.set_input_files("#batch-files input[type=file]", str(drawing))
+            # Until the upload is done there is nothing to explain.
+            expect(page.locator("#batch-files")).to_contain_text(drawing.stem)
             page.locator("#batch-go").click()
             expect(page.locator("#batch-gallery img").first).to_be_visible()
         assert not serious(page), tab
