@@ -88,31 +88,35 @@ def taught(shares: np.ndarray, said: np.ndarray, remedy: Remedy) -> tuple[np.nda
     return np.flatnonzero(kept), ((1.0 - remedy.softened) * shares + remedy.softened * said)[kept]
 
 
-class OtherImages(Letterboxed):
+def typed_elsewhere(data: Path) -> tuple[list[LabelledImage], np.ndarray]:
     """Images of other sets with one of bone-break's types, of groups in which bone-break has no image.
 
-    Attributes:
-        recipe: that says how they are seen.
-        labels: int (N,), as bone-break numbers its types.
+    Returns:
+        The images, and their types as bone-break numbers them, int (N,).
 
     Raises:
         FileNotFoundError: a set is not there.
     """
+    rows = read_table()
+    said, _ = types_by_set(rows, data)
+    known = {row.group for row in rows if row.set == "bone-break"}
+    found: dict[str, tuple[LabelledImage, str]] = {}
+    for source in ("bone-break-more", "hbfmid"):
+        films = images_of(source, data)
+        for row in rows:
+            its = row.set == source and row.kept and row.group not in known and row.film in films
+            if its and (kind := said[source].get(row.image)):
+                found.setdefault(row.image, (films[row.film], kind))
+    kinds = list(CLASSES)
+    return [film for film, _ in found.values()], np.array([kinds.index(kind) for _, kind in found.values()], int)
 
-    def __init__(self, recipe: Recipe, data: Path, cache: Path = CACHE) -> None:
-        rows = read_table()
-        said, _ = types_by_set(rows, data)
-        known = {row.group for row in rows if row.set == "bone-break"}
-        found: dict[str, tuple[LabelledImage, str]] = {}
-        for source in ("bone-break-more", "hbfmid"):
-            films = images_of(source, data)
-            for row in rows:
-                its = row.set == source and row.kept and row.group not in known and row.film in films
-                if its and (kind := said[source].get(row.image)):
-                    found.setdefault(row.image, (films[row.film], kind))
+
+class OtherImages(Letterboxed):
+    """Images as a recipe sees them."""
+
+    def __init__(self, recipe: Recipe, films: Sequence[LabelledImage], cache: Path = CACHE) -> None:
         self.recipe = recipe
-        self.labels = np.array([list(CLASSES).index(kind) for _, kind in found.values()], int)
-        super().__init__((film for film, _ in found.values()), recipe.size, cache, recipe.equalise)
+        super().__init__(films, recipe.size, cache, recipe.equalise)
 
 
 class _Fold(NamedTuple):
@@ -190,8 +194,8 @@ def label_noise(
     every = [TypedData(each, data, cache) for each in recipes]
     films = every[0]
     members = [probe_features(its, runs / its.recipe.name, init=init) for its in every]
-    more = [OtherImages(recipe, data, cache) for recipe in recipes]
-    others = [probe_features(its, runs / its.recipe.name, init=init) for its in more]
+    more, kinds = typed_elsewhere(data)
+    others = [probe_features(OtherImages(recipe, more, cache), runs / recipe.name, init=init) for recipe in recipes]
     decays = [recipe.frozen.decay for recipe in recipes if recipe.frozen]
     folds: list[_Fold] = []
     for number in range(recipes[0].folds):
@@ -207,7 +211,7 @@ def label_noise(
             teaching = [features[:, known[kept]] for features in members]
             if remedy.more:
                 teaching = [np.concatenate(both, axis=1) for both in zip(teaching, others, strict=True)]
-                theirs = np.concatenate([theirs, np.eye(len(films.set.classes))[more[0].labels]])
+                theirs = np.concatenate([theirs, np.eye(len(films.set.classes))[kinds]])
             fold.probes[name] = [
                 linear_probe(learnt, theirs, features[:, asked], decay)
                 for learnt, features, decay in zip(teaching, members, decays, strict=True)
@@ -232,7 +236,7 @@ def label_noise(
         {
             "members": [recipe.name for recipe in recipes],
             "network": network.name if network else None,
-            "more": len(more[0].labels),
+            "more": len(more),
             "rows": rows,
         },
     )

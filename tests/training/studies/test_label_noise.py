@@ -17,7 +17,7 @@ from training.fitting.fit import fit
 from training.fitting.probe import linear_probe
 from training.recipe import Recipe, fold_of
 from training.studies import label_noise as study
-from training.studies.label_noise import REMEDIES, TUNED, OtherImages, Remedy, label_noise, taught
+from training.studies.label_noise import REMEDIES, TUNED, Remedy, label_noise, taught, typed_elsewhere
 
 RNG = np.random.default_rng(0)
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -82,7 +82,7 @@ def test_what_judges_is_never_learnt_from_nor_asked_before(
     assert all(not learnt & judged for learnt, judged in seen)
     per_fold = study.INNER + len(REMEDIES)
     as_given, more = (list(REMEDIES).index(name) + study.INNER for name in ("as-given", "more-images"))
-    others = len(OtherImages(PROBE, many_data, cache).labels)
+    others = len(typed_elsewhere(many_data)[0])
     assert others > 20
     for fold in range(PROBE.folds):
         added = seen[fold * per_fold + more][0] - seen[fold * per_fold + as_given][0]
