@@ -131,8 +131,7 @@ def judge_probe(
     features = probe_features(films, run.parent, init=init, run=run)
     indices = getattr(films.split, part)
     known = films.split.train
-    shares = np.eye(len(films.set.classes))[films.labels[known]]
-    views = linear_probe(features[:, known], shares, features[:, indices], how.decay)
+    views = linear_probe(features[:, known], films.shares[known], features[:, indices], how.decay)
     keep_effort(run, 0, time.monotonic() - began, "32-true")
     return {
         "images": indices,
